@@ -1,0 +1,40 @@
+// Recognises the same request sent twice: reads the Idempotency-Key and takes the fingerprint of the request.
+// Guards: one key never stands for two different requests. Expect and Prefer are no part of the fingerprint,
+// so a repeat may wait longer than the first try did.
+// Next room: store/idempotency.ts, where key and fingerprint are kept in the transaction of the job.
+
+import type { Buffer } from 'node:buffer';
+import { createHash } from 'node:crypto';
+import { Problem } from './problem.ts';
+
+const keyPattern = /^[A-Za-z0-9._:~/+=-]{1,255}$/;
+
+/**
+ * Reads the Idempotency-Key, quoted or bare, or null when none was sent; throws `idempotency-key-malformed`
+ * (draft-ietf-httpapi-idempotency-key-header-07, http-contract 8.2).
+ */
+export function parseIdempotencyKey(header: string | undefined): string | null {
+  if (header === undefined) return null;
+  const key = unquoted(header);
+  if (keyPattern.test(key)) return key;
+  throw new Problem('idempotency-key-malformed', { detail: faultOf(key) });
+}
+
+/** Takes the SHA-256 over route template, media type without parameters and raw body (http-contract 8.2). */
+export function fingerprint(route: string, mediaType: string, rawBody: Buffer): Buffer {
+  const bareType = mediaType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  return createHash('sha256').update(`${route}\0${bareType}\0`).update(rawBody).digest();
+}
+
+function unquoted(header: string): string {
+  const isQuoted = header.length >= 2 && header.startsWith('"') && header.endsWith('"');
+  return isQuoted ? header.slice(1, -1) : header;
+}
+
+// Several header lines reach us joined with ", ", which the comma gives away: a comma is in no legal key.
+function faultOf(key: string): string {
+  if (key.length === 0) return 'idempotency-key is empty; send 1 to 255 characters';
+  if (key.length > 255) return `idempotency-key has ${key.length} characters; send at most 255`;
+  if (key.includes(',')) return 'idempotency-key was sent more than once or holds a comma; send one key';
+  return 'idempotency-key holds a character outside A-Z a-z 0-9 . _ : ~ / + = -; remove it';
+}
