@@ -1,0 +1,109 @@
+// Why this room exists: "npm test" brings up what the test files share (one PostgreSQL with a migrated template, the
+// Redis program) before they run in parallel, and takes it down whatever happens.
+// Invariant: the exit code is that of the tests; no process and no folder of a run outlives it.
+// Next room: support/server.ts and support/redis-binary.ts; the tests are in unit, store, http, roles and system.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { exitOf, exitWithin } from './support/children.ts';
+import { findRedis, REDIS_VARIABLE } from './support/redis-binary.ts';
+import { openTestServer, SERVER_VARIABLE, type TestServer } from './support/server.ts';
+
+const REPOSITORY = fileURLToPath(new URL('..', import.meta.url));
+const FLOORS = ['unit', 'store', 'http', 'roles', 'system'];
+// Tests mostly wait (for Postgres, for leases), so more files than cores run at once.
+const CONCURRENCY = Math.max(2, availableParallelism() * 2);
+const TEST_TIMEOUT_MS = 120_000;
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: string[]): Promise<number> {
+  const flags = args.filter((arg) => arg.startsWith('--'));
+  const files = testFiles(args.filter((arg) => !arg.startsWith('--')));
+  if (files.length === 0) {
+    console.error(
+      `no test files match ${args.join(' ') || FLOORS.join(', ')}; name files or folders below test/`,
+    );
+    return 1;
+  }
+  let server: TestServer | undefined;
+  const interruption = onInterruption();
+  try {
+    const redis = await findRedis();
+    server = await openTestServer();
+    if (interruption.signal) return 130;
+    const child = startTests(files, flags, {
+      [SERVER_VARIABLE]: JSON.stringify({ url: server.url, template: server.template }),
+      [REDIS_VARIABLE]: JSON.stringify(redis),
+    });
+    interruption.forwardTo(child);
+    const code = await exitOf(child);
+    // Children of a test that was killed share its group.
+    killGroup(child, 'SIGKILL');
+    return interruption.signal ? 130 : (code ?? 1);
+  } finally {
+    await server?.stop();
+  }
+}
+
+function testFiles(wanted: string[]): string[] {
+  const places = wanted.length > 0 ? wanted : FLOORS.map((floor) => join(REPOSITORY, 'test', floor));
+  return places.flatMap((place) => {
+    // A pattern is for node to expand; it complains itself when nothing matches.
+    if (place.includes('*')) return [place];
+    const facts = statSync(place, { throwIfNoEntry: false });
+    if (!facts?.isDirectory()) return facts ? [place] : [];
+    return readdirSync(place, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.test.ts'))
+      .sort()
+      .map((name) => relative(process.cwd(), join(place, name)));
+  });
+}
+
+function startTests(files: string[], flags: string[], env: Record<string, string>): ChildProcess {
+  const words = [
+    '--test',
+    '--test-reporter=spec',
+    `--test-concurrency=${CONCURRENCY}`,
+    `--test-timeout=${TEST_TIMEOUT_MS}`,
+    ...flags,
+    ...files,
+  ];
+  return spawn(process.execPath, words, {
+    // A group of its own, so that one signal reaches every test file and what it started.
+    detached: true,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, ...env },
+  });
+}
+
+/** Remembers the first SIGINT or SIGTERM and passes it on; the ordinary way out then cleans up. */
+function onInterruption(): { signal: NodeJS.Signals | null; forwardTo(child: ChildProcess): void } {
+  let child: ChildProcess | undefined;
+  const state = {
+    signal: null as NodeJS.Signals | null,
+    forwardTo(target: ChildProcess) {
+      child = target;
+    },
+  };
+  const interrupt = (signal: NodeJS.Signals) => {
+    state.signal = signal;
+    if (!child) return;
+    const group = child;
+    killGroup(group, signal);
+    void exitWithin(group, 5_000).then(({ gone }) => gone || killGroup(group, 'SIGKILL'));
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  return state;
+}
+
+function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-child.pid!, signal);
+  } catch {
+    // The group is empty: nothing is left to end.
+  }
+}
