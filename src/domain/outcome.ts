@@ -1,0 +1,167 @@
+// What the end of a job means: to the caller who waited for it, and to the job itself after a failed attempt.
+// Guards: a success is never turned into a refusal, because that would invite a second run of finished work; a
+// dead job answers as `job-failed`, so it cannot be mistaken for a fault of the request.
+// Next room: actions/wait.ts answers with it, actions/settle.ts records it.
+
+import { type BackoffPolicy, backoffDelayMs } from './backoff.ts';
+import type { SyncExpectation } from './expectation.ts';
+import type { JobState } from './job.ts';
+import { Problem } from './problem.ts';
+
+/** Why an attempt failed (README decision 12). */
+export const errorClasses = ['retryable', 'permanent', 'poison', 'rate_limited', 'timeout', 'lost'] as const;
+
+/** The class of a failed attempt (README decision 12). */
+export type ErrorClass = (typeof errorClasses)[number];
+
+/** Who reported the failure (README decision 12). */
+export const errorSources = ['target', 'worker', 'handler', 'errand'] as const;
+
+/** The reporter of a failure: the pushed URL, a pull worker, a function in this process, or Errand itself. */
+export type ErrorSource = (typeof errorSources)[number];
+
+/** The error a job ended with. */
+export interface JobError {
+  readonly class: ErrorClass;
+  readonly source: ErrorSource;
+  readonly detail: string | null;
+  readonly http_status: number | null;
+}
+
+/** What the answer to a waiting caller depends on. */
+export interface JobFacts {
+  readonly id: string;
+  readonly state: JobState;
+  readonly has_result: boolean;
+  readonly created_uri: string | null;
+  readonly error: JobError | null;
+}
+
+/** How the caller waits: by wish (`soft`) or by one of the three demands (http-contract 4.2). */
+export type WaitMode = 'soft' | SyncExpectation;
+
+/** What to put into the body of an answer. */
+export type AnswerBody = 'result' | 'record' | 'none' | Problem;
+
+/** The answer to a waiting caller; the paths are absolute, `created_uri` is as the worker named it. */
+export interface Answer {
+  readonly status: number;
+  readonly location: string | null;
+  readonly content_location: string | null;
+  readonly body: AnswerBody;
+}
+
+/** Says what a job at its end answers, or null while it is open: the outcome table of http-contract 4.3. */
+export function answerFor(mode: WaitMode, job: JobFacts): Answer | null {
+  switch (job.state) {
+    case 'succeeded':
+      return success(mode, job);
+    case 'dead':
+      return refusal(deadProblem(job));
+    case 'expired':
+      return refusal(expiredProblem(job));
+    case 'cancelled':
+      return refusal(cancelledProblem(job));
+    default:
+      return null;
+  }
+}
+
+/** Says which status a dead job answers: 504, 422, 502 or 500 (README decision 12). */
+export function failureStatus(error: JobError | null): 422 | 500 | 502 | 504 {
+  if (error === null) return 500;
+  if (error.class === 'timeout') return 504;
+  const declared = error.source === 'worker' || error.source === 'handler';
+  if (declared && (error.class === 'permanent' || error.class === 'poison')) return 422;
+  return error.source === 'target' || error.source === 'worker' ? 502 : 500;
+}
+
+/** A failed attempt and what decides about the next one; `attempt` counts from 1. */
+export interface Failure {
+  readonly class: ErrorClass;
+  readonly attempt: number;
+  readonly max_attempts: number;
+  readonly retry_after_seconds: number | null;
+  readonly cancel_requested: boolean;
+  readonly backoff: BackoffPolicy;
+  readonly random: () => number;
+}
+
+/** What becomes of a job after a failed attempt. */
+export type AfterFailure =
+  | { readonly outcome: 'retry'; readonly delay_ms: number }
+  | { readonly outcome: 'dead' }
+  | { readonly outcome: 'cancelled' };
+
+/** Decides what becomes of a job after a failed attempt (http-contract 4.5; README decisions 4, 11 and 12). */
+export function afterFailure(failure: Failure): AfterFailure {
+  // A lease that ran out under a cancel request is the cancel's end; a failure that is told stays as it was told.
+  if (failure.cancel_requested && failure.class === 'lost') return { outcome: 'cancelled' };
+  if (failure.class === 'permanent' || failure.class === 'poison') return { outcome: 'dead' };
+  if (failure.attempt >= failure.max_attempts) return { outcome: 'dead' };
+  if (failure.cancel_requested) return { outcome: 'cancelled' };
+  return { outcome: 'retry', delay_ms: retryDelayMs(failure) };
+}
+
+function success(mode: WaitMode, job: JobFacts): Answer {
+  const record = `/v1/jobs/${job.id}`;
+  const result = job.has_result ? `${record}/result` : null;
+  const created = job.created_uri;
+  const body = result === null ? 'record' : 'result';
+  switch (mode) {
+    case '200-ok':
+      return { status: 200, location: null, content_location: created ?? result ?? record, body };
+    case '201-created':
+      return { status: 201, location: created ?? result ?? record, content_location: result ?? record, body };
+    case '204-no-content':
+      return { status: 204, location: null, content_location: created ?? result, body: 'none' };
+    case 'soft':
+      if (created !== null) {
+        return { status: 201, location: created, content_location: result ?? record, body };
+      }
+      if (result !== null) return { status: 200, location: null, content_location: result, body };
+      return { status: 204, location: null, content_location: null, body: 'none' };
+  }
+}
+
+function refusal(problem: Problem): Answer {
+  return { status: problem.status, location: null, content_location: null, body: problem };
+}
+
+function deadProblem(job: JobFacts): Problem {
+  const reason = job.error?.detail ?? 'no reason was given';
+  return new Problem('job-failed', {
+    detail: `job ${job.id} is dead: ${reason}`,
+    status: failureStatus(job.error),
+    job: { id: job.id, state: job.state, error: job.error },
+  });
+}
+
+function expiredProblem(job: JobFacts): Problem {
+  return new Problem('job-expired', {
+    detail: `job ${job.id} expired before it could start; send it again with a later expires_at`,
+    job: { id: job.id, state: job.state },
+  });
+}
+
+function cancelledProblem(job: JobFacts): Problem {
+  return new Problem('job-cancelled', {
+    detail: `job ${job.id} was cancelled; retry it if the work is still wanted`,
+    job: { id: job.id, state: job.state },
+  });
+}
+
+const longestRetryAfterSeconds = 86_400;
+
+// A lost lease says nothing against the job, so it is ready again at once (README decision 4).
+function retryDelayMs(failure: Failure): number {
+  if (failure.class === 'lost') return 0;
+  const own = backoffDelayMs(failure.backoff, failure.attempt, failure.random);
+  return Math.max(own, retryAfterMs(failure.retry_after_seconds));
+}
+
+// Bad-input 42: a Retry-After may be negative, absurd or no number at all (RFC 9110 section 10.2.3).
+function retryAfterMs(seconds: number | null): number {
+  if (seconds === null || !(seconds > 0)) return 0;
+  return Math.ceil(Math.min(seconds, longestRetryAfterSeconds) * 1000);
+}
