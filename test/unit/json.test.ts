@@ -51,7 +51,11 @@ const payloadOf = (text: string): string => {
 };
 
 // Values without opaque members, so that the whole tree must come out as JSON.parse gives it.
-const storable = fc.string({ unit: 'grapheme', maxLength: 12 }).map((text) => text.replaceAll('\0', ''));
+const storable = fc
+  .array(fc.constantFrom(...'ab "\\/\n\t\u007f', 'é', '€', '😀', '\u2028', '{', '[', ':', ','), {
+    maxLength: 12,
+  })
+  .map((chars) => chars.join(''));
 const memberName = storable.filter((name) => !['payload', 'result', '__proto__'].includes(name));
 const { value: anyValue } = fc.letrec((tie) => ({
   value: fc.oneof(
@@ -295,9 +299,9 @@ test('a pointer does not grow with the name it points at', () => {
 
 test('no body whatsoever throws anything but a Problem', () => {
   fc.assert(
-    fc.property(fc.oneof(fc.uint8Array({ maxLength: 60 }), fc.string({ unit: 'binary' })), (bytes) => {
+    fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
       try {
-        parseEnvelope(Buffer.from(bytes as string), limits);
+        parseEnvelope(Buffer.from(bytes), limits);
       } catch (error) {
         assert.ok(error instanceof Problem);
       }
