@@ -32,18 +32,22 @@ const REMEDY = 'set DATABASE_URL to a PostgreSQL 14 to 18 of your own';
 
 /** Finds and heals the programs of this platform; throws one line with the remedy when there are none. */
 export async function findBinaries(): Promise<Binaries> {
-  const name = platformPackage(process.platform, process.arch);
   if (process.platform === 'linux' && !hasGlibc()) {
     throw new Error(`embedded PostgreSQL needs glibc and this system (Alpine?) has none; ${REMEDY}`);
   }
-  let entry: string;
+  return healOrCopy(binariesIn(await locateNative(platformPackage(process.platform, process.arch))));
+}
+
+/** The native/ folder of an installed platform package. */
+export async function locateNative(name: string): Promise<string> {
   try {
-    entry = fileURLToPath(import.meta.resolve(name));
+    // Resolving alone does not look at the disk.
+    const entry = fileURLToPath(import.meta.resolve(name));
     await stat(entry);
+    return join(dirname(entry), '..', 'native');
   } catch {
     throw new Error(`embedded PostgreSQL is not installed for this platform (package ${name}); ${REMEDY}`);
   }
-  return healOrCopy(binariesIn(join(dirname(entry), '..', 'native')));
 }
 
 /** The npm package that carries the programs of a platform. */
@@ -97,7 +101,8 @@ export async function copyBinaries(from: Binaries): Promise<Binaries> {
   }
 }
 
-async function healOrCopy(binaries: Binaries): Promise<Binaries> {
+/** Heals in place, or in a copy where the folder may not be written (a read-only image). */
+export async function healOrCopy(binaries: Binaries): Promise<Binaries> {
   try {
     await heal(binaries);
     return binaries;

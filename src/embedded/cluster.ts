@@ -4,6 +4,7 @@
 // Next room: server.ts, which runs a server on it.
 import { randomBytes } from 'node:crypto';
 import {
+  chmod,
   chown,
   lstat,
   mkdir,
@@ -94,8 +95,15 @@ export async function createCluster(dataDir: string, footing: Footing, durable: 
 }
 
 /** Gives every file to the user the server runs as; call it only while no server runs. */
-export async function ownCluster({ data }: Cluster, { way }: Footing): Promise<void> {
+export async function ownCluster({ data }: Cluster, { way, reachesData }: Footing): Promise<void> {
   if (way.owner === null) return;
+  if (!reachesData && !data.startsWith(REACHABLE_ROOT)) {
+    // Made in another way that is refused today: moving somebody's data is not for us to decide.
+    throw new Error(
+      `embedded data folder ${data} is closed to the user PostgreSQL has to run as (${way.name}); ` +
+        'move it below a folder everybody may pass, or choose another ERRAND_DATA_DIR',
+    );
+  }
   const { uid, gid } = await stat(data);
   if (uid === way.owner.uid && gid === way.owner.gid) return;
   const who = `${way.owner.uid}:${way.owner.gid}`;
@@ -108,28 +116,28 @@ async function runInitdb(stage: string, { way, binaries }: Footing, durable: boo
   const data = join(stage, 'postgres');
   const passwordFile = join(stage, 'password');
   const password = randomBytes(24).toString('hex');
+  // The stage stays ours and lets others only pass, so that a later start may run in another way and still get in.
+  await chmod(stage, 0o711);
+  await mkdir(data, { mode: 0o700 });
+  if (way.owner !== null) await chown(data, way.owner.uid, way.owner.gid);
   await writePrivate(passwordFile, password, way.owner);
-  if (way.owner !== null) await chown(stage, way.owner.uid, way.owner.gid);
-  const [command, args] = commandLine(
-    way,
-    [],
-    [
-      binaries.initdb,
-      '-D',
-      data,
-      '--username=postgres',
-      `--pwfile=${passwordFile}`,
-      // Loopback is shared by every user of the machine, so trust would be an open door.
-      '--auth=scram-sha-256',
-      '--encoding=UTF8',
-      '--no-locale',
-      '--no-instructions',
-      ...(durable ? [] : ['--no-sync']),
-    ],
-  );
-  const made = await runBounded(command, args, INITDB_LIMIT);
+  const command = [
+    binaries.initdb,
+    '-D',
+    data,
+    '--username=postgres',
+    `--pwfile=${passwordFile}`,
+    // Loopback is shared by every user of the machine, so trust would be an open door.
+    '--auth=scram-sha-256',
+    '--encoding=UTF8',
+    '--no-locale',
+    '--no-instructions',
+    ...(durable ? [] : ['--no-sync']),
+  ];
+  const made = await runBounded(...commandLine(way, [], command), INITDB_LIMIT);
   if (!made.ok) throw new Error(`initdb failed (${way.name}): ${made.output}`);
   await writePrivate(join(data, PASSWORD_FILE), password, way.owner);
+  await rm(passwordFile);
 }
 
 async function publish(stage: string, dataDir: string, moves: boolean): Promise<boolean> {

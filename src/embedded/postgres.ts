@@ -5,7 +5,7 @@
 import { mkdir, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { findBinaries } from './binaries.ts';
+import { type Binaries, findBinaries } from './binaries.ts';
 import { type Cluster, createCluster, openCluster, ownCluster, refuseOtherVersion } from './cluster.ts';
 import { ensureDatabase } from './database.ts';
 import { type Footing, findFooting, type Way, waysToRun, whoRuns } from './privilege.ts';
@@ -21,10 +21,17 @@ export interface EmbeddedOptions {
   settings?: Record<string, string>;
   /** Receives every line the server logs. */
   log?: (line: string) => void;
-  /** Ways to get past "root is not permitted", best first; only tests choose. */
-  ways?: readonly Way[];
   /** Limit for the server to become ready, recovery after a crash included; default 120 s. */
   readyMs?: number;
+  /** Stands in for the machine; only tests choose. */
+  machine?: {
+    /** Ways to get past "root is not permitted", best first. */
+    ways?: readonly Way[];
+    /** Programs to run instead of those of the platform package. */
+    binaries?: Binaries;
+    /** False: the server is not told to end with us, as on systems that cannot. */
+    tied?: boolean;
+  };
 }
 
 export interface EmbeddedPostgres {
@@ -50,11 +57,9 @@ const TRIES = 8;
 /** Starts PostgreSQL on `dataDir`, or joins the one that runs there; throws with the remedy or the server's last lines. */
 export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   const dataDir = await ensureFolder(resolve(options.dataDir));
-  const footing = await findFooting(
-    options.ways ?? waysToRun(await whoRuns()),
-    await findBinaries(),
-    dataDir,
-  );
+  const binaries = options.machine?.binaries ?? (await findBinaries());
+  const ways = options.machine?.ways ?? waysToRun(await whoRuns());
+  const footing = await findFooting(ways, binaries, dataDir);
   const durable = options.settings?.fsync !== 'off';
   const cluster = (await openCluster(dataDir)) ?? (await createCluster(dataDir, footing, durable));
   await refuseOtherVersion(cluster, footing.version);
@@ -110,6 +115,7 @@ async function startOrAdopt(cluster: Cluster, footing: Footing, options: Embedde
         cluster,
         footing,
         log,
+        tied: options.machine?.tied ?? true,
         settings: options.settings ?? {},
         stalePid: found.kind === 'stale' ? found.pid : null,
         readyMs: options.readyMs ?? 120_000,

@@ -24,6 +24,8 @@ export interface ServerOptions {
   /** A pid in the lock file that is known to be no server: PostgreSQL looks past it. */
   stalePid: number | null;
   log: (line: string) => void;
+  /** True: the server ends with this process where the system can arrange it. */
+  tied: boolean;
   readyMs: number;
 }
 
@@ -43,9 +45,9 @@ const TAIL_LINES = 30;
 
 /** Starts a server on a free loopback port and resolves once it accepts connections. */
 export async function startServer(options: ServerOptions): Promise<Server> {
-  const { footing, stalePid } = options;
+  const { footing, stalePid, tied, log } = options;
   const port = await freePort();
-  const dying = await endsWithParent(process.platform);
+  const dying = tied ? await endsWithParent(process.platform) : [];
   const [command, args] = commandLine(footing.way, dying, serverCommand(options, port));
   const child = spawn(command, args, {
     // A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it after our own drain.
@@ -58,6 +60,9 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   await untilReady(child, options);
   const pid = child.pid!;
   let stopping: Promise<void> | undefined;
+  child.once('exit', (code, signal) => {
+    if (!stopping) log(`embedded PostgreSQL ended unasked (${signal ?? `exit code ${code}`})`);
+  });
   return {
     port,
     pid,
