@@ -1,0 +1,14 @@
+// Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
+import type { Cancel } from './cancel.ts';
+import type { Inspect } from './inspect.ts';
+import type { Pull } from './pull.ts';
+import type { Submit } from './submit.ts';
+import type { Waiters } from './wait.ts';
+
+export interface Actions {
+  submit: Submit;
+  inspect: Inspect;
+  cancel: Cancel;
+  pull: Pull;
+  waiters: Waiters;
+}

@@ -1,0 +1,192 @@
+// What keeps jobs moving when nobody asks: every worker and dispatcher runs these, SKIP LOCKED makes that safe.
+// Invariants: a lease that ran out always ends its start, so no job stays running without a live lease; a due job always
+// becomes ready; each chore fails alone.
+// Next room: roles/loop.ts, which runs them; store/claims.ts, whose statements they are.
+
+import { defaultBackoff } from '../domain/backoff.ts';
+import { afterFailure } from '../domain/outcome.ts';
+import type { EventBus } from '../events.ts';
+import {
+  type Abandoned,
+  type Ending,
+  findAbandoned,
+  listHeads,
+  lowestLease,
+  promoteDue,
+  type Settled,
+  settleJobs,
+} from '../store/claims.ts';
+import type { Pool } from '../store/db.ts';
+import { dueToExpire, forgetExpiring } from '../store/jobs.ts';
+import type { Lanes } from '../store/lanes.ts';
+import { addPartitions } from '../store/partitions.ts';
+import type { Cancel } from './cancel.ts';
+import type { Ready } from './ready.ts';
+import { isTerminal } from './settle.ts';
+
+/** A chore: `run` answers how much it moved. */
+export interface Chore {
+  name: string;
+  every_ms: number;
+  run(): Promise<number>;
+}
+
+export interface ChoreOptions {
+  db: Pool;
+  lanes: Lanes;
+  ready: Ready;
+  cancel: Cancel;
+  events: EventBus;
+  random: () => number;
+  onEnded: (ids: string[]) => void;
+}
+
+const batch = 500;
+
+/** The chores of every worker and dispatcher. */
+export function chores(options: ChoreOptions): Chore[] {
+  return [
+    promoting(options),
+    rescuing(options),
+    expiring(options),
+    lookingForHeads(options),
+    partitioning(options),
+  ];
+}
+
+/** Due jobs go from `later` into blocks. Looks a second back, and all the way every tenth time: see docs/storage.md. */
+function promoting({ db, ready }: ChoreOptions): Chore {
+  let turn = 0;
+  let behind = true;
+  return {
+    name: 'promote',
+    every_ms: 250,
+    async run() {
+      const back = behind || turn++ % 40 === 0 ? 1_000_000_000 : 5;
+      const rows = await db.many(promoteDue, [batch, back]);
+      const moved = rows.reduce((sum, row) => sum + row.moved, 0);
+      behind = moved >= batch;
+      ready.announce(rows);
+      return moved;
+    },
+  };
+}
+
+/** Leases that ran out end their starts: lost ones run again at once, overdue ones after their backoff. */
+function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): Chore {
+  let floor = '0';
+  let turn = 0;
+  return {
+    name: 'rescue',
+    every_ms: 1_000,
+    async run() {
+      if (turn++ % 30 === 0) floor = '0';
+      const { endings, settled } = await db.transaction(async (tx) => {
+        const found = await tx.many(findAbandoned, [floor, 100]);
+        const endings = found.filter((one) => one.job_id !== null).map((one) => endingOf(one, random));
+        if (found.length === 0) return { endings, settled: [] as Settled[] };
+        const leases = [...new Set(found.map((one) => one.lease))];
+        return { endings, settled: await settleJobs(tx, endings, leases) };
+      });
+      floor = (await db.one(lowestLease, [floor])).id ?? floor;
+      await tell(settled, endings, { lanes, ready, events, onEnded });
+      return settled.length;
+    },
+  };
+}
+
+function endingOf(lost: Abandoned, random: () => number): Ending {
+  const poison = !lost.overdue && lost.losses >= 2;
+  const cause = lost.overdue ? 'timeout' : poison ? 'poison' : 'lost';
+  const { attempt, max_attempts, backoff } = lost;
+  const next = afterFailure({
+    class: cause,
+    attempt,
+    max_attempts,
+    retry_after_seconds: null,
+    cancel_requested: false,
+    backoff: backoff ?? defaultBackoff,
+    random,
+  });
+  return {
+    start: { ...lost, job_id: lost.job_id as string },
+    status: next.outcome !== 'retry' ? 'dead' : lost.overdue ? 'retry' : 'lost',
+    class: cause,
+    source: 'errand',
+    http_status: null,
+    error: lost.overdue
+      ? 'the attempt ran longer than timeout_seconds'
+      : poison
+        ? 'three workers in a row were lost while they ran this job'
+        : 'the worker stopped renewing its lease',
+    created_uri: null,
+    result: null,
+    delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
+  };
+}
+
+async function tell(
+  settled: readonly Settled[],
+  endings: readonly Ending[],
+  { lanes, ready, events, onEnded }: Pick<ChoreOptions, 'lanes' | 'ready' | 'events' | 'onEnded'>,
+): Promise<void> {
+  onEnded(settled.filter(isTerminal).map((one) => one.job_id));
+  const byJob = new Map(endings.map((ending) => [ending.start.job_id, ending]));
+  for (const { job_id, epoch, status } of settled) {
+    const { start, class: cause } = byJob.get(job_id) as Ending;
+    if (status === 'lost') ready.announce([{ lane: start.lane, prio: (start.prio % 10) + 10 }]);
+    const { queue, route } = await lanes.get(start.lane);
+    events.emit('job.ended', {
+      job_id,
+      queue,
+      type: route,
+      epoch,
+      attempt: start.attempt,
+      outcome: status,
+      class: cause,
+      run_ms: null,
+    });
+  }
+}
+
+/** Jobs that wait past their expires_at end. One that runs keeps its row and is looked at again. */
+function expiring({ db, cancel }: ChoreOptions): Chore {
+  let turn = 0;
+  return {
+    name: 'expire',
+    every_ms: 1_000,
+    async run() {
+      const rows = await db.many(dueToExpire, [batch, turn++ % 10 === 0 ? 1_000_000_000 : 5]);
+      const done: string[] = [];
+      for (const { job_id } of rows) {
+        const { kind } = await cancel.expire(job_id);
+        if (kind !== 'started') done.push(job_id);
+      }
+      if (done.length > 0) await db.many(forgetExpiring, [done]);
+      return done.length;
+    },
+  };
+}
+
+/** The floor under all hints: what stands ready is found within a poll. Looking rarer where looking is dear. */
+function lookingForHeads({ db, ready }: ChoreOptions): Chore {
+  let next = 0;
+  return {
+    name: 'look',
+    every_ms: 500,
+    async run() {
+      const began = performance.now();
+      if (began < next) return 0;
+      const heads = await db.many(listHeads);
+      const took = performance.now() - began;
+      next = took > 20 ? began + took * 100 : 0;
+      ready.found(heads);
+      return heads.length;
+    },
+  };
+}
+
+/** Room for jobs to come. */
+function partitioning({ db }: ChoreOptions): Chore {
+  return { name: 'partitions', every_ms: 10_000, run: () => addPartitions(db) };
+}

@@ -1,0 +1,114 @@
+// Hands out jobs: to handlers of this process and to pull workers alike.
+// Invariants: a job past its expires_at is ended here instead of being handed out; a caller holds at most one suspect.
+// Next room: store/claims.ts; then roles/worker/run.ts or http/leases.ts, which end what was claimed through settle.ts.
+import type { Heads } from '../domain/heads.ts';
+import type { OpenLeases } from '../domain/open-leases.ts';
+import type { EventBus } from '../events.ts';
+import { type Claimed, claimJobs, holdsSuspect } from '../store/claims.ts';
+import type { Pool } from '../store/db.ts';
+import { findPayload } from '../store/jobs.ts';
+import type { Lane, Lanes } from '../store/lanes.ts';
+import type { Settle } from './settle.ts';
+
+export interface ClaimAsk {
+  owner: number;
+  /** Lanes the caller serves. */
+  lanes: ReadonlySet<number>;
+  want: number;
+  lease_seconds: number;
+}
+
+/** A claimed job with the names of its lane. */
+export type Job = Claimed & { queue: string; type: string };
+
+export interface ClaimOptions {
+  db: Pool;
+  heads: Heads;
+  lanes: Lanes;
+  open: OpenLeases;
+  settle: Settle;
+  events: EventBus;
+}
+
+export type Claim = (ask: ClaimAsk) => Promise<Job[]>;
+
+/** Builds the verb. Answers with what there is, which may be nothing; never waits for work. */
+export function claiming(options: ClaimOptions): Claim {
+  const { db, heads, lanes, open, settle, events } = options;
+  let perBlock = 1;
+
+  async function take(ask: ClaimAsk, suspects: boolean): Promise<Claimed[]> {
+    const asked = heads.choose(ask.lanes, suspects, performance.now());
+    if (asked.length === 0) return [];
+    const { jobs, heads: seen } = await claimJobs(db, {
+      lanes: asked.map((head) => head.lane),
+      prios: asked.map((head) => head.prio),
+      cursors: asked.map((head) => head.cursor),
+      want: suspects ? 1 : ask.want,
+      owner: ask.owner,
+      lease_seconds: ask.lease_seconds,
+      blocks: suspects ? 1 : Math.ceil(ask.want / perBlock) + 1,
+    });
+    heads.observe(asked, seen, performance.now());
+    if (!suspects && jobs.length > 0) {
+      const blocks = new Set(jobs.map((job) => job.lease)).size;
+      perBlock = Math.max(1, perBlock * 0.8 + (jobs.length / blocks) * 0.2);
+    }
+    return jobs;
+  }
+
+  return async (ask) => {
+    const claimed = await take(ask, false);
+    if (claimed.length < ask.want && heads.choose(ask.lanes, true, performance.now(), 1).length > 0) {
+      const { held } = await db.one(holdsSuspect, [ask.owner]);
+      if (!held) claimed.push(...(await take(ask, true)));
+    }
+    open.granted(claimed);
+    const jobs: Job[] = [];
+    for (const job of claimed) {
+      if (job.payload === null) await fetchMissing(db, job, events);
+      const lane = lanes.peek(job.lane) ?? (await lanes.get(job.lane));
+      if (job.expired) await expire(settle, job, lane);
+      else jobs.push(named(job, lane));
+    }
+    for (const job of jobs) {
+      events.emit('job.claimed', {
+        job_id: job.job_id,
+        queue: job.queue,
+        type: job.type,
+        epoch: job.epoch,
+        attempt: job.attempt,
+        wait_ms: job.started_at.getTime() - job.ready_at.getTime(),
+      });
+    }
+    return jobs;
+  };
+}
+
+function named(job: Claimed, lane: Lane): Job {
+  return Object.assign(job, { queue: lane.queue, type: lane.route });
+}
+
+/** The block was newer than the snapshot that looked for its jobs: a second statement sees them. */
+async function fetchMissing(db: Pool, job: Claimed, events: EventBus): Promise<void> {
+  events.emit('invariant.violated', { what: 'a claim did not see a job of its block', job_id: job.job_id });
+  job.payload = (await db.one(findPayload, [job.job_id])).payload;
+  job.max_attempts ??= 1;
+}
+
+async function expire(settle: Settle, job: Claimed, lane: Lane): Promise<void> {
+  await settle(
+    {
+      start: job,
+      status: 'expired',
+      class: null,
+      source: 'errand',
+      http_status: null,
+      error: 'expires_at passed before the job started',
+      created_uri: null,
+      result: null,
+      delay_ms: null,
+    },
+    named(job, lane),
+  );
+}

@@ -1,0 +1,44 @@
+// Reads jobs: concurrent reads become one statement, so a crowd that polls costs the database a few queries.
+// Invariant: what is told of a job is one consistent look at it.
+// Next room: store/jobs.ts `findJobs`; domain/record.ts writes what is shown.
+import type { NamedFacts } from '../domain/record.ts';
+import type { Pool } from '../store/db.ts';
+import { Flush } from '../store/flush.ts';
+import { findJobs, findPayload, findResult, type JobFacts, lastJobId } from '../store/jobs.ts';
+import type { Lanes, Workers } from '../store/lanes.ts';
+
+export interface Inspect {
+  /** The facts of a job, or undefined when there is none. */
+  job(id: string): Promise<NamedFacts | undefined>;
+  /** Whether a job of this id has existed and is no longer kept. */
+  isGone(id: string): Promise<boolean>;
+  /** The result as it was sent, and what it created; undefined unless the job succeeded. */
+  result(id: string): Promise<{ result: string | null; created_uri: string | null } | undefined>;
+  payload(id: string): Promise<string | undefined>;
+}
+
+export function inspecting(db: Pool, lanes: Lanes, workers: Workers): Inspect {
+  const reads = new Flush<string, JobFacts | undefined>({
+    run: async (ids) => {
+      const rows = await db.many(findJobs, [[...new Set(ids)]]);
+      const byId = new Map(rows.map((row) => [row.id, row]));
+      return ids.map((id) => byId.get(id));
+    },
+    inFlight: 2,
+    max: 200,
+    gapMs: 0,
+    maxWaiting: 5_000,
+  });
+  return {
+    async job(id) {
+      const facts = await reads.add(id);
+      if (facts === undefined) return undefined;
+      const lane = lanes.peek(facts.lane) ?? (await lanes.get(facts.lane));
+      return { ...facts, queue: lane.queue, type: lane.route, worker: await workers.nameOf(facts.worker) };
+    },
+    // Ids only grow and a partition is dropped whole: what was given out and is not there is gone.
+    isGone: async (id) => BigInt(id) <= BigInt((await db.one(lastJobId)).last),
+    result: (id) => db.maybeOne(findResult, [id]),
+    payload: async (id) => (await db.maybeOne(findPayload, [id]))?.payload,
+  };
+}

@@ -1,0 +1,184 @@
+// The lease protocol as a pull worker sees it: lease, heartbeat, complete, fail, release. Handlers inside the process end
+// their starts through the same settle.ts, so both ways of running share one guarantee.
+// Invariants: a handle this server did not issue, or whose start has ended otherwise, is refused with `lease-lost`; a call
+// repeated after its success succeeds again.
+// Next room: claim.ts and settle.ts.
+import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
+import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
+import { afterFailure, type ErrorClass } from '../domain/outcome.ts';
+import { Problem } from '../domain/problem.ts';
+import type { Start } from '../domain/start.ts';
+import type { Ending, Settled } from '../store/claims.ts';
+import type { Pool } from '../store/db.ts';
+import { findJobs } from '../store/jobs.ts';
+import type { Lanes, Workers } from '../store/lanes.ts';
+import type { Claim, Job } from './claim.ts';
+import { type Beat, beat } from './heartbeat.ts';
+import type { Ready } from './ready.ts';
+import type { Settle } from './settle.ts';
+import type { Waiters } from './wait.ts';
+
+/** What a pull worker asks for. Queues and types may end in `*`; empty = all. */
+export interface LeaseAsk {
+  worker: string;
+  queues: readonly string[];
+  types: readonly string[];
+  limit: number;
+  lease_seconds: number;
+  wait_ms: number;
+  /** Aborts when the caller has gone. */
+  signal?: AbortSignal;
+}
+
+/** A job in the hands of a pull worker. */
+export type Leased = Job & { lease_id: string };
+
+export interface Failing {
+  class: Exclude<ErrorClass, 'timeout' | 'lost'>;
+  message: string | null;
+  retry_after_seconds: number | null;
+}
+
+export interface Pull {
+  lease(ask: LeaseAsk): Promise<Leased[]>;
+  heartbeat(lease_id: string, lease_seconds: number): Promise<Beat>;
+  /** Ends a start with success; `result` is JSON text as it was sent. Answers with the job's id. */
+  complete(lease_id: string, end: { result: string | null; created_uri: string | null }): Promise<string>;
+  fail(lease_id: string, failing: Failing): Promise<Settled>;
+  /** Gives the job back unrun: the attempt does not count. */
+  release(lease_id: string, delay_seconds: number): Promise<Settled>;
+}
+
+export interface PullOptions {
+  db: Pool;
+  claim: Claim;
+  settle: Settle;
+  lanes: Lanes;
+  workers: Workers;
+  ready: Ready;
+  waiters: Waiters;
+  /** The first seals, all open. */
+  secrets: readonly Buffer[];
+  random: () => number;
+}
+
+export function pulling(options: PullOptions): Pull {
+  const { db, claim, settle, lanes, workers, ready, waiters, random } = options;
+
+  async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
+    const lane = await lanes.get(start.lane);
+    const settled = await settle({ start, ...how }, { queue: lane.queue, type: lane.route });
+    if (settled === null) throw lost();
+    return settled;
+  }
+
+  function open(lease_id: string): Start {
+    const start = readLeaseId(lease_id, options.secrets);
+    if (start === null) throw lost();
+    return start;
+  }
+
+  return {
+    async lease(ask) {
+      const owner = await workers.named(ask.worker);
+      const until = performance.now() + ask.wait_ms;
+      for (;;) {
+        const woken = wakeUp(ready);
+        const jobs = await claim({
+          owner,
+          lanes: matching(lanes, ask.queues, ask.types),
+          want: ask.limit,
+          lease_seconds: ask.lease_seconds,
+        });
+        const left = until - performance.now();
+        if (jobs.length > 0 || left <= 0) {
+          woken.stop();
+          return jobs.map((job) =>
+            Object.assign(job, { lease_id: issueLeaseId(job, options.secrets[0] as Buffer) }),
+          );
+        }
+        const over = await Promise.race([woken.promise, waiters.hold(null, left, ask.signal)]);
+        woken.stop();
+        if (over === 'drained' || over === 'gone') return [];
+      }
+    },
+
+    async heartbeat(lease_id, lease_seconds) {
+      const answer = await beat(db, open(lease_id), lease_seconds);
+      if (answer === null) throw lost();
+      return answer;
+    },
+
+    async complete(lease_id, { result, created_uri }) {
+      const start = open(lease_id);
+      await end(start, { ...plain, status: 'succeeded', result, created_uri });
+      return start.job_id;
+    },
+
+    async fail(lease_id, failing) {
+      const start = open(lease_id);
+      const facts = await db.maybeOne(findJobs, [[start.job_id]]);
+      if (facts === undefined) throw lost();
+      const next = afterFailure({
+        ...failing,
+        attempt: start.attempt,
+        max_attempts: facts.max_attempts,
+        cancel_requested: facts.cancel_requested,
+        backoff: (facts.backoff as BackoffPolicy | null) ?? defaultBackoff,
+        random,
+      });
+      return end(start, {
+        ...plain,
+        status: next.outcome,
+        class: failing.class,
+        source: 'worker',
+        error: failing.message,
+        delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
+      });
+    },
+
+    release: (lease_id, delay_seconds) =>
+      end(open(lease_id), { ...plain, status: 'released', delay_ms: delay_seconds * 1_000 }),
+  };
+}
+
+const plain: Omit<Ending, 'start' | 'status'> = {
+  class: null,
+  source: null,
+  http_status: null,
+  error: null,
+  created_uri: null,
+  result: null,
+  delay_ms: null,
+};
+
+function lost(): Problem {
+  return new Problem('lease-lost', {
+    detail: 'this lease does not stand any more; stop the work, drop its result and lease again',
+  });
+}
+
+/** Lanes whose queue and type match; the patterns know one wildcard, a trailing `*`. */
+function matching(lanes: Lanes, queues: readonly string[], types: readonly string[]): Set<number> {
+  const chosen = new Set<number>();
+  for (const lane of lanes.all()) {
+    if (fits(lane.queue, queues) && fits(lane.route, types)) chosen.add(lane.id);
+  }
+  return chosen;
+}
+
+function fits(name: string, patterns: readonly string[]): boolean {
+  if (patterns.length === 0) return true;
+  return patterns.some((pattern) =>
+    pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern,
+  );
+}
+
+/** Resolves at the next sign of work; listening begins before the look, so no sign falls between. */
+function wakeUp(ready: Ready): { promise: Promise<'ready'>; stop: () => void } {
+  let stop = () => {};
+  const promise = new Promise<'ready'>((resolve) => {
+    stop = ready.on(() => resolve('ready'));
+  });
+  return { promise, stop };
+}

@@ -1,0 +1,116 @@
+// Ends starts: completions, failures, releases and losses all come through here, in coalesced statements.
+// Invariants: an ending is accepted only while its lease stands and as the first of its epoch; what is refused changes
+// nothing; the same ending repeated is told as accepted again.
+// Next room: store/claims.ts `settleJobs`; then wait.ts, which releases callers who wait for the job.
+import type { OpenLeases } from '../domain/open-leases.ts';
+import type { EventBus } from '../events.ts';
+import { type Ending, findOutcomes, type Settled, settleJobs } from '../store/claims.ts';
+import { type Pool, sqlState } from '../store/db.ts';
+import { Flush } from '../store/flush.ts';
+import type { Ready } from './ready.ts';
+
+/** The accepted ending, or null: the lease was lost and what the caller brings is dropped. */
+export type SettleAnswer = Settled | null;
+
+/** Ends one start of a job that stands in `lane`. */
+export type Settle = (ending: Ending, lane: { queue: string; type: string }) => Promise<SettleAnswer>;
+
+export interface SettleOptions {
+  db: Pool;
+  open: OpenLeases;
+  ready: Ready;
+  events: EventBus;
+  /** Jobs that reached a terminal state, after the commit. */
+  onEnded: (ids: string[]) => void;
+}
+
+/** Builds the verb. Throws DatabaseLost: the caller may repeat, an ending that took effect is then told so. */
+export function settling(options: SettleOptions): Settle {
+  const { db, open, ready, events, onEnded } = options;
+  const flush = new Flush<Ending, SettleAnswer>({
+    run: async (endings) => {
+      const starts = endings.map((ending) => ending.start);
+      const settled = await settleJobs(db, endings, open.emptiedBy(starts));
+      open.ended(starts);
+      const answers = match(endings, settled);
+      const missing = endings.filter((_, i) => answers[i] === null);
+      if (missing.length > 0) await recognise(db, endings, answers, missing);
+      follow(settled, endings);
+      return answers;
+    },
+    inFlight: 2,
+    max: 1_000,
+    gapMs: 0,
+    maxWaiting: 50_000,
+    splits: (error) => /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? ''),
+  });
+
+  function follow(settled: Settled[], endings: Ending[]): void {
+    const ended = settled.filter(isTerminal).map((one) => one.job_id);
+    if (ended.length > 0) onEnded(ended);
+    const again = new Set(settled.filter((one) => one.next_at !== null).map((one) => one.job_id));
+    if (again.size === 0) return;
+    ready.announce(
+      endings
+        .filter((ending) => again.has(ending.start.job_id) && ending.delay_ms === 0)
+        .map(({ start, status }) => ({
+          lane: start.lane,
+          prio:
+            status === 'lost' ? (start.prio % 10) + 10 : status === 'retry' ? start.prio % 10 : start.prio,
+        })),
+    );
+  }
+
+  return async (ending, lane) => {
+    const answer = await flush.add(ending);
+    const { job_id, epoch, attempt, started_at } = ending.start;
+    if (answer === null) {
+      events.emit('lease.refused', { job_id, epoch, verb: ending.status });
+    } else {
+      events.emit('job.ended', {
+        job_id,
+        ...lane,
+        epoch,
+        attempt,
+        outcome: answer.status,
+        class: ending.class,
+        run_ms: Date.now() - new Date(started_at).getTime(),
+      });
+    }
+    return answer;
+  };
+}
+
+export function isTerminal(settled: { status: Ending['status'] }): boolean {
+  return ['succeeded', 'dead', 'cancelled', 'expired'].includes(settled.status);
+}
+
+function match(endings: readonly Ending[], settled: readonly Settled[]): SettleAnswer[] {
+  const byStart = new Map(settled.map((one) => [`${one.job_id}.${one.epoch}`, one]));
+  return endings.map(({ start }) => {
+    const key = `${start.job_id}.${start.epoch}`;
+    const one = byStart.get(key) ?? null;
+    // The same start twice in one batch: the first is the one that was written.
+    if (one !== null) byStart.delete(key);
+    return one;
+  });
+}
+
+/** An ending that was not accepted now may be one that was accepted before: a repeated call deserves the same answer. */
+async function recognise(
+  db: Pool,
+  endings: Ending[],
+  answers: SettleAnswer[],
+  missing: Ending[],
+): Promise<void> {
+  const rows = await db.many(findOutcomes, [
+    missing.map((ending) => ending.start.job_id),
+    missing.map((ending) => ending.start.epoch),
+  ]);
+  const byStart = new Map(rows.map((row) => [`${row.job_id}.${row.epoch}`, row]));
+  endings.forEach((ending, i) => {
+    if (answers[i] !== null) return;
+    const row = byStart.get(`${ending.start.job_id}.${ending.start.epoch}`);
+    if (row !== undefined && row.status === ending.status) answers[i] = row;
+  });
+}

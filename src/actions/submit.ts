@@ -1,0 +1,108 @@
+// Takes a job in: joins the running flush and answers after its commit, so a 202 is a promise that has been kept already.
+// Invariants: nothing is answered before the commit; an interrupted commit is said to be unknown, never refused.
+// Next room: store/jobs.ts, whose one statement inserts job, block and idempotency key together.
+import { Problem } from '../domain/problem.ts';
+import type { EventBus } from '../events.ts';
+import { DatabaseLost, type Pool, sqlState } from '../store/db.ts';
+import { Flush } from '../store/flush.ts';
+import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/jobs.ts';
+import type { Lanes } from '../store/lanes.ts';
+import { type Ready, slow_insert_ms } from './ready.ts';
+
+/** What a caller asks for; every option is resolved to its value. */
+export interface Submission extends Omit<NewJob, 'lane'> {
+  queue: string;
+  type: string;
+}
+
+/** What became of it. `replayed`: the idempotency key named a job that was there already. */
+export type Submitted =
+  | { replayed: false; id: string; created_at: Date; run_at: Date | null; state: 'queued' | 'scheduled' }
+  | { replayed: true; id: string };
+
+export interface SubmitOptions {
+  db: Pool;
+  lanes: Lanes;
+  ready: Ready;
+  events: EventBus;
+}
+
+export type Submit = (submission: Submission) => Promise<Submitted>;
+
+/** Builds the verb. Throws Problems: `idempotency-key-reused`, `idempotency-in-flight`, `outcome-unknown`, 503s. */
+export function submitting({ db, lanes, ready, events }: SubmitOptions): Submit {
+  const flush = new Flush<NewJob, Inserted>({
+    run: async (jobs) => {
+      const began = performance.now();
+      const { inserted, heads, first_block } = await insertJobs(db, jobs);
+      const slow = performance.now() - began > slow_insert_ms;
+      ready.announce(heads, slow ? BigInt(first_block) : null);
+      return inserted;
+    },
+    inFlight: 2,
+    max: 500,
+    gapMs: 2,
+    maxWaiting: 5_000,
+    splits: isOneItemsFault,
+  });
+
+  return async (submission) => {
+    const { queue, type, ...options } = submission;
+    const lane = lanes.known(queue, type) ?? (await lanes.named(queue, type));
+    const inserted = await flush.add({ ...options, lane: lane.id }).catch(refuse);
+    if (inserted === null) {
+      const id = await replay(db, options.idempotency as NonNullable<NewJob['idempotency']>);
+      events.emit('job.submitted', { job_id: id, queue, type, state: 'queued', replayed: true });
+      return { replayed: true, id };
+    }
+    const state = inserted.scheduled ? 'scheduled' : 'queued';
+    events.emit('job.submitted', { job_id: inserted.id, queue, type, state, replayed: false });
+    return {
+      replayed: false,
+      id: inserted.id,
+      created_at: inserted.created_at,
+      run_at: inserted.run_at,
+      state,
+    };
+  };
+}
+
+/** Data errors and lock waits concern one item; lost connections and missing resources concern all. */
+function isOneItemsFault(error: unknown): boolean {
+  return /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? '');
+}
+
+function refuse(error: unknown): never {
+  if (error instanceof DatabaseLost && error.sent) {
+    throw new Problem('outcome-unknown', {
+      detail: 'the database was lost during the commit; repeat the call with the same Idempotency-Key',
+      headers: { 'retry-after': '2' },
+      cause: error,
+    });
+  }
+  if (sqlState(error) === '55P03') {
+    throw new Problem('idempotency-in-flight', {
+      detail: 'another request with this Idempotency-Key has not committed yet; try again',
+      headers: { 'retry-after': '1' },
+      cause: error,
+    });
+  }
+  throw error;
+}
+
+/** The job an idempotency key already names; a key that was used for another request is refused. */
+async function replay(db: Pool, key: NonNullable<NewJob['idempotency']>): Promise<string> {
+  const row = await db.maybeOne(findIdempotent, [[key.tenant], [key.route], [key.key]]);
+  if (row === undefined) {
+    throw new Problem('idempotency-in-flight', {
+      detail: 'another request with this Idempotency-Key has not committed yet; try again',
+      headers: { 'retry-after': '1' },
+    });
+  }
+  if (!row.print.equals(key.print)) {
+    throw new Problem('idempotency-key-reused', {
+      detail: `the Idempotency-Key "${key.key}" was used with another request; use a new key for a new request`,
+    });
+  }
+  return row.job_id;
+}

@@ -1,0 +1,110 @@
+// The job as a caller sees it: the record and the status, made from the facts the database states.
+// Invariant: members are the columns' names; `terminal` stands beside every state, so new states can be added.
+// Next room: http/jobs.ts.
+import { isTerminal, type JobState } from './job.ts';
+import { type ErrorClass, type ErrorSource, failureStatus, type JobError } from './outcome.ts';
+
+/** What the database says of a job, with the names of its lane and worker. */
+export interface NamedFacts {
+  id: string;
+  queue: string;
+  type: string;
+  state: JobState;
+  priority: number;
+  attempt: number;
+  max_attempts: number;
+  epoch: number;
+  timeout_seconds: number;
+  created_at: Date;
+  run_at: Date | null;
+  expires_at: Date | null;
+  started_at: Date | null;
+  finished_at: Date | null;
+  next_at: Date | null;
+  backoff: unknown;
+  tags: string[] | null;
+  worker: string | null;
+  cancel_requested: boolean;
+  class: ErrorClass | null;
+  source: ErrorSource | null;
+  http_status: number | null;
+  error: string | null;
+  created_uri: string | null;
+  has_result: boolean;
+}
+
+/** The error a job ended with or its last attempt failed with; null when there is none. */
+export function errorOf(facts: NamedFacts): JobError | null {
+  if (facts.class === null || facts.source === null) return null;
+  return { class: facts.class, source: facts.source, detail: facts.error, http_status: facts.http_status };
+}
+
+/** The body of `GET /v1/jobs/{id}`. */
+export function recordOf(facts: NamedFacts) {
+  return {
+    id: facts.id,
+    queue: facts.queue,
+    type: facts.type,
+    state: facts.state,
+    terminal: isTerminal(facts.state),
+    cancel_requested: facts.cancel_requested,
+    priority: facts.priority,
+    attempt: facts.attempt,
+    max_attempts: facts.max_attempts,
+    epoch: facts.epoch,
+    timeout_seconds: facts.timeout_seconds,
+    created_at: facts.created_at.toISOString(),
+    run_at: (facts.next_at ?? facts.run_at ?? facts.created_at).toISOString(),
+    expires_at: facts.expires_at?.toISOString() ?? null,
+    started_at: facts.started_at?.toISOString() ?? null,
+    finished_at: facts.finished_at?.toISOString() ?? null,
+    wait_ms: facts.started_at === null ? null : msBetween(facts.run_at ?? facts.created_at, facts.started_at),
+    run_ms:
+      facts.started_at === null || facts.finished_at === null
+        ? null
+        : msBetween(facts.started_at, facts.finished_at),
+    worker: facts.worker,
+    tags: facts.tags ?? [],
+    ...endOf(facts),
+  };
+}
+
+/** The body of `GET /v1/jobs/{id}/status`. */
+export function statusOf(facts: NamedFacts) {
+  return {
+    id: facts.id,
+    state: facts.state,
+    terminal: isTerminal(facts.state),
+    attempt: facts.attempt,
+    cancel_requested: facts.cancel_requested,
+    ...endOf(facts),
+  };
+}
+
+function endOf(facts: NamedFacts) {
+  return {
+    result: facts.has_result ? `/v1/jobs/${facts.id}/result` : null,
+    created: facts.created_uri,
+    error: errorBody(facts),
+  };
+}
+
+function errorBody(facts: NamedFacts) {
+  if (facts.state === 'expired') {
+    return {
+      type: '/problems/job-expired',
+      code: 'job-expired',
+      status: 504,
+      class: null,
+      source: 'errand',
+      detail: facts.error,
+    };
+  }
+  const error = errorOf(facts);
+  if (error === null) return null;
+  return { type: '/problems/job-failed', code: 'job-failed', status: failureStatus(error), ...error };
+}
+
+function msBetween(from: Date, to: Date): number {
+  return Math.max(0, to.getTime() - from.getTime());
+}

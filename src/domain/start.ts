@@ -1,0 +1,15 @@
+// One start of a job: the facts everyone who ends it must bring. They travel in memory for handlers and, sealed, in the
+// lease id for pull workers, so that settling needs no read.
+// Next room: lease-id.ts, which seals it.
+
+/** The facts of one start of a job; `epoch` is its fencing number. */
+export interface Start {
+  lease: string;
+  job_id: string;
+  epoch: number;
+  attempt: number;
+  lane: number;
+  prio: number;
+  owner: number;
+  started_at: Date;
+}

@@ -1,0 +1,64 @@
+// Everything that happens, said once: the code emits facts, telemetry prints and counts them, tests await them.
+// Next room: telemetry/, which subscribes.
+import type { JobState } from './domain/job.ts';
+
+/** What is told of a job's end or of an attempt's. Times are in ms. */
+export interface AttemptEnd {
+  job_id: string;
+  queue: string;
+  type: string;
+  epoch: number;
+  attempt: number;
+  outcome: 'succeeded' | 'dead' | 'cancelled' | 'expired' | 'retry' | 'lost' | 'released' | 'snoozed';
+  class: string | null;
+  run_ms: number | null;
+}
+
+/** Every event and what it carries. */
+export interface Events {
+  'job.submitted': { job_id: string; queue: string; type: string; state: JobState; replayed: boolean };
+  'job.claimed': {
+    job_id: string;
+    queue: string;
+    type: string;
+    epoch: number;
+    attempt: number;
+    wait_ms: number;
+  };
+  'job.ended': AttemptEnd;
+  'lease.refused': { job_id: string; epoch: number; verb: string };
+  'invariant.violated': { what: string; job_id?: string };
+  'hint.sent': { ids: number };
+  'hint.received': { ids: number };
+  'chore.failed': { chore: string; error: unknown };
+  'chore.ran': { chore: string; moved: number };
+  'store.error': { where: string; error: unknown };
+  'http.error': { request_id: string; error: unknown };
+  'service.said': { level: 'info' | 'warn' | 'error'; message: string; [field: string]: unknown };
+}
+
+type Listener<Name extends keyof Events> = (event: Events[Name]) => void;
+
+/** A typed emitter small enough to be read; a listener that throws never reaches the one who emits. */
+export class EventBus {
+  #listeners = new Map<keyof Events, Set<Listener<never>>>();
+
+  on<Name extends keyof Events>(name: Name, listener: Listener<Name>): () => void {
+    const set = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, set);
+    set.add(listener as Listener<never>);
+    return () => set.delete(listener as Listener<never>);
+  }
+
+  emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
+    const set = this.#listeners.get(name);
+    if (set === undefined) return;
+    for (const listener of set) {
+      try {
+        (listener as Listener<Name>)(event);
+      } catch (error) {
+        process.emitWarning(error instanceof Error ? error : String(error));
+      }
+    }
+  }
+}

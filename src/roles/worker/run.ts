@@ -1,0 +1,141 @@
+// One start of a job in this process, as a list of steps: parse, run under the deadline, judge, settle. The settle is
+// retried apart from the work, so a database that is away for a moment does not waste the work.
+// Invariant: every start that was claimed is settled once or left to the rescue; nothing a handler does can throw here.
+// Next room: actions/settle.ts.
+
+import type { Job } from '../../actions/claim.ts';
+import type { Settle } from '../../actions/settle.ts';
+import { defaultBackoff } from '../../domain/backoff.ts';
+import { afterFailure, type ErrorClass } from '../../domain/outcome.ts';
+import type { Ending } from '../../store/claims.ts';
+import { type Handler, JobError } from './handlers.ts';
+
+/** Why a running job is told to stop. */
+export type StopReason = 'deadline' | 'cancelled' | 'lost' | 'drain';
+
+/** A start under way. */
+export interface Running {
+  job: Job;
+  abort: AbortController;
+  stopped: StopReason | null;
+  cancel_requested: boolean;
+}
+
+export interface RunOptions {
+  settle: Settle;
+  random: () => number;
+  resultLimitBytes: number;
+}
+
+/** Runs one claimed job with its handler to its settled end. Never throws. */
+export async function runJob(running: Running, handler: Handler, options: RunOptions): Promise<void> {
+  const verdict = await execute(running, handler, options.resultLimitBytes);
+  if (running.stopped === 'lost') return;
+  await settleWithRetries(running, ending(running, verdict, options.random), options.settle);
+}
+
+type Verdict =
+  | { ok: true; result: string | null }
+  | { ok: false; class: ErrorClass; message: string; retry_after_seconds: number | null };
+
+async function execute(running: Running, handler: Handler, limit: number): Promise<Verdict> {
+  const { job, abort } = running;
+  try {
+    const returned = await untilAborted(
+      handler.run(JSON.parse(job.payload), {
+        job_id: job.job_id,
+        queue: job.queue,
+        type: job.type,
+        attempt: job.attempt,
+        max_attempts: job.max_attempts,
+        epoch: job.epoch,
+        deadline: job.deadline,
+        signal: abort.signal,
+      }),
+      running,
+    );
+    const result = returned === undefined ? null : (JSON.stringify(returned) ?? null);
+    if (result !== null && Buffer.byteLength(result) > limit) {
+      return failed('permanent', `the result is larger than ${limit} bytes`);
+    }
+    return { ok: true, result };
+  } catch (error) {
+    if (error instanceof JobError)
+      return { ...failed(error.class, error.message), retry_after_seconds: error.retry_after_seconds };
+    if (running.stopped === 'deadline')
+      return failed('timeout', 'the attempt ran longer than timeout_seconds');
+    return failed('retryable', error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** A handler that ignores its signal must not hold its slot past the deadline: the signal ends the wait for it. */
+function untilAborted(work: unknown, running: Running): unknown {
+  if (!(work instanceof Promise)) return work;
+  const { signal } = running.abort;
+  return new Promise((resolve, reject) => {
+    // A cancel is a request: the handler decides whether to obey. A deadline, a loss or a drain is not.
+    const stop = () => {
+      if (running.stopped !== 'cancelled') reject(signal.reason);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
+}
+
+function failed(kind: ErrorClass, message: string): Extract<Verdict, { ok: false }> {
+  // Postgres text holds no NUL, and an error text is for reading, not for storing data.
+  return {
+    ok: false,
+    class: kind,
+    message: message.replaceAll('\0', '').slice(0, 2_000),
+    retry_after_seconds: null,
+  };
+}
+
+function ending(running: Running, verdict: Verdict, random: () => number): Ending {
+  const { job, stopped } = running;
+  const plain = {
+    start: job,
+    class: null,
+    source: null,
+    http_status: null,
+    error: null,
+    created_uri: null,
+    result: null,
+    delay_ms: null,
+  };
+  if (verdict.ok) return { ...plain, status: 'succeeded', result: verdict.result };
+  if (stopped === 'drain') return { ...plain, status: 'released', delay_ms: 0 };
+  const cause = { class: verdict.class, source: 'handler' as const, error: verdict.message };
+  if (stopped === 'cancelled')
+    return { ...plain, status: 'cancelled', source: 'handler', error: verdict.message };
+  const next = afterFailure({
+    class: verdict.class,
+    attempt: job.attempt,
+    max_attempts: job.max_attempts,
+    retry_after_seconds: verdict.retry_after_seconds,
+    cancel_requested: running.cancel_requested,
+    backoff: job.backoff ?? defaultBackoff,
+    random,
+  });
+  return {
+    ...plain,
+    ...cause,
+    status: next.outcome,
+    delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
+  };
+}
+
+async function settleWithRetries(running: Running, end: Ending, settle: Settle): Promise<void> {
+  const giveUp = performance.now() + 60_000;
+  for (let pause = 100; ; pause = Math.min(pause * 2, 2_000)) {
+    try {
+      await settle(end, { queue: running.job.queue, type: running.job.type });
+      return;
+    } catch (error) {
+      // Past this the lease has run out and the rescue has written another end.
+      if (performance.now() > giveUp || running.stopped === 'lost') throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}

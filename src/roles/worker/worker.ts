@@ -1,0 +1,195 @@
+// Runs handlers: claims as many jobs as there are free slots, renews the leases of all that run in one statement, tells
+// those that must stop. Woken when a head becomes ready and when a slot falls free; the poll is the floor.
+// Invariants: never more jobs than slots; a job whose lease is lost is told so; at drain running jobs end or are given back
+// without costing an attempt.
+// Next room: run.ts, one start from claim to settle.
+import type { Claim, Job } from '../../actions/claim.ts';
+import { beatAll } from '../../actions/heartbeat.ts';
+import type { Ready } from '../../actions/ready.ts';
+import type { Settle } from '../../actions/settle.ts';
+import type { Heads } from '../../domain/heads.ts';
+import type { Pool } from '../../store/db.ts';
+import type { Lanes } from '../../store/lanes.ts';
+import { type Loop, loop } from '../loop.ts';
+import type { Service } from '../service.ts';
+import type { Handler } from './handlers.ts';
+import { type Running, runJob, type StopReason } from './run.ts';
+
+export interface WorkerOptions {
+  db: Pool;
+  claim: Claim;
+  settle: Settle;
+  ready: Ready;
+  heads: Heads;
+  lanes: Lanes;
+  handlers: ReadonlyMap<string, Handler>;
+  owner: () => number;
+  concurrency: number;
+  lease_seconds: number;
+  resultLimitBytes: number;
+  random: () => number;
+  onError: (name: string, error: unknown) => void;
+}
+
+export interface Worker extends Service {
+  readonly running: number;
+  /** Monotonic ms of the last claim round that did not fail. */
+  readonly last_success: number;
+}
+
+/** Most jobs of one claim, so that one statement stays short. */
+const most_per_claim = 500;
+const poll_ms = 500;
+const claim_gap_ms = 5;
+
+export function worker(options: WorkerOptions): Worker {
+  const { claim, ready, lanes, handlers, concurrency, onError } = options;
+  const running = new Set<Running>();
+  const leases = new Map<string, { jobs: Set<Running>; deadline: NodeJS.Timeout }>();
+  let served = new Set<number>();
+  let servedOf = 0;
+  let unlisten = () => {};
+  let idle = () => {};
+  let lastClaim = 0;
+  let starved = false;
+
+  function lanesServed(): ReadonlySet<number> {
+    const all = [...lanes.all()];
+    if (all.length !== servedOf) {
+      served = new Set(all.filter((lane) => handlers.has(lane.route)).map((lane) => lane.id));
+      servedOf = all.length;
+    }
+    return served;
+  }
+
+  async function claimRound(): Promise<void> {
+    let contended = 0;
+    for (;;) {
+      const free = concurrency - running.size;
+      starved = free === 0;
+      if (free === 0) return;
+      const gap = lastClaim + claim_gap_ms - performance.now();
+      if (gap > 0 && running.size > 0) await new Promise((resolve) => setTimeout(resolve, gap));
+      lastClaim = performance.now();
+      const want = Math.min(concurrency - running.size, most_per_claim);
+      const jobs = await claim({
+        owner: options.owner(),
+        lanes: lanesServed(),
+        want,
+        lease_seconds: options.lease_seconds,
+      });
+      for (const job of jobs) begin(job);
+      if (jobs.length > 0) contended = 0;
+      // Another claimer holds the blocks for a moment: what it leaves is ours to take, so look again soon.
+      else if (options.heads.anyReady(lanesServed()) && contended < 6) {
+        await new Promise((resolve) => setTimeout(resolve, claim_gap_ms * 2 ** contended++));
+      } else return;
+    }
+  }
+
+  function begin(job: Job): void {
+    const one: Running = { job, abort: new AbortController(), stopped: null, cancel_requested: false };
+    running.add(one);
+    leaseOf(job).jobs.add(one);
+    void runJob(one, handlers.get(job.type) as Handler, options)
+      .catch((error) => onError('settle', error))
+      .finally(() => end(one));
+  }
+
+  function end(one: Running): void {
+    running.delete(one);
+    const lease = leaseOf(one.job);
+    lease.jobs.delete(one);
+    if (lease.jobs.size === 0) {
+      clearTimeout(lease.deadline);
+      leases.delete(one.job.lease);
+    }
+    if (running.size === 0) idle();
+    if (starved) rounds.wake();
+  }
+
+  /** Jobs of one lease share their deadline: one timer each lease, not each job. */
+  function leaseOf({ lease, deadline, started_at }: Job) {
+    const known = leases.get(lease);
+    if (known !== undefined) return known;
+    const jobs = new Set<Running>();
+    const timer = setTimeout(() => {
+      for (const one of jobs) stop(one, 'deadline');
+    }, deadline.getTime() - started_at.getTime());
+    const made = { jobs, deadline: timer };
+    leases.set(lease, made);
+    return made;
+  }
+
+  async function renew(): Promise<void> {
+    if (running.size === 0) return;
+    const age = Date.now() - (options.lease_seconds * 1_000) / 4;
+    const old = [...running].filter((one) => one.job.started_at.getTime() < age);
+    const asked = new Set(old.map((one) => one.job.lease));
+    if (asked.size === 0) return;
+    const standing = await beatAll(options.db, [...asked], options.lease_seconds);
+    for (const one of running) {
+      if (!asked.has(one.job.lease)) continue;
+      const cancels = standing.get(one.job.lease);
+      if (cancels === undefined) stop(one, 'lost');
+      else if (cancels.includes(one.job.job_id)) {
+        one.cancel_requested = true;
+        stop(one, 'cancelled');
+      }
+    }
+  }
+
+  function stop(one: Running, reason: StopReason): void {
+    if (one.stopped !== null && reason !== 'lost') return;
+    one.stopped = reason;
+    one.abort.abort(new Error(reason));
+  }
+
+  const rounds: Loop = loop({ name: 'claim', every_ms: poll_ms, run: claimRound, onError });
+  const renewals: Loop = loop({
+    name: 'renew',
+    every_ms: (options.lease_seconds * 1_000) / 4,
+    run: renew,
+    onError,
+  });
+
+  return {
+    name: 'worker',
+    get running() {
+      return running.size;
+    },
+    get last_success() {
+      return rounds.last_success;
+    },
+    start() {
+      unlisten = ready.on(() => rounds.wake());
+      rounds.start();
+      renewals.start();
+    },
+    async stop(deadline) {
+      unlisten();
+      await rounds.stop(deadline);
+      const done = new Promise<void>((resolve) => {
+        idle = resolve;
+        if (running.size === 0) resolve();
+      });
+      const left = Math.max(0, deadline - performance.now() - 2_000);
+      await within(done, left);
+      // What has not ended by now is given back; a handler that ignores its signal loses its slot, not its job.
+      for (const one of running) stop(one, 'drain');
+      await within(done, 2_000);
+      await renewals.stop(deadline);
+    },
+  };
+}
+
+async function within(done: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([
+    done,
+    new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+    }),
+  ]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,169 @@
+// The port to Postgres: small pools with a timeout on everything, and one way to run a transaction.
+// Invariants: a connection that failed below SQL is never reused; a connection is never given back inside an open
+// transaction; a caller learns whether a failed statement may have taken effect.
+// Next room: the statements of jobs.ts and claims.ts.
+import pg from 'pg';
+import { Problem } from '../domain/problem.ts';
+import type { Statement } from './sql.ts';
+
+/** How many connections of each kind one process may open. */
+export interface PoolSizes {
+  /** POSTs: kept apart so that reads cannot delay them. */
+  intake: number;
+  /** Claims, heartbeats, settles, chores: kept apart so that load on the API cannot starve them. */
+  engine: number;
+  /** Reads and control. */
+  read: number;
+}
+
+/** What runs statements: a pool, or one connection inside a transaction. */
+export interface Db {
+  many<Row>(statement: Statement<Row>, params?: readonly unknown[]): Promise<Row[]>;
+  maybeOne<Row>(statement: Statement<Row>, params?: readonly unknown[]): Promise<Row | undefined>;
+  one<Row>(statement: Statement<Row>, params?: readonly unknown[]): Promise<Row>;
+  /** Runs `work` in one READ COMMITTED transaction; `work` must use the Db it is given. */
+  transaction<T>(work: (db: Db) => Promise<T>): Promise<T>;
+}
+
+export interface Pool extends Db {
+  readonly name: string;
+  /** Connections open, idle, and callers waiting for one. */
+  counts(): { open: number; idle: number; waiting: number };
+  end(): Promise<void>;
+}
+
+/** A query the server refused: the SQLSTATE tells why. */
+export function sqlState(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.code : undefined;
+}
+
+/** The database could not be reached or did not answer in time; `sent` says whether the statement may have run. */
+export class DatabaseLost extends Problem {
+  readonly sent: boolean;
+  constructor(sent: boolean, cause: unknown) {
+    super('database-unavailable', {
+      detail: 'the database did not answer in time; try again',
+      headers: { 'retry-after': '2' },
+      cause,
+    });
+    this.sent = sent;
+  }
+}
+
+export interface PoolOptions {
+  url: string;
+  name: string;
+  max: number;
+  /** Fixed plans: statistics of tables that are empty one moment and full the next mislead the planner. */
+  fixedPlans: boolean;
+  /** Longest run of one statement, in ms; the client gives up a little later. */
+  statementTimeoutMs: number;
+  onError: (error: Error) => void;
+}
+
+/** A pool whose every wait is bounded. Throws {@link DatabaseLost} when the database cannot be reached. */
+export function openPool(options: PoolOptions): Pool {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    max: options.max,
+    application_name: `errand ${options.name}`,
+    connectionTimeoutMillis: 2_000,
+    statement_timeout: options.statementTimeoutMs,
+    lock_timeout: 2_000,
+    idle_in_transaction_session_timeout: 5_000,
+    query_timeout: options.statementTimeoutMs + 1_000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    idleTimeoutMillis: 60_000,
+    maxLifetimeSeconds: 1_800 + Math.floor(Math.random() * 300),
+    ...(options.fixedPlans ? { options: fixedPlans } : {}),
+  });
+  pool.on('error', options.onError);
+  pool.on('connect', (client) => {
+    client.on('error', options.onError);
+  });
+  return {
+    name: options.name,
+    ...running((statement, params) => onConnection(pool, (client) => query(client, statement, params))),
+    transaction: (work) => onConnection(pool, (client) => inTransaction(client, work)),
+    counts: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
+    end: () => pool.end(),
+  };
+}
+
+// jit and re-planning cost more than the statements they would speed up; see docs/storage.md.
+const fixedPlans =
+  '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off';
+
+type Run = <Row>(statement: Statement<Row>, params?: readonly unknown[]) => Promise<Row[]>;
+
+function running(run: Run): Omit<Db, 'transaction'> {
+  return {
+    many: run,
+    maybeOne: async (statement, params) => (await run(statement, params))[0],
+    async one(statement, params) {
+      const row = (await run(statement, params))[0];
+      if (row === undefined) throw new Error(`no row from: ${statement.text.slice(0, 80)}`);
+      return row;
+    },
+  };
+}
+
+async function onConnection<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  let client: pg.PoolClient;
+  try {
+    client = await pool.connect();
+  } catch (error) {
+    if (sqlState(error)?.startsWith('28')) throw error;
+    throw new DatabaseLost(false, error);
+  }
+  let broken: Error | undefined;
+  try {
+    return await work(client);
+  } catch (error) {
+    if (isLost(error)) {
+      broken = error as Error;
+      throw error instanceof DatabaseLost ? error : new DatabaseLost(true, error);
+    }
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+async function query<Row>(
+  client: pg.ClientBase,
+  statement: Statement<Row>,
+  params: readonly unknown[] = [],
+): Promise<Row[]> {
+  const config: pg.QueryConfig = { text: statement.text, values: params as unknown[] };
+  if (statement.name !== undefined) config.name = statement.name;
+  return (await client.query(config)).rows as Row[];
+}
+
+async function inTransaction<T>(client: pg.PoolClient, work: (db: Db) => Promise<T>): Promise<T> {
+  const db: Db = {
+    ...running((statement, params) => query(client, statement, params)),
+    transaction: () => Promise.reject(new Error('a transaction cannot hold another')),
+  };
+  await client.query('begin');
+  try {
+    const result = await work(db);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    if (!isLost(error)) await client.query('rollback');
+    throw error;
+  }
+}
+
+/** Anything but an error the server sent for this statement leaves the connection in an unknown state. */
+function isLost(error: unknown): boolean {
+  if (error instanceof DatabaseLost) return true;
+  const state = sqlState(error);
+  if (state !== undefined) return /^(08|57P0|25006)/.test(state);
+  return (
+    error instanceof Error &&
+    /timeout|terminated|ECONN|EPIPE|socket|Connection|not queryable/i.test(error.message)
+  );
+}

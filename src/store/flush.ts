@@ -1,0 +1,97 @@
+// The self-clocking coalescer: whatever arrives while a flush runs is the next flush. An empty system flushes at once,
+// a busy one grows its batches, so the cost per job falls as the load rises and nobody waits for a timer.
+// Invariants: every item is answered exactly once, after its own flush; the queue is bounded; a flush that fails for
+// one item's fault is repeated item by item, so no item suffers for its neighbour.
+// Next room: jobs.ts and claims.ts, whose statements are run through it.
+import { Problem } from '../domain/problem.ts';
+
+export interface FlushOptions<Item, Result> {
+  /** Runs one batch; answers in the order of the items. */
+  run: (items: Item[]) => Promise<Result[]>;
+  /** Flushes under way at once. */
+  inFlight: number;
+  /** Items of one flush at most. */
+  max: number;
+  /** Shortest time between the starts of two flushes, in ms; the first is immediate. */
+  gapMs: number;
+  /** Items that may wait; more are refused with 503 `queue-saturated`. */
+  maxWaiting: number;
+  /** Whether a failed flush may be repeated item by item (the fault was an item's, and nothing took effect). */
+  splits?: (error: unknown) => boolean;
+}
+
+/** Joins concurrent calls into few statements. `add` resolves after the commit its item was part of. */
+export class Flush<Item, Result> {
+  #options: FlushOptions<Item, Result>;
+  #waiting: Entry<Item, Result>[] = [];
+  #running = 0;
+  #lastStart = 0;
+  #scheduled = false;
+
+  constructor(options: FlushOptions<Item, Result>) {
+    this.#options = options;
+  }
+
+  /** Items waiting for a flush. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  add(item: Item): Promise<Result> {
+    if (this.#waiting.length >= this.#options.maxWaiting) {
+      return Promise.reject(
+        new Problem('queue-saturated', {
+          detail: `${this.#waiting.length} requests already wait for the database; try again`,
+          headers: { 'retry-after': '1' },
+        }),
+      );
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ item, resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#running >= this.#options.inFlight || this.#waiting.length === 0) return;
+    this.#scheduled = true;
+    const wait = this.#lastStart + this.#options.gapMs - performance.now();
+    // setImmediate, not a microtask: the requests parsed in this turn of the event loop join the same flush.
+    if (wait <= 0) setImmediate(() => this.#start());
+    else setTimeout(() => this.#start(), wait);
+  }
+
+  #start(): void {
+    this.#scheduled = false;
+    const entries = this.#waiting.splice(0, this.#options.max);
+    if (entries.length === 0) return;
+    this.#running++;
+    this.#lastStart = performance.now();
+    void this.#flush(entries).finally(() => {
+      this.#running--;
+      this.#schedule();
+    });
+    this.#schedule();
+  }
+
+  async #flush(entries: Entry<Item, Result>[]): Promise<void> {
+    try {
+      const results = await this.#options.run(entries.map((entry) => entry.item));
+      entries.forEach((entry, i) => {
+        entry.resolve(results[i] as Result);
+      });
+    } catch (error) {
+      if (entries.length > 1 && this.#options.splits?.(error)) {
+        for (const entry of entries) await this.#flush([entry]);
+      } else {
+        for (const entry of entries) entry.reject(error);
+      }
+    }
+  }
+}
+
+interface Entry<Item, Result> {
+  item: Item;
+  resolve: (result: Result) => void;
+  reject: (error: unknown) => void;
+}

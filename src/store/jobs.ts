@@ -1,0 +1,256 @@
+// How a job comes into being and how it is read. One statement per flush: jobs, their blocks and their idempotency keys
+// commit together or not at all.
+// Invariant: a job is in exactly one place: a block, `later`, a lease, or its terminal outcome.
+// Next room: claims.ts, which moves it on.
+import type { JobState } from '../domain/job.ts';
+import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
+import type { Db } from './db.ts';
+import { hot, sql } from './sql.ts';
+
+/** A job as it is inserted; times are RFC 3339 text, absent options null. */
+export interface NewJob {
+  lane: number;
+  priority: number;
+  max_attempts: number;
+  timeout_seconds: number;
+  payload: string;
+  run_at: string | null;
+  delay_ms: number | null;
+  expires_at: string | null;
+  backoff: string | null;
+  tags: readonly string[] | null;
+  idempotency: { tenant: number; route: string; key: string; print: Buffer } | null;
+}
+
+/** What became of one inserted job; null = its idempotency key already names another job. */
+export type Inserted = { id: string; created_at: Date; run_at: Date | null; scheduled: boolean } | null;
+
+/** What one flush did: the answers in the order of the jobs, and the heads that became ready. */
+export interface Flushed {
+  inserted: Inserted[];
+  heads: { lane: number; prio: number }[];
+  first_block: string;
+}
+
+/** Inserts a batch of jobs in one statement. */
+export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flushed> {
+  const groups = groupByBlock(jobs);
+  const common = [
+    groups.lanes,
+    groups.prios,
+    groups.timeouts,
+    groups.of,
+    jobs.map((job) => job.payload),
+    jobs.map((job) => job.max_attempts),
+  ];
+  const heads = groups.lanes.map((lane, i) => ({ lane, prio: groups.prios[i] as number }));
+  if (jobs.every(isPlain)) {
+    const row = await db.one(insertPlain, common);
+    const inserted = row.ids.map((id) => ({
+      id,
+      created_at: row.created_at,
+      run_at: null,
+      scheduled: false,
+    }));
+    return { inserted, heads, first_block: row.first_block };
+  }
+  const rows = await db.many(insertFull, [
+    ...common,
+    jobs.map((job) => job.run_at),
+    jobs.map((job) => job.delay_ms),
+    jobs.map((job) => job.expires_at),
+    jobs.map((job) => job.backoff),
+    jobs.map((job) => (job.tags === null ? null : JSON.stringify(job.tags))),
+    jobs.map((job) => job.idempotency?.tenant ?? 0),
+    jobs.map((job) => job.idempotency?.route ?? null),
+    jobs.map((job) => job.idempotency?.key ?? null),
+    jobs.map((job) => job.idempotency?.print.toString('hex') ?? null),
+  ]);
+  const inserted: Inserted[] = jobs.map(() => null);
+  for (const row of rows) inserted[row.n - 1] = row;
+  return { inserted, heads, first_block: rows[0]?.first_block ?? '0' };
+}
+
+function isPlain(job: NewJob): boolean {
+  return (
+    job.idempotency === null &&
+    job.run_at === null &&
+    job.delay_ms === null &&
+    job.expires_at === null &&
+    job.backoff === null &&
+    job.tags === null
+  );
+}
+
+/** Jobs of one block share lane, priority and timeout: a lease on it has one deadline. */
+function groupByBlock(jobs: readonly NewJob[]) {
+  const index = new Map<string, number>();
+  const lanes: number[] = [];
+  const prios: number[] = [];
+  const timeouts: number[] = [];
+  const of = jobs.map((job) => {
+    const key = `${job.lane} ${job.priority} ${job.timeout_seconds}`;
+    let group = index.get(key);
+    if (group === undefined) {
+      lanes.push(job.lane);
+      prios.push(job.priority);
+      timeouts.push(job.timeout_seconds);
+      group = lanes.length;
+      index.set(key, group);
+    }
+    return group;
+  });
+  return { lanes, prios, timeouts, of };
+}
+
+export const insertPlain = hot<{ ids: string[]; created_at: Date; first_block: string }>('insert_plain')`
+with s as materialized (
+  select nextval('errand.block_seq') seq, lane, prio, timeout_seconds, g
+  from unnest($1::int[], $2::int2[], $3::int[]) with ordinality u(lane, prio, timeout_seconds, g)
+), a as materialized (
+  select array_agg(seq order by g) seq, array_agg(lane order by g) lane, array_agg(prio order by g) prio,
+    array_agg(timeout_seconds order by g) timeout_seconds from s
+), x as materialized (
+  select nextval('errand.job_id_seq') id, g, payload, max_attempts, n
+  from unnest($4::int[], $5::text[], $6::int2[]) with ordinality u(g, payload, max_attempts, n)
+), j as (
+  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload)
+  select id, (select seq from a)[g], (select lane from a)[g], (select timeout_seconds from a)[g], (select prio from a)[g],
+    max_attempts, payload from x
+), b as (
+  insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
+  select (select seq from a)[g], (select seq from a)[g], (select lane from a)[g], (select prio from a)[g],
+    (select timeout_seconds from a)[g], ids
+  from (select g, array_agg(id order by id) ids from x group by g) y
+)
+select array_agg(id order by n) ids, errand.now() created_at, (select min(seq) from s) first_block from x`;
+
+export const insertFull = hot<{
+  n: number;
+  id: string;
+  created_at: Date;
+  run_at: Date | null;
+  scheduled: boolean;
+  first_block: string;
+}>('insert_full')`
+with s as materialized (
+  select nextval('errand.block_seq') seq, lane, prio, timeout_seconds, g
+  from unnest($1::int[], $2::int2[], $3::int[]) with ordinality u(lane, prio, timeout_seconds, g)
+), a as materialized (
+  select array_agg(seq order by g) seq, array_agg(lane order by g) lane, array_agg(prio order by g) prio,
+    array_agg(timeout_seconds order by g) timeout_seconds from s
+), x as materialized (
+  select nextval('errand.job_id_seq') id, u.*, coalesce(u.at, errand.now() + u.delay_ms * interval '1 ms') run_at
+  from unnest($4::int[], $5::text[], $6::int2[], $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::text[],
+    $11::text[], $12::int[], $13::text[], $14::text[], $15::text[]) with ordinality
+    u(g, payload, max_attempts, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, n)
+), k as (
+  -- Sorted, so that two batches with the same keys wait for each other instead of deadlocking.
+  insert into errand.idem (tenant, route, key, job_id, print)
+  select tenant, route, key, id, decode(print, 'hex') from x where key is not null order by tenant, route, key
+  on conflict do nothing returning job_id
+), y as materialized (
+  select x.*, coalesce(run_at > errand.now(), false) scheduled from x
+  where key is null or id = any(array(select job_id from k))
+), j as (
+  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, run_at, expires_at, backoff, tags)
+  select id, case when scheduled then 0 else (select seq from a)[g] end, (select lane from a)[g],
+    (select timeout_seconds from a)[g], (select prio from a)[g], max_attempts, payload, run_at, expires_at,
+    backoff::jsonb, case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end
+  from y
+), b as (
+  insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
+  select (select seq from a)[g], (select seq from a)[g], (select lane from a)[g], (select prio from a)[g],
+    (select timeout_seconds from a)[g], ids
+  from (select g, array_agg(id order by id) ids from y where not scheduled group by g) z
+), w as (
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
+  select id, run_at, (select lane from a)[g], (select timeout_seconds from a)[g], 1, (select prio from a)[g], 1
+  from y where scheduled
+), e as (
+  insert into errand.expiring (expires_at, job_id) select expires_at, id from y where expires_at is not null
+)
+select n::int, id, errand.now() created_at, run_at, scheduled, (select min(seq) from s) first_block from y`;
+
+/** The jobs that hold these idempotency keys; a missing one is still uncommitted. */
+export const findIdempotent = sql<{ n: number; job_id: string; print: Buffer }>`
+select u.n::int, i.job_id, i.print
+from unnest($1::int[], $2::text[], $3::text[]) with ordinality u(tenant, route, key, n)
+join errand.idem i on i.tenant = u.tenant and i.route = u.route and i.key = u.key`;
+
+/** What is true of a job, as `errand.job_facts` says it; without payload and result. */
+export interface JobFacts {
+  id: string;
+  lane: number;
+  priority: number;
+  max_attempts: number;
+  timeout_seconds: number;
+  created_at: Date;
+  run_at: Date | null;
+  expires_at: Date | null;
+  backoff: unknown;
+  tags: string[] | null;
+  state: JobState;
+  epoch: number;
+  attempt: number;
+  started_at: Date | null;
+  finished_at: Date | null;
+  next_at: Date | null;
+  worker: number | null;
+  cancel_requested: boolean;
+  class: ErrorClass | null;
+  source: ErrorSource | null;
+  http_status: number | null;
+  error: string | null;
+  created_uri: string | null;
+  has_result: boolean;
+}
+
+export const findJobs = hot<JobFacts>('find_jobs')`select * from errand.job_facts($1)`;
+
+/** Of these jobs, the ones that have ended. */
+export const findEnded = hot<{ job_id: string }>('find_ended')`
+select distinct o.job_id from unnest($1::bigint[]) i(id)
+cross join lateral (select job_id from errand.outcome where job_id = i.id and status <= 'expired' offset 0) o`;
+
+export const findPayload = sql<{ payload: string }>`select payload from errand.job where id = $1`;
+
+export const findResult = sql<{ result: string | null; created_uri: string | null }>`
+select result, created_uri from errand.outcome where job_id = $1 and status = 'succeeded'`;
+
+/** The highest id ever given out, so that an id from the future is told from one that is gone. */
+export const lastJobId = sql<{ last: string }>`select last_value as last from errand.job_id_seq`;
+
+/**
+ * Takes a job that has not started out of where it waits and ends it: $1 id, $2 status, $3 highest epoch that may be
+ * ended this way, $4 detail. `taken` 0 with the same `blk` in two tries means it has started or ended (trap: it may move
+ * in between, so one try proves nothing).
+ */
+export const takeOut = sql<{ taken: number; blk: string | null; lane: number | null }>`
+with p as materialized (
+  select coalesce((select blk from errand.place where job_id = $1::bigint), (select blk from errand.job where id = $1)) blk
+), r as (
+  update errand.block b set ids = array_remove(b.ids[b.pos + 1:], $1), pos = 0
+  where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and b.epoch <= $3::int
+  returning b.lane, b.prio, b.epoch, b.attempt
+), w as (
+  delete from errand.later where job_id = $1 and epoch <= $3 returning lane, prio, epoch, attempt
+), o as (
+  insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
+  select $1, lane, prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4
+  from (select * from r union all select * from w) y returning lane
+)
+select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane`;
+
+/** Asks the holder of a running job to stop; the flag lives in the lease row, so it ends with the lease. */
+export const requestCancel = sql<{ id: string }>`
+update errand.lease set cancels = array_append(coalesce(cancels, '{}'), $1::bigint)
+where blk = $2::bigint and $1 = any(ids) and not $1 = any(coalesce(cancels, '{}')) returning id`;
+
+/** Jobs whose moment to expire has come; `$1` at most, those within the last `$2` seconds. */
+export const dueToExpire = sql<{ job_id: string; expires_at: Date }>`
+select job_id, expires_at from errand.expiring
+where expires_at <= errand.now() and expires_at > errand.now() - $2::int * interval '1 s' order by expires_at limit $1`;
+
+export const forgetExpiring = sql<never>`
+delete from errand.expiring where job_id = any($1::bigint[]) and expires_at <= errand.now()`;

@@ -1,0 +1,41 @@
+// Every log line, as JSON on stdout. An allowlist by construction: events carry ids, names, states and numbers, never
+// payloads, headers or query strings.
+// Next room: events.ts says what can happen.
+import type { EventBus } from '../events.ts';
+
+const levels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+/** How much is logged. */
+export type Level = (typeof levels)[number];
+
+/** Prints events from `least` on; returns a function that ends that. */
+export function logEvents(events: EventBus, least: Level, write: (line: string) => void): void {
+  const say = (level: Level, message: string, fields: Record<string, unknown>): void => {
+    if (levels.indexOf(level) < levels.indexOf(least)) return;
+    write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`);
+  };
+  events.on('service.said', ({ level, message, ...fields }) => say(level, message, fields));
+  events.on('job.submitted', (event) => say('debug', 'job submitted', event));
+  events.on('job.claimed', (event) => say('debug', 'job claimed', event));
+  events.on('job.ended', (event) => {
+    const level = event.outcome === 'dead' || event.outcome === 'lost' ? 'warn' : 'debug';
+    say(level, 'attempt ended', { ...event });
+  });
+  events.on('lease.refused', (event) => say('info', 'a stale lease was refused', event));
+  events.on('invariant.violated', (event) => say('error', 'invariant violated', event));
+  events.on('chore.failed', ({ chore, error }) =>
+    say('error', 'a loop failed and goes on', { chore, ...reason(error) }),
+  );
+  events.on('store.error', ({ where, error }) =>
+    say('warn', 'the store is in trouble', { where, ...reason(error) }),
+  );
+  events.on('http.error', ({ request_id, error }) =>
+    say('error', 'a request failed', { request_id, ...reason(error) }),
+  );
+}
+
+function reason(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { error: String(error) };
+  const cause = error.cause instanceof Error ? { cause: error.cause.message } : {};
+  const code = 'code' in error ? { code: error.code } : {};
+  return { error: error.message, ...code, ...cause, at: error.stack?.split('\n')[1]?.trim() };
+}

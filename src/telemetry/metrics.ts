@@ -1,0 +1,198 @@
+// Every metric. It counts events and reads gauges when scraped; labels are queue, type, outcome and class with a bound on
+// their number, never ids or raw paths.
+// Invariant: a scrape costs the database at most one query in ten seconds.
+// Next room: http/metrics.ts, which serves it.
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { EventBus } from '../events.ts';
+import type { QueueDepth } from '../store/stats.ts';
+
+export interface MetricsOptions {
+  events: EventBus;
+  depths: () => Promise<QueueDepth[]>;
+  pools: () => { name: string; open: number; idle: number; waiting: number }[];
+  waiters: () => number;
+}
+
+export interface Metrics {
+  contentType: string;
+  text(): Promise<string>;
+  observeHttp(route: string, method: string, status: number, seconds: number): void;
+}
+
+const most_series = 200;
+const depth_age_ms = 10_000;
+const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900];
+
+/** Builds the registry and subscribes it to the events. */
+export function metering(options: MetricsOptions): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const bounded = boundedNames();
+
+  const submitted = new Counter({
+    name: 'errand_jobs_submitted_total',
+    help: 'Jobs accepted; replayed = the idempotency key named a job that was there already.',
+    labelNames: ['queue', 'type', 'replayed'],
+    registers,
+  });
+  const finished = new Counter({
+    name: 'errand_jobs_finished_total',
+    help: 'Jobs that reached a terminal state.',
+    labelNames: ['queue', 'type', 'outcome'],
+    registers,
+  });
+  const attempts = new Counter({
+    name: 'errand_attempts_total',
+    help: 'Attempts that ended, by outcome and class of failure.',
+    labelNames: ['queue', 'type', 'outcome', 'class'],
+    registers,
+  });
+  const startLatency = new Histogram({
+    name: 'errand_start_latency_seconds',
+    help: 'From when a job was due to its start.',
+    labelNames: ['queue', 'type'],
+    buckets: seconds,
+    registers,
+  });
+  const runTime = new Histogram({
+    name: 'errand_run_seconds',
+    help: 'From the start of an attempt to its end.',
+    labelNames: ['queue', 'type', 'outcome'],
+    buckets: seconds,
+    registers,
+  });
+  const refused = new Counter({
+    name: 'errand_stale_leases_refused_total',
+    help: 'Endings that came after their lease was lost.',
+    registers,
+  });
+  const violations = new Counter({
+    name: 'errand_invariant_violations_total',
+    help: 'States that must not be; any increase is a fault of Errand.',
+    registers,
+  });
+  const hints = new Counter({
+    name: 'errand_hints_total',
+    help: 'Ids of ended jobs told to and heard from other replicas through Redis.',
+    labelNames: ['direction'],
+    registers,
+  });
+  const http = new Histogram({
+    name: 'errand_http_request_seconds',
+    help: 'Requests by route template, until the answer was handed to the system.',
+    labelNames: ['route', 'method', 'status'],
+    buckets: seconds,
+    registers,
+  });
+  const storeErrors = new Counter({
+    name: 'errand_store_errors_total',
+    help: 'Failures of Postgres or Redis that a caller or loop met.',
+    labelNames: ['where'],
+    registers,
+  });
+  const choreFailures = new Counter({
+    name: 'errand_loop_failures_total',
+    help: 'Runs of a loop that failed; it goes on.',
+    labelNames: ['loop'],
+    registers,
+  });
+  const depth = new Gauge({
+    name: 'errand_queue_depth',
+    help: 'Open jobs by state; read at most every ten seconds.',
+    labelNames: ['queue', 'type', 'state'],
+    registers,
+  });
+  const oldest = new Gauge({
+    name: 'errand_oldest_ready_seconds',
+    help: 'Age of the oldest job that is ready to start.',
+    labelNames: ['queue', 'type'],
+    registers,
+  });
+  const pool = new Gauge({
+    name: 'errand_pool_connections',
+    help: 'Connections of this process to Postgres, and callers that wait for one.',
+    labelNames: ['pool', 'state'],
+    registers,
+  });
+  const waiting = new Gauge({
+    name: 'errand_waiters',
+    help: 'Callers that wait for a job in this process.',
+    registers,
+  });
+  // Only those default metrics whose names promtool accepts.
+  collectDefaultMetrics({ register: registry });
+  for (const name of [
+    'nodejs_active_handles_total',
+    'nodejs_active_requests_total',
+    'nodejs_active_resources_total',
+  ]) {
+    registry.removeSingleMetric(name);
+  }
+
+  const { events } = options;
+  events.on('job.submitted', ({ queue, type, replayed }) => {
+    submitted.inc({ ...bounded(queue, type), replayed: String(replayed) });
+  });
+  events.on('job.claimed', ({ queue, type, wait_ms }) => {
+    startLatency.observe(bounded(queue, type), Math.max(0, wait_ms) / 1_000);
+  });
+  events.on('job.ended', ({ queue, type, outcome, class: cause, run_ms, epoch }) => {
+    const labels = bounded(queue, type);
+    if (epoch > 0) attempts.inc({ ...labels, outcome, class: cause ?? 'none' });
+    if (run_ms !== null) runTime.observe({ ...labels, outcome }, Math.max(0, run_ms) / 1_000);
+    if (['succeeded', 'dead', 'cancelled', 'expired'].includes(outcome)) finished.inc({ ...labels, outcome });
+  });
+  events.on('lease.refused', () => refused.inc());
+  events.on('invariant.violated', () => violations.inc());
+  events.on('hint.sent', ({ ids }) => hints.inc({ direction: 'sent' }, ids));
+  events.on('hint.received', ({ ids }) => hints.inc({ direction: 'received' }, ids));
+  events.on('store.error', ({ where }) => storeErrors.inc({ where }));
+  events.on('chore.failed', ({ chore }) => choreFailures.inc({ loop: chore }));
+
+  let readAt = Number.NEGATIVE_INFINITY;
+  async function readGauges(): Promise<void> {
+    waiting.set(options.waiters());
+    for (const { name, open, idle, waiting: callers } of options.pools()) {
+      pool.set({ pool: name, state: 'open' }, open);
+      pool.set({ pool: name, state: 'idle' }, idle);
+      pool.set({ pool: name, state: 'waiting' }, callers);
+    }
+    if (performance.now() - readAt < depth_age_ms) return;
+    readAt = performance.now();
+    const rows = await options.depths();
+    depth.reset();
+    oldest.reset();
+    for (const row of rows) {
+      const labels = bounded(row.queue, row.type);
+      for (const state of ['queued', 'running', 'scheduled', 'retrying'] as const) {
+        depth.inc({ ...labels, state }, row[state]);
+      }
+      oldest.set(labels, row.oldest_ready_seconds);
+    }
+  }
+
+  return {
+    contentType: registry.contentType,
+    async text() {
+      await readGauges().catch((error) => events.emit('store.error', { where: 'metrics', error }));
+      return registry.metrics();
+    },
+    observeHttp: (route, method, status, took) => http.observe({ route, method, status }, took),
+  };
+}
+
+/** Queue and type as labels; past the bound they are all called "other", so no caller can grow the registry. */
+function boundedNames(): (queue: string, type: string) => { queue: string; type: string } {
+  const known = new Map<string, { queue: string; type: string }>();
+  const other = { queue: 'other', type: 'other' };
+  return (queue, type) => {
+    const key = `${queue}/${type}`;
+    let labels = known.get(key);
+    if (labels === undefined) {
+      if (known.size >= most_series) return other;
+      labels = { queue, type };
+      known.set(key, labels);
+    }
+    return labels;
+  };
+}
