@@ -50,6 +50,7 @@ const floors: Readonly<Record<string, Floor>> = {
   },
   embedded: { uses: ['embedded'], packages: ['pg', 'node:*'] },
   'events.ts': { uses: ['domain'], packages: [] },
+  'errand.ts': { uses: ['roles'], packages: [] },
   'config.ts': { uses: ['domain'], packages: ['zod', 'node:*'] },
   'main.ts': { uses: ['compose.ts', 'config.ts', 'events.ts'], packages: ['commander', 'node:*'] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
