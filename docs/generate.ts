@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { configurationPage } from '../src/config.ts';
 import { problemIndex, problemPage, problemSlugs } from '../src/domain/problem.ts';
 
 /** A generated file: its path from the root of the repository, and its text. */
@@ -21,6 +22,7 @@ const ownedFolders = ['docs/problems'];
 /** Lists every generated page with the text it ought to have. */
 export function generatedPages(): GeneratedPage[] {
   return [
+    { path: 'docs/configuration.md', content: configurationPage() },
     { path: 'docs/problems/README.md', content: problemIndex() },
     ...problemSlugs().map((slug) => ({ path: `docs/problems/${slug}.md`, content: problemPage(slug) })),
   ];

@@ -36,6 +36,9 @@ import { watchingHealth } from './telemetry/health.ts';
 import { logEvents } from './telemetry/log.ts';
 import { metering } from './telemetry/metrics.ts';
 
+export { openapiDocument as describe } from './http/openapi.ts';
+export { migrate } from './store/migrate.ts';
+
 export const release = '0.1.0';
 
 /** The program under way. */

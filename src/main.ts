@@ -1,9 +1,8 @@
 // The command line: reads the words, starts what they name, and turns signals into a drain.
 // Next room: compose.ts, which builds the program.
 import { Command } from 'commander';
-import { compose, type Errand, release } from './compose.ts';
+import { compose, describe, type Errand, migrate, release } from './compose.ts';
 import { ConfigError, readConfig } from './config.ts';
-import { migrate } from './store/migrate.ts';
 
 const program = new Command('errand')
   .description('HTTP job control on Postgres')
@@ -31,8 +30,7 @@ program
   .command('openapi')
   .description('print the OpenAPI document')
   .action(async () => {
-    const { openapiDocument } = await import('./http/openapi.ts');
-    console.log(JSON.stringify(await openapiDocument(), null, 2));
+    console.log(JSON.stringify(await describe(), null, 2));
   });
 
 try {

@@ -2,7 +2,7 @@
 // and what is still open at the deadline is cut.
 // Next room: http/app.ts.
 import type { AddressInfo } from 'node:net';
-import type { FastifyInstance } from 'fastify';
+import type { App } from '../http/app.ts';
 import type { Service } from './service.ts';
 
 export interface Api extends Service {
@@ -10,7 +10,7 @@ export interface Api extends Service {
   url(): string;
 }
 
-export function api(app: FastifyInstance, host: string, port: number): Api {
+export function api(app: App, host: string, port: number): Api {
   let url = '';
   return {
     name: 'api',

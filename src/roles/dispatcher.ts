@@ -31,7 +31,7 @@ export function dispatcher(options: {
   return {
     name: 'dispatcher',
     start() {
-      for (const one of loops) one.start();
+      for (const one of loops) void one.start();
     },
     async stop(deadline) {
       await Promise.all(loops.map((one) => one.stop(deadline)));

@@ -4,11 +4,21 @@
 // Next room: http/metrics.ts, which serves it.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { EventBus } from '../events.ts';
-import type { QueueDepth } from '../store/stats.ts';
+
+/** What one lane holds, as the gauges show it. */
+export interface LaneDepth {
+  queue: string;
+  type: string;
+  queued: number;
+  running: number;
+  scheduled: number;
+  retrying: number;
+  oldest_ready_seconds: number;
+}
 
 export interface MetricsOptions {
   events: EventBus;
-  depths: () => Promise<QueueDepth[]>;
+  depths: () => Promise<LaneDepth[]>;
   pools: () => { name: string; open: number; idle: number; waiting: number }[];
   waiters: () => number;
 }

@@ -1,0 +1,158 @@
+// What keeps jobs moving when nobody asks: promote, rescue, expire, and the floor under lost hints.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import pg from 'pg';
+import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
+import { until } from '../support/until.ts';
+
+let errand: TestErrand;
+let client: pg.Client;
+
+before(async () => {
+  errand = await startErrand();
+  client = new pg.Client({ connectionString: errand.databaseUrl });
+  client.on('error', () => {});
+  await client.connect();
+});
+
+after(async () => {
+  await client.end();
+  await errand.stop();
+});
+
+async function submit(over: Parameters<typeof aSubmission>[0]): Promise<string> {
+  return (await errand.actions.submit(aSubmission(over))).id;
+}
+
+async function lease(type: string, worker = 'w1', lease_seconds = 30) {
+  const [leased] = await errand.actions.pull.lease({
+    worker,
+    queues: [],
+    types: [type],
+    limit: 1,
+    lease_seconds,
+    wait_ms: 5_000,
+  });
+  assert.ok(leased, `nothing of type ${type} to lease`);
+  return leased;
+}
+
+async function state(id: string) {
+  return (await errand.actions.inspect.job(id))?.state;
+}
+
+async function abandon(id: string): Promise<void> {
+  const lost = errand.next('job.ended', (event) => event.job_id === id);
+  await client.query(`update errand.lease set until = now() - interval '1 s' where $1 = any(ids)`, [id]);
+  await lost;
+}
+
+test('a delayed job waits in scheduled and starts when it is due', async () => {
+  const id = await submit({ type: 'delayed', delay_ms: 300 });
+  assert.equal(await state(id), 'scheduled');
+  const leased = await lease('delayed');
+  assert.equal(leased.job_id, id);
+  assert.ok(leased.started_at.getTime() - leased.created_at.getTime() >= 300);
+});
+
+test('a job whose worker was lost runs again at once as a suspect, and is poison after three losses', async () => {
+  const id = await submit({ type: 'deadly' });
+  for (const attempt of [1, 2, 3]) {
+    const leased = await lease('deadly', `w${attempt}`);
+    assert.deepEqual([leased.job_id, leased.attempt, leased.epoch], [id, attempt, attempt]);
+    await abandon(id);
+  }
+  const job = await errand.actions.inspect.job(id);
+  assert.deepEqual([job?.state, job?.class], ['dead', 'poison']);
+});
+
+test('a worker holds one suspect at a time, so neighbours are not convicted with it', async () => {
+  const ids = [await submit({ type: 'suspect' }), await submit({ type: 'suspect' })];
+  for (const id of ids) {
+    await lease('suspect', 'crashing');
+    assert.ok(id);
+  }
+  for (const id of ids) await abandon(id);
+  const first = await lease('suspect', 'w9');
+  const more = await errand.actions.pull.lease({
+    worker: 'w9',
+    queues: [],
+    types: ['suspect'],
+    limit: 10,
+    lease_seconds: 30,
+    wait_ms: 0,
+  });
+  assert.deepEqual(more, []);
+  assert.notEqual((await lease('suspect', 'another')).job_id, first.job_id);
+});
+
+test('a loss between two failures starts the count of losses anew', async () => {
+  const backoff = JSON.stringify({ strategy: 'fixed', base_seconds: 0, cap_seconds: 0, jitter: 'none' });
+  const id = await submit({ type: 'mixed', backoff });
+  for (let n = 0; n < 2; n++) {
+    await lease('mixed');
+    await abandon(id);
+  }
+  const { lease_id } = await lease('mixed');
+  await errand.actions.pull.fail(lease_id, {
+    class: 'retryable',
+    message: 'told',
+    retry_after_seconds: null,
+  });
+  await lease('mixed');
+  await abandon(id);
+  assert.equal(await state(id), 'queued');
+});
+
+test('an attempt that runs past its timeout ends as timeout, however alive its worker is', async () => {
+  const id = await submit({ type: 'slow', timeout_seconds: 1, max_attempts: 1 });
+  const { lease_id } = await lease('slow');
+  const ended = errand.next('job.ended', (event) => event.job_id === id);
+  const beat = await errand.actions.pull.heartbeat(lease_id, 3_600);
+  assert.ok(beat.until.getTime() - Date.now() < 4_000, 'a heartbeat moved the deadline');
+  assert.equal((await ended).class, 'timeout');
+  await assert.rejects(errand.actions.pull.complete(lease_id, { result: null, created_uri: null }), {
+    slug: 'lease-lost',
+  });
+  assert.equal(await state(id), 'dead');
+});
+
+test('a job that waits past its expires_at expires, also in a queue that nobody serves', async () => {
+  const id = await submit({ type: 'unserved', expires_at: new Date(Date.now() + 200).toISOString() });
+  await errand.next('job.ended', (event) => event.job_id === id && event.outcome === 'expired');
+  assert.equal(await state(id), 'expired');
+});
+
+test('a job past its expires_at is never handed out', async () => {
+  const id = await submit({ type: 'stale', expires_at: new Date(Date.now() - 1_000).toISOString() });
+  const leased = await errand.actions.pull.lease({
+    worker: 'w1',
+    queues: [],
+    types: ['stale'],
+    limit: 1,
+    lease_seconds: 30,
+    wait_ms: 0,
+  });
+  assert.deepEqual(leased, []);
+  await until(async () => (await state(id)) === 'expired', { timeoutMs: 5_000 });
+});
+
+test('work that no hint told of is found within a poll', async () => {
+  await submit({ type: 'unhinted' });
+  const leased = await lease('unhinted');
+  await errand.actions.pull.release(leased.lease_id, 0);
+  // As another process would: a block appears and nobody is told.
+  await client.query(
+    `with b as (delete from errand.block where lane = $1 returning *)
+     insert into errand.block (ord, lane, timeout_seconds, epoch, prio, attempt, ids)
+     select nextval('errand.block_seq'), lane, timeout_seconds, epoch, prio, attempt, ids[pos + 1:] from b`,
+    [leased.lane],
+  );
+  assert.equal((await lease('unhinted')).job_id, leased.job_id);
+});
+
+test('partitions lie ahead of the highest id', async () => {
+  await client.query(`select setval('errand.job_id_seq', 19000000)`);
+  await errand.next('chore.ran', (event) => event.chore === 'partitions' && event.moved > 0);
+  await submit({ type: 'far' });
+});

@@ -1,0 +1,186 @@
+// Handlers inside the process: what they return, throw and ignore, and what a drain, a cancel, a deadline or a lost lease
+// does to them.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import pg from 'pg';
+import { defineHandler, type HandlerContext, JobError } from '../../src/errand.ts';
+import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
+
+const fixed = JSON.stringify({ strategy: 'fixed', base_seconds: 0.05, cap_seconds: 1, jitter: 'none' });
+const seen = new Map<string, HandlerContext[]>();
+const started = new Map<string, () => void>();
+let errand: TestErrand;
+
+function told(context: HandlerContext): number {
+  const contexts = [...(seen.get(context.job_id) ?? []), context];
+  seen.set(context.job_id, contexts);
+  started.get(context.job_id)?.();
+  return contexts.length;
+}
+
+function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}
+
+before(async () => {
+  errand = await startErrand({
+    handlers: [
+      defineHandler({ type: 'echo', run: (payload) => payload }),
+      defineHandler({ type: 'nothing', run: () => undefined }),
+      defineHandler({
+        type: 'flaky',
+        run: (_, context) => {
+          if (told(context) < 3) throw new Error('not yet');
+          return context.attempt;
+        },
+      }),
+      defineHandler({
+        type: 'broken',
+        run: () => {
+          throw new JobError('permanent', 'this can never work');
+        },
+      }),
+      defineHandler({ type: 'stuck', run: () => new Promise(() => {}) }),
+      defineHandler({
+        type: 'patient',
+        run: (_, context) => {
+          told(context);
+          return untilAborted(context.signal);
+        },
+      }),
+      defineHandler({ type: 'huge', run: () => 'x'.repeat(300_000) }),
+    ],
+  });
+});
+
+after(() => errand.stop());
+
+async function submit(over: Parameters<typeof aSubmission>[0]): Promise<string> {
+  return (await errand.actions.submit(aSubmission(over))).id;
+}
+
+function ended(id: string) {
+  return errand.next(
+    'job.ended',
+    (event) => event.job_id === id && event.outcome !== 'retry' && event.outcome !== 'lost',
+  );
+}
+
+async function facts(id: string) {
+  const job = await errand.actions.inspect.job(id);
+  assert.ok(job);
+  return job;
+}
+
+function running(id: string): Promise<void> {
+  return new Promise((resolve) => {
+    if (seen.has(id)) resolve();
+    else started.set(id, resolve);
+  });
+}
+
+test('what a handler returns is the result', async () => {
+  const id = await submit({ type: 'echo', payload: '{"a":[1,2]}' });
+  await ended(id);
+  assert.deepEqual(await errand.actions.inspect.result(id), { result: '{"a":[1,2]}', created_uri: null });
+});
+
+test('a handler that returns nothing leaves no result', async () => {
+  const id = await submit({ type: 'nothing' });
+  await ended(id);
+  const job = await facts(id);
+  assert.equal(job.state, 'succeeded');
+  assert.equal(job.has_result, false);
+});
+
+test('a handler that throws is tried again after its backoff, with a new epoch each time', async () => {
+  const id = await submit({ type: 'flaky', backoff: fixed });
+  assert.equal((await ended(id)).outcome, 'succeeded');
+  assert.deepEqual(
+    seen.get(id)?.map(({ attempt, epoch }) => ({ attempt, epoch })),
+    [1, 2, 3].map((n) => ({ attempt: n, epoch: n })),
+  );
+});
+
+test('a job is dead when its attempts are spent', async () => {
+  const id = await submit({ type: 'flaky', backoff: fixed, max_attempts: 2 });
+  assert.equal((await ended(id)).outcome, 'dead');
+  const job = await facts(id);
+  assert.deepEqual(
+    [job.state, job.attempt, job.class, job.source, job.error],
+    ['dead', 2, 'retryable', 'handler', 'not yet'],
+  );
+});
+
+test('a permanent error ends a job at its first attempt', async () => {
+  const id = await submit({ type: 'broken' });
+  await ended(id);
+  const job = await facts(id);
+  assert.deepEqual([job.state, job.attempt, job.class], ['dead', 1, 'permanent']);
+});
+
+test('a handler that ignores its deadline ends as timeout and frees its slot', async () => {
+  const id = await submit({ type: 'stuck', timeout_seconds: 1, max_attempts: 1 });
+  await ended(id);
+  const job = await facts(id);
+  assert.deepEqual([job.state, job.class], ['dead', 'timeout']);
+});
+
+test('a result beyond the limit is a permanent failure, not a crash', async () => {
+  const id = await submit({ type: 'huge' });
+  assert.equal((await ended(id)).outcome, 'dead');
+  assert.match((await facts(id)).error ?? '', /larger than 262144 bytes/);
+});
+
+test('a cancel reaches a running handler, and no new attempt starts', async () => {
+  const id = await submit({ type: 'patient', backoff: fixed });
+  await running(id);
+  assert.deepEqual(await errand.actions.cancel.cancel(id), { kind: 'requested' });
+  assert.equal((await facts(id)).cancel_requested, true);
+  assert.equal((await ended(id)).outcome, 'cancelled');
+  assert.equal((await facts(id)).state, 'cancelled');
+  assert.equal(seen.get(id)?.length, 1);
+});
+
+test('a lease that was taken away aborts its handler, and what it brings is dropped', async () => {
+  const id = await submit({ type: 'patient', max_attempts: 1 });
+  await running(id);
+  const client = new pg.Client({ connectionString: errand.databaseUrl });
+  await client.connect();
+  await client.query(`update errand.lease set until = now() - interval '1 s' where $1 = any(ids)`, [id]);
+  await client.end();
+  const end = await ended(id);
+  assert.deepEqual([end.outcome, end.class], ['dead', 'lost']);
+  const signal = seen.get(id)?.[0]?.signal as AbortSignal;
+  if (!signal.aborted)
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+  assert.equal((await facts(id)).class, 'lost');
+});
+
+test('a drain gives running jobs back without costing an attempt', async () => {
+  const second = await startErrand({
+    databaseUrl: errand.databaseUrl,
+    env: { ERRAND_DRAIN_DEADLINE_SECONDS: '3' },
+    handlers: [
+      defineHandler({
+        type: 'long',
+        run: (_, context) => {
+          told(context);
+          return untilAborted(context.signal);
+        },
+      }),
+    ],
+  });
+  const id = (await second.actions.submit(aSubmission({ type: 'long' }))).id;
+  await running(id);
+  await second.drain(true);
+  const job = await facts(id);
+  assert.deepEqual([job.state, job.attempt, job.epoch], ['queued', 0, 1]);
+});
+
+test('no invariant was violated on the way', async () => {
+  const text = await (await fetch(`${errand.url}/metrics`)).text();
+  assert.match(text, /^errand_invariant_violations_total 0$/m);
+});

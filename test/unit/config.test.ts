@@ -1,0 +1,53 @@
+// Settings: all faults at once, none of them a surprise later.
+import assert from 'node:assert/strict';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ConfigError, readConfig } from '../../src/config.ts';
+
+test('starts with nothing set', () => {
+  const config = readConfig({});
+  assert.equal(config.PORT, 8080);
+  assert.equal(config.HOST, '127.0.0.1');
+  assert.deepEqual(config.ERRAND_ROLES, ['api', 'worker', 'dispatcher']);
+  assert.equal(config.drainDelaySeconds, 0);
+});
+
+test('tells every fault at once, by name, without the values of urls', () => {
+  assert.throws(
+    () =>
+      readConfig({
+        PORT: 'x',
+        DATABASE_URL: 'mysql://user:secret@h',
+        ERRAND_ROLES: 'api,boss',
+        ERRAND_LEASE_SECOND: '3',
+      }),
+    (error: ConfigError) => {
+      assert.ok(error instanceof ConfigError);
+      assert.equal(error.faults.length, 4);
+      for (const name of [
+        'PORT "x"',
+        'DATABASE_URL:',
+        'ERRAND_ROLES',
+        'ERRAND_LEASE_SECOND is not a setting',
+      ]) {
+        assert.ok(error.message.includes(name), `${name} is not in ${error.message}`);
+      }
+      assert.ok(!error.message.includes('secret'));
+      return true;
+    },
+  );
+});
+
+test('refuses to listen beyond loopback unless the missing authentication is spelt out', () => {
+  assert.throws(() => readConfig({ HOST: '0.0.0.0' }), /ERRAND_AUTH=off/);
+  assert.equal(readConfig({ HOST: '0.0.0.0', ERRAND_AUTH: 'off' }).drainDelaySeconds, 5);
+});
+
+test('reads a value from the file that NAME_FILE names', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'errand-config-')), 'url');
+  writeFileSync(file, 'postgres://h/db\n');
+  assert.equal(readConfig({ DATABASE_URL_FILE: file }).DATABASE_URL, 'postgres://h/db');
+  assert.throws(() => readConfig({ DATABASE_URL_FILE: `${file}.gone` }), /cannot be read/);
+});

@@ -1,0 +1,93 @@
+// The coalescer: what arrives during a flush is the next flush, everything is answered once, and nobody pays for a
+// neighbour's fault.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Flush, type FlushOptions } from '../../src/store/flush.ts';
+
+function aFlush(over: Partial<FlushOptions<number, number>> = {}) {
+  const batches: number[][] = [];
+  const flush = new Flush<number, number>({
+    run: async (items) => {
+      batches.push(items);
+      return items.map((item) => item * 10);
+    },
+    inFlight: 1,
+    max: 100,
+    gapMs: 0,
+    maxWaiting: 1_000,
+    ...over,
+  });
+  return { flush, batches };
+}
+
+test('calls of one turn become one flush, answered in order', async () => {
+  const { flush, batches } = aFlush();
+  assert.deepEqual(await Promise.all([1, 2, 3].map((item) => flush.add(item))), [10, 20, 30]);
+  assert.deepEqual(batches, [[1, 2, 3]]);
+});
+
+test('what arrives while a flush runs is the next flush', async () => {
+  const gate = Promise.withResolvers<void>();
+  const entered = Promise.withResolvers<void>();
+  const batches: number[][] = [];
+  const { flush } = aFlush({
+    run: async (items) => {
+      batches.push(items);
+      entered.resolve();
+      await gate.promise;
+      return items;
+    },
+  });
+  const first = flush.add(1);
+  await entered.promise;
+  const rest = [2, 3, 4].map((item) => flush.add(item));
+  gate.resolve();
+  assert.deepEqual(await Promise.all([first, ...rest]), [1, 2, 3, 4]);
+  assert.deepEqual(batches, [[1], [2, 3, 4]]);
+});
+
+test('refuses what exceeds its bound at once', async () => {
+  const { flush } = aFlush({ maxWaiting: 2 });
+  const adds = [1, 2, 3].map((item) => flush.add(item));
+  await assert.rejects(adds[2] as Promise<number>, { slug: 'queue-saturated' });
+  assert.deepEqual(await Promise.all(adds.slice(0, 2)), [10, 20]);
+});
+
+test('repeats a failed flush one by one when the fault was one item’s', async () => {
+  const { flush } = aFlush({
+    run: async (items) => {
+      if (items.includes(2)) throw new Error('item 2 is bad');
+      return items;
+    },
+    splits: () => true,
+  });
+  const results = await Promise.allSettled([1, 2, 3].map((item) => flush.add(item)));
+  assert.deepEqual(
+    results.map((result) => result.status),
+    ['fulfilled', 'rejected', 'fulfilled'],
+  );
+});
+
+test('fails all together when the fault was nobody’s', async () => {
+  const { flush, batches } = aFlush({
+    run: async () => {
+      throw new Error('the database is away');
+    },
+    splits: () => false,
+  });
+  const results = await Promise.allSettled([1, 2].map((item) => flush.add(item)));
+  assert.deepEqual(
+    results.map((result) => result.status),
+    ['rejected', 'rejected'],
+  );
+  assert.equal(batches.length, 0);
+});
+
+test('takes no more than its most into one flush', async () => {
+  const { flush, batches } = aFlush({ max: 2 });
+  await Promise.all([1, 2, 3, 4, 5].map((item) => flush.add(item)));
+  assert.deepEqual(
+    batches.map((batch) => batch.length),
+    [2, 2, 1],
+  );
+});
