@@ -7,7 +7,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { exitOf, exitWithin } from './support/children.ts';
+import { exitWithin, tied } from './support/children.ts';
 import { findRedis, REDIS_VARIABLE } from './support/redis-binary.ts';
 import { openTestServer, SERVER_VARIABLE, type TestServer } from './support/server.ts';
 
@@ -16,6 +16,7 @@ const FLOORS = ['unit', 'store', 'http', 'roles', 'system'];
 // Tests mostly wait (for Postgres, for leases), so more files than cores run at once.
 const CONCURRENCY = Math.max(2, availableParallelism() * 2);
 const TEST_TIMEOUT_MS = 120_000;
+const RUN_LIMIT_MS = 15 * 60_000;
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -39,7 +40,8 @@ async function main(args: string[]): Promise<number> {
       [REDIS_VARIABLE]: JSON.stringify(redis),
     });
     interruption.forwardTo(child);
-    const code = await exitOf(child);
+    const { gone, code } = await exitWithin(child, RUN_LIMIT_MS);
+    if (!gone) console.error(`the tests did not end within ${RUN_LIMIT_MS / 60_000} minutes and were ended`);
     // Children of a test that was killed share its group.
     killGroup(child, 'SIGKILL');
     return interruption.signal ? 130 : (code ?? 1);
@@ -68,10 +70,13 @@ function startTests(files: string[], flags: string[], env: Record<string, string
     '--test-reporter=spec',
     `--test-concurrency=${CONCURRENCY}`,
     `--test-timeout=${TEST_TIMEOUT_MS}`,
+    // A test that timed out leaves its sockets and servers open; without this its file would wait for them for ever.
+    '--test-force-exit',
     ...flags,
     ...files,
   ];
-  return spawn(process.execPath, words, {
+  const [command, rest] = tied(process.execPath, words, 'TERM');
+  return spawn(command, rest, {
     // A group of its own, so that one signal reaches every test file and what it started.
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],

@@ -11,14 +11,18 @@ let watching = false;
 /** Spawns a child that cannot outlive this process. */
 export function spawnTied(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   watchOurEnd();
-  const setpriv = process.platform === 'linux' ? findProgram('setpriv') : null;
-  const child = setpriv
-    ? spawn(setpriv, ['--pdeathsig', 'KILL', '--', command, ...args], options)
-    : spawn(command, args, options);
+  const [first, rest] = tied(command, args, 'KILL');
+  const child = spawn(first, rest, options);
   living.add(child);
   child.once('exit', () => living.delete(child));
   child.once('error', () => living.delete(child));
   return child;
+}
+
+/** The words that run a command so that it gets the signal when its parent dies; as they are where that is unknown. */
+export function tied(command: string, args: readonly string[], signal: 'KILL' | 'TERM'): [string, string[]] {
+  const setpriv = process.platform === 'linux' ? findProgram('setpriv') : null;
+  return setpriv ? [setpriv, ['--pdeathsig', signal, '--', command, ...args]] : [command, [...args]];
 }
 
 /** Resolves with the exit code (null after a signal) once the child is gone; at once when it already is. */
