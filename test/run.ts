@@ -45,6 +45,9 @@ async function main(args: string[]): Promise<number> {
     // Children of a test that was killed share its group.
     killGroup(child, 'SIGKILL');
     return interruption.signal ? 130 : (code ?? 1);
+  } catch (error) {
+    console.error(`the tests cannot run: ${error instanceof Error ? error.message : error}`);
+    return 1;
   } finally {
     await server?.stop();
   }

@@ -2,7 +2,6 @@
 // Invariant: nothing is shared between files but the server; a file run alone starts and stops its own.
 // Next room: server.ts, which opens the server and migrates the template.
 import { randomBytes } from 'node:crypto';
-import { after } from 'node:test';
 import {
   databaseUrl,
   onServer,
@@ -19,11 +18,7 @@ export interface TestDatabase {
 }
 
 let ours: Promise<TestServer> | undefined;
-
-// Registered on import, while the file is still being read: only then does it count for the whole file.
-after(async () => {
-  await (await ours)?.stop();
-});
+let standing = 0;
 
 /** A fresh copy of the migrated template. */
 export async function cloneDatabase(): Promise<TestDatabase> {
@@ -33,12 +28,29 @@ export async function cloneDatabase(): Promise<TestDatabase> {
   await onServer(url, (client) =>
     client.query(`create database ${name} template ${template} strategy file_copy`),
   );
+  standing++;
+  let dropped: Promise<void> | undefined;
   return {
     url: databaseUrl(url, name),
-    async drop() {
-      await onServer(url, (client) => client.query(`drop database if exists ${name} with (force)`));
+    drop() {
+      dropped ??= drop(url, name);
+      return dropped;
     },
   };
+}
+
+/** The last database of a file that was run alone takes the server with it: hooks of the file may still need it before. */
+async function drop(url: string, name: string): Promise<void> {
+  try {
+    await onServer(url, (client) => client.query(`drop database if exists ${name} with (force)`));
+  } finally {
+    standing--;
+    if (standing === 0 && ours !== undefined) {
+      const server = ours;
+      ours = undefined;
+      await (await server).stop();
+    }
+  }
 }
 
 async function testServer(): Promise<TestServerFacts> {

@@ -47,20 +47,26 @@ async function extract(place: string): Promise<RedisBinary> {
   try {
     await download(join(stage, 'debs'));
     await unpack(stage);
-    // One rename publishes a whole copy: a run beside us either sees all of it or makes its own.
-    await rm(place, { recursive: true, force: true });
-    await rename(stage, place).catch(() => {});
-    const binary = await checked(place);
+    const binary = await publish(stage, place);
     if (binary) return binary;
     throw new Error('the extracted server does not run');
   } catch (error) {
-    const { message } = error as Error;
+    const message = (error as Error).message.trim().replace(/\s*\n\s*/g, ': ');
     throw new Error(
       `no redis-server on PATH and none could be taken from the Debian packages (${message}); ${remedies}`,
     );
   } finally {
     await rm(stage, { recursive: true, force: true });
   }
+}
+
+/** One rename publishes a whole copy; a copy that a run beside us published meanwhile is left in place. */
+async function publish(stage: string, place: string): Promise<RedisBinary | null> {
+  const theirs = await checked(place);
+  if (theirs) return theirs;
+  await rm(place, { recursive: true, force: true });
+  await rename(stage, place).catch(() => {});
+  return checked(place);
 }
 
 async function download(debs: string): Promise<void> {

@@ -40,9 +40,7 @@ export async function openTestServer(): Promise<TestServer> {
   const run = randomBytes(4).toString('hex');
   const template = `errand_run_${run}_template`;
   try {
-    await onServer(server.url, async (client) => {
-      await client.query(`create database ${template}`);
-    });
+    await onServer(server.url, (client) => client.query(`create database ${template}`));
     await migrate(databaseUrl(server.url, template));
     await onServer(server.url, async (client) => {
       // One stray connection to the template would make every clone fail.
