@@ -157,11 +157,19 @@ async function build(config: Config, url: string, events: EventBus, handlers: Re
     hints?.ended(ids);
   };
 
-  const settle = settling({ db: engine, open, ready, events, onEnded });
+  const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
+
+  const settle = settling({ db: engine, open, ready, events, onEnded, onLater });
   const claim = claiming({ db: engine, heads, lanes, open, settle, events });
-  const cancel = cancelling({ db: read, lanes, events, onEnded });
+  const cancel = cancelling({
+    db: read,
+    lanes,
+    events,
+    onEnded,
+    onRequested: (id) => handlerRunner.cancelRequested(id),
+  });
   const actions: Actions = {
-    submit: submitting({ db: intake, lanes, ready, events }),
+    submit: submitting({ db: intake, lanes, ready, events, onLater }),
     inspect: inspecting(read, lanes, workers),
     cancel,
     pull: pulling({

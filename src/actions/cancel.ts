@@ -33,8 +33,10 @@ export function cancelling(options: {
   lanes: Lanes;
   events: EventBus;
   onEnded: (ids: string[]) => void;
+  /** A job that runs, maybe in this process, was asked to stop. */
+  onRequested: (id: string) => void;
 }): Cancel {
-  const { db, lanes, events, onEnded } = options;
+  const { db, lanes, events, onEnded, onRequested } = options;
 
   async function take(id: string, status: 'cancelled' | 'expired', lastEpoch: number): Promise<CancelAnswer> {
     const why = status === 'expired' ? 'expires_at passed before the job started' : null;
@@ -68,7 +70,10 @@ export function cancelling(options: {
         await db.many(requestCancel, [id, blk]);
         // The start may have ended while the flag was on its way: only a look afterwards tells whether it stands.
         const facts = await db.maybeOne(findJobs, [[id]]);
-        if (facts?.cancel_requested) return { kind: 'requested' };
+        if (facts?.cancel_requested) {
+          onRequested(id);
+          return { kind: 'requested' };
+        }
       }
       return { kind: 'started', state: 'running' };
     },

@@ -24,11 +24,11 @@ import type { Cancel } from './cancel.ts';
 import type { Ready } from './ready.ts';
 import { isTerminal } from './settle.ts';
 
-/** A chore: `run` answers how much it moved. */
+/** A chore: `run` answers how much it moved, and when it wants to run again if sooner than `every_ms`. */
 export interface Chore {
   name: string;
   every_ms: number;
-  run(): Promise<number>;
+  run(): Promise<{ moved: number; again_ms?: number | undefined }>;
 }
 
 export interface ChoreOptions {
@@ -42,6 +42,9 @@ export interface ChoreOptions {
 }
 
 const batch = 500;
+/** Seconds back that mean all. */
+const everything = 1_000_000_000;
+const full_ms = 10_000;
 
 /** The chores of every worker and dispatcher. */
 export function chores(options: ChoreOptions): Chore[] {
@@ -54,20 +57,22 @@ export function chores(options: ChoreOptions): Chore[] {
   ];
 }
 
-/** Due jobs go from `later` into blocks. Looks a second back, and all the way every tenth time: see docs/storage.md. */
+/** Due jobs go from `later` into blocks. Looks a few seconds back, and all the way now and then: see docs/storage.md. */
 function promoting({ db, ready }: ChoreOptions): Chore {
-  let turn = 0;
-  let behind = true;
+  let fullAt = 0;
   return {
     name: 'promote',
-    every_ms: 250,
+    every_ms: 1_000,
     async run() {
-      const back = behind || turn++ % 40 === 0 ? 1_000_000_000 : 5;
-      const rows = await db.many(promoteDue, [batch, back]);
+      const now = performance.now();
+      const full = now >= fullAt;
+      const rows = await db.many(promoteDue, [batch, full ? everything : 5]);
       const moved = rows.reduce((sum, row) => sum + row.moved, 0);
-      behind = moved >= batch;
-      ready.announce(rows);
-      return moved;
+      // A full batch says there is more behind it.
+      if (moved >= batch) fullAt = 0;
+      else if (full) fullAt = now + full_ms;
+      ready.announce(rows.filter((row) => row.moved > 0));
+      return { moved, again_ms: moved >= batch ? 0 : (rows[0]?.next_ms ?? undefined) };
     },
   };
 }
@@ -80,7 +85,8 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
     name: 'rescue',
     every_ms: 1_000,
     async run() {
-      if (turn++ % 30 === 0) floor = '0';
+      // Dead entries of leases that are gone need not be read again; the floor is looked up now and then.
+      if (turn++ % 10 === 0) floor = (await db.one(lowestLease, [turn % 60 === 1 ? '0' : floor])).id ?? floor;
       const { endings, settled } = await db.transaction(async (tx) => {
         const found = await tx.many(findAbandoned, [floor, 100]);
         const endings = found.filter((one) => one.job_id !== null).map((one) => endingOf(one, random));
@@ -88,9 +94,8 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
         const leases = [...new Set(found.map((one) => one.lease))];
         return { endings, settled: await settleJobs(tx, endings, leases) };
       });
-      floor = (await db.one(lowestLease, [floor])).id ?? floor;
       await tell(settled, endings, { lanes, ready, events, onEnded });
-      return settled.length;
+      return { moved: settled.length, again_ms: endings.length >= 100 ? 0 : undefined };
     },
   };
 }
@@ -151,19 +156,21 @@ async function tell(
 
 /** Jobs that wait past their expires_at end. One that runs keeps its row and is looked at again. */
 function expiring({ db, cancel }: ChoreOptions): Chore {
-  let turn = 0;
+  let fullAt = 0;
   return {
     name: 'expire',
-    every_ms: 1_000,
+    every_ms: 2_000,
     async run() {
-      const rows = await db.many(dueToExpire, [batch, turn++ % 10 === 0 ? 1_000_000_000 : 5]);
+      const full = performance.now() >= fullAt;
+      if (full) fullAt = performance.now() + full_ms;
+      const rows = await db.many(dueToExpire, [batch, full ? everything : 5]);
       const done: string[] = [];
       for (const { job_id } of rows) {
         const { kind } = await cancel.expire(job_id);
         if (kind !== 'started') done.push(job_id);
       }
       if (done.length > 0) await db.many(forgetExpiring, [done]);
-      return done.length;
+      return { moved: done.length, again_ms: done.length >= batch ? 0 : undefined };
     },
   };
 }
@@ -173,20 +180,20 @@ function lookingForHeads({ db, ready }: ChoreOptions): Chore {
   let next = 0;
   return {
     name: 'look',
-    every_ms: 500,
+    every_ms: 1_000,
     async run() {
       const began = performance.now();
-      if (began < next) return 0;
+      if (began < next) return { moved: 0 };
       const heads = await db.many(listHeads);
       const took = performance.now() - began;
       next = took > 20 ? began + took * 100 : 0;
       ready.found(heads);
-      return heads.length;
+      return { moved: heads.length };
     },
   };
 }
 
 /** Room for jobs to come. */
 function partitioning({ db }: ChoreOptions): Chore {
-  return { name: 'partitions', every_ms: 10_000, run: () => addPartitions(db) };
+  return { name: 'partitions', every_ms: 10_000, run: async () => ({ moved: await addPartitions(db) }) };
 }

@@ -78,7 +78,7 @@ export function claiming(options: ClaimOptions): Claim {
         type: job.type,
         epoch: job.epoch,
         attempt: job.attempt,
-        wait_ms: job.started_at.getTime() - job.ready_at.getTime(),
+        wait_ms: job.wait_ms,
       });
     }
     return jobs;

@@ -22,11 +22,13 @@ export interface SettleOptions {
   events: EventBus;
   /** Jobs that reached a terminal state, after the commit. */
   onEnded: (ids: string[]) => void;
+  /** A job falls due in `ms`. */
+  onLater: (ms: number) => void;
 }
 
 /** Builds the verb. Throws DatabaseLost: the caller may repeat, an ending that took effect is then told so. */
 export function settling(options: SettleOptions): Settle {
-  const { db, open, ready, events, onEnded } = options;
+  const { db, open, ready, events, onEnded, onLater } = options;
   const flush = new Flush<Ending, SettleAnswer>({
     run: async (endings) => {
       const starts = endings.map((ending) => ending.start);
@@ -50,6 +52,7 @@ export function settling(options: SettleOptions): Settle {
     if (ended.length > 0) onEnded(ended);
     const again = new Set(settled.filter((one) => one.next_at !== null).map((one) => one.job_id));
     if (again.size === 0) return;
+    for (const { start, delay_ms } of endings) if (again.has(start.job_id) && delay_ms) onLater(delay_ms);
     ready.announce(
       endings
         .filter((ending) => again.has(ending.start.job_id) && ending.delay_ms === 0)

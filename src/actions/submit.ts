@@ -25,12 +25,14 @@ export interface SubmitOptions {
   lanes: Lanes;
   ready: Ready;
   events: EventBus;
+  /** A job falls due in `ms`. */
+  onLater: (ms: number) => void;
 }
 
 export type Submit = (submission: Submission) => Promise<Submitted>;
 
 /** Builds the verb. Throws Problems: `idempotency-key-reused`, `idempotency-in-flight`, `outcome-unknown`, 503s. */
-export function submitting({ db, lanes, ready, events }: SubmitOptions): Submit {
+export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions): Submit {
   const flush = new Flush<NewJob, Inserted>({
     run: async (jobs) => {
       const began = performance.now();
@@ -56,6 +58,7 @@ export function submitting({ db, lanes, ready, events }: SubmitOptions): Submit 
       return { replayed: true, id };
     }
     const state = inserted.scheduled ? 'scheduled' : 'queued';
+    if (inserted.run_at !== null) onLater(inserted.run_at.getTime() - inserted.created_at.getTime());
     events.emit('job.submitted', { job_id: inserted.id, queue, type, state, replayed: false });
     return {
       replayed: false,

@@ -7,13 +7,16 @@ export interface LoopOptions {
   name: string;
   /** Pause between two runs, in ms; jittered by 10 %. */
   every_ms: number;
-  run: () => Promise<unknown>;
+  /** Answers in how many ms it wants to run again, if sooner than `every_ms`. */
+  run: () => Promise<number | undefined>;
   onError: (name: string, error: unknown) => void;
 }
 
 export interface Loop extends Service {
   /** Runs again at once, or once more after the present run. */
   wake(): void;
+  /** Runs again in `ms` at the latest. */
+  wakeIn(ms: number): void;
   /** Monotonic ms of the last run that did not fail. */
   readonly last_success: number;
 }
@@ -23,32 +26,33 @@ const longest_pause_ms = 10_000;
 export function loop(options: LoopOptions): Loop {
   let timer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
-  let again = false;
+  let nextAt = Number.POSITIVE_INFINITY;
   let stopped = true;
   let failures = 0;
   let lastSuccess = performance.now();
 
   async function run(): Promise<void> {
-    again = false;
+    nextAt = Number.POSITIVE_INFINITY;
     try {
-      await options.run();
+      const wanted = await options.run();
       failures = 0;
       lastSuccess = performance.now();
+      if (wanted !== undefined) nextAt = Math.min(nextAt, lastSuccess + wanted);
     } catch (error) {
       failures++;
       options.onError(options.name, error);
     }
   }
 
+  /** After a failure the pause grows, and no wake-up shortens it: a database in trouble is not hurried. */
   function next(): void {
     if (stopped) return;
     clearTimeout(timer);
+    const backoff = options.every_ms * 2 ** Math.min(failures, 6) * (0.5 + Math.random() / 2);
+    const regular = options.every_ms * (0.95 + Math.random() / 10);
     const pause =
-      failures > 0
-        ? Math.min(longest_pause_ms, options.every_ms * 2 ** Math.min(failures, 6)) *
-          (0.5 + Math.random() / 2)
-        : options.every_ms * (0.95 + Math.random() / 10);
-    timer = setTimeout(begin, again && failures === 0 ? 0 : pause);
+      failures > 0 ? Math.min(longest_pause_ms, backoff) : Math.min(regular, nextAt - performance.now());
+    timer = setTimeout(begin, Math.max(0, pause));
   }
 
   function begin(): void {
@@ -71,8 +75,15 @@ export function loop(options: LoopOptions): Loop {
       begin();
     },
     wake() {
-      again = true;
-      if (running === undefined && failures === 0) begin();
+      this.wakeIn(0);
+    },
+    wakeIn(ms) {
+      const at = performance.now() + ms;
+      if (at >= nextAt) return;
+      nextAt = at;
+      if (running !== undefined || stopped || failures > 0) return;
+      if (ms <= 0) begin();
+      else next();
     },
     async stop() {
       stopped = true;

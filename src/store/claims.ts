@@ -6,7 +6,7 @@ import type { BackoffPolicy } from '../domain/backoff.ts';
 import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
 import type { Start } from '../domain/start.ts';
 import type { Db } from './db.ts';
-import { hot, sql } from './sql.ts';
+import { hot, numbers, sql } from './sql.ts';
 
 /** A job handed out: its start, what it may do, and the payload as it was sent. */
 export interface Claimed {
@@ -22,7 +22,8 @@ export interface Claimed {
   deadline: Date;
   max_attempts: number;
   created_at: Date;
-  ready_at: Date;
+  /** From when this start was due to now, in ms. */
+  wait_ms: number;
   expired: boolean;
   backoff: BackoffPolicy | null;
   payload: string;
@@ -103,10 +104,10 @@ with hd as materialized (
   returning *
 )
 select l.id lease, i.id job_id, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.until, l.deadline,
-  j.max_attempts, j.created_at, greatest(j.created_at, j.run_at) ready_at, coalesce(j.expires_at <= errand.now(), false) expired,
+  j.max_attempts, j.created_at, (extract(epoch from l.started_at - t.at) * 1000)::float8 wait_ms, coalesce(j.expires_at <= errand.now(), false) expired,
   j.backoff, j.payload,
   null::int head, null::bigint first_live, null::bigint xmin, null::bigint xmax
-from l cross join lateral unnest(l.ids) i(id)
+from l cross join lateral (select at from t where t.seq = l.blk) t cross join lateral unnest(l.ids) i(id)
 left join lateral (select max_attempts, created_at, run_at, expires_at, backoff, payload from errand.job
   where job.id = i.id offset 0) j on true
 union all
@@ -179,24 +180,24 @@ export async function settleJobs(
   emptied: readonly string[],
 ): Promise<Settled[]> {
   const leases = [...new Set(endings.map((ending) => ending.start.lease))];
-  const params = [
-    leases.concat(emptied),
-    emptied,
-    endings.map((ending) => ending.start.job_id),
-    endings.map((ending) => ending.start.lease),
-    endings.map((ending) => ending.start.epoch),
-    endings.map((ending) => ending.start.attempt),
-    endings.map((ending) => ending.start.lane),
-    endings.map((ending) => ending.start.prio),
-    endings.map((ending) => ending.start.owner),
-    endings.map((ending) => ending.start.started_at),
-    endings.map((ending) => ending.status),
+  const params: unknown[] = [
+    numbers(leases.concat(emptied)),
+    numbers(emptied),
+    numbers(endings.map((ending) => ending.start.job_id)),
+    numbers(endings.map((ending) => ending.start.lease)),
+    numbers(endings.map((ending) => ending.start.epoch)),
+    numbers(endings.map((ending) => ending.start.attempt)),
+    numbers(endings.map((ending) => ending.start.lane)),
+    numbers(endings.map((ending) => ending.start.prio)),
+    numbers(endings.map((ending) => ending.start.owner)),
+    numbers(endings.map((ending) => ending.start.started_at.getTime())),
     endings.map((ending) => ending.result),
   ];
   const plain = endings.every((ending) => ending.status === 'succeeded' && ending.created_uri === null);
   if (!plain) {
     return db.many(settleAny, [
       ...params,
+      endings.map((ending) => ending.status),
       endings.map((ending) => ending.class),
       endings.map((ending) => ending.source),
       endings.map((ending) => ending.http_status),
@@ -220,9 +221,9 @@ with h as materialized (
   select id from errand.lease where id = any($1::bigint[]) order by id for update
 ), o as (
   insert into errand.outcome (job_id, epoch, attempt, lane, prio, worker, started_at, status, result)
-  select x.job_id, x.epoch, x.attempt, x.lane, x.prio, x.worker, x.started_at, x.status::errand.outcome_status, x.result
-  from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::timestamptz[],
-    $11::text[], $12::text[]) x(job_id, lease, epoch, attempt, lane, prio, worker, started_at, status, result)
+  select x.job_id, x.epoch, x.attempt, x.lane, x.prio, x.worker, to_timestamp(x.started_ms / 1000.0), 'succeeded', x.result
+  from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::float8[],
+    $11::text[]) x(job_id, lease, epoch, attempt, lane, prio, worker, started_ms, result)
   where x.lease = any(array(select id from h))
   on conflict do nothing returning job_id
 ), d as (
@@ -238,15 +239,15 @@ with h as materialized (
   select coalesce(array_agg(u.id), '{}') ids from h cross join lateral unnest(h.cancels) u(id)
 ), x as materialized (
   select x.*, x.delay_ms is not null and not x.job_id = any((select ids from c)::bigint[]) again
-  from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::timestamptz[],
+  from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::float8[],
     $11::text[], $12::text[], $13::text[], $14::text[], $15::int2[], $16::text[], $17::text[], $18::float8[])
-    x(job_id, lease, epoch, attempt, lane, prio, worker, started_at, status, result, class, source, http_status, error,
+    x(job_id, lease, epoch, attempt, lane, prio, worker, started_ms, result, status, class, source, http_status, error,
       created_uri, delay_ms)
   where x.lease = any(array(select id from h))
 ), o as (
   insert into errand.outcome (job_id, epoch, attempt, lane, prio, worker, started_at, status, result, class, source,
     http_status, error, created_uri, next_at)
-  select job_id, epoch, attempt, lane, prio, worker, started_at,
+  select job_id, epoch, attempt, lane, prio, worker, to_timestamp(started_ms / 1000.0),
     case when delay_ms is null or again then status else 'cancelled' end::errand.outcome_status, result,
     class::errand.failure_class, source::errand.failure_source, http_status, error, created_uri,
     case when again then errand.now() + delay_ms * interval '1 ms' end
@@ -322,8 +323,10 @@ left join lateral (
 export const lowestLease = sql<{ id: string | null }>`
 select (select id from errand.lease where id >= $1::bigint order by id limit 1) id`;
 
-/** Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. */
-export const promoteDue = hot<{ moved: number; lane: number; prio: number }>('promote_due')`
+/** Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. `next_ms`: when the next is due. */
+export const promoteDue = hot<{ moved: number; lane: number; prio: number; next_ms: number | null }>(
+  'promote_due',
+)`
 with m as materialized (
   delete from errand.later where job_id = any(array(
     select job_id from errand.later where run_at <= errand.now() and run_at > errand.now() - $2::int * interval '1 s'
@@ -339,8 +342,13 @@ with m as materialized (
 ), p as (
   insert into errand.place (job_id, blk) select i.id, g.seq from g cross join lateral unnest(g.ids) i(id)
   on conflict (job_id) do update set blk = excluded.blk
+), x as (
+  select (extract(epoch from run_at - errand.now()) * 1000)::float8 next_ms from errand.later
+  where run_at > errand.now() order by run_at limit 1
 )
-select sum(cardinality(ids))::int moved, lane, prio from g group by lane, prio`;
+select coalesce(y.moved, 0)::int moved, y.lane, y.prio, (select next_ms from x) next_ms
+from (select 1) one left join (
+  select sum(cardinality(ids)) moved, lane, prio from g group by lane, prio) y on true`;
 
 /** Whether this owner holds a suspect: a process holds at most one, or its neighbours would be convicted with it. */
 export const holdsSuspect = sql<{ held: boolean }>`

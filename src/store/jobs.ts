@@ -5,7 +5,7 @@
 import type { JobState } from '../domain/job.ts';
 import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
 import type { Db } from './db.ts';
-import { hot, sql } from './sql.ts';
+import { hot, numbers, sql } from './sql.ts';
 
 /** A job as it is inserted; times are RFC 3339 text, absent options null. */
 export interface NewJob {
@@ -36,12 +36,12 @@ export interface Flushed {
 export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flushed> {
   const groups = groupByBlock(jobs);
   const common = [
-    groups.lanes,
-    groups.prios,
-    groups.timeouts,
-    groups.of,
+    numbers(groups.lanes),
+    numbers(groups.prios),
+    numbers(groups.timeouts),
+    numbers(groups.of),
     jobs.map((job) => job.payload),
-    jobs.map((job) => job.max_attempts),
+    numbers(jobs.map((job) => job.max_attempts)),
   ];
   const heads = groups.lanes.map((lane, i) => ({ lane, prio: groups.prios[i] as number }));
   if (jobs.every(isPlain)) {

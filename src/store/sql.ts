@@ -18,3 +18,8 @@ export function sql<Row>(text: TemplateStringsArray): Statement<Row> {
 export function hot<Row>(name: string): (text: TemplateStringsArray) => Statement<Row> {
   return (text) => ({ name, text: text.raw.join('') });
 }
+
+/** An array of numbers or ids as Postgres writes it: several times cheaper than the driver's escaping of each element. */
+export function numbers(values: readonly (number | string)[]): string {
+  return `{${values.join(',')}}`;
+}

@@ -150,9 +150,3 @@ test('work that no hint told of is found within a poll', async () => {
   );
   assert.equal((await lease('unhinted')).job_id, leased.job_id);
 });
-
-test('partitions lie ahead of the highest id', async () => {
-  await client.query(`select setval('errand.job_id_seq', 19000000)`);
-  await errand.next('chore.ran', (event) => event.chore === 'partitions' && event.moved > 0);
-  await submit({ type: 'far' });
-});

@@ -33,6 +33,8 @@ export interface WorkerOptions {
 
 export interface Worker extends Service {
   readonly running: number;
+  /** A cancel was asked for in this process: a job that runs here need not wait for the next renewal to learn it. */
+  cancelRequested(job_id: string): void;
   /** Monotonic ms of the last claim round that did not fail. */
   readonly last_success: number;
 }
@@ -62,7 +64,7 @@ export function worker(options: WorkerOptions): Worker {
     return served;
   }
 
-  async function claimRound(): Promise<void> {
+  async function claimRound(): Promise<undefined> {
     let contended = 0;
     for (;;) {
       const free = concurrency - running.size;
@@ -105,7 +107,11 @@ export function worker(options: WorkerOptions): Worker {
       leases.delete(one.job.lease);
     }
     if (running.size === 0) idle();
-    if (starved) rounds.wake();
+    // Slots fall free by the flush: wait for all of them, or the next claim would ask for one job.
+    if (starved) {
+      starved = false;
+      setImmediate(() => rounds.wake());
+    }
   }
 
   /** Jobs of one lease share their deadline: one timer each lease, not each job. */
@@ -121,7 +127,7 @@ export function worker(options: WorkerOptions): Worker {
     return made;
   }
 
-  async function renew(): Promise<void> {
+  async function renew(): Promise<undefined> {
     if (running.size === 0) return;
     const age = Date.now() - (options.lease_seconds * 1_000) / 4;
     const old = [...running].filter((one) => one.job.started_at.getTime() < age);
@@ -132,11 +138,13 @@ export function worker(options: WorkerOptions): Worker {
       if (!asked.has(one.job.lease)) continue;
       const cancels = standing.get(one.job.lease);
       if (cancels === undefined) stop(one, 'lost');
-      else if (cancels.includes(one.job.job_id)) {
-        one.cancel_requested = true;
-        stop(one, 'cancelled');
-      }
+      else if (cancels.includes(one.job.job_id)) askToStop(one);
     }
+  }
+
+  function askToStop(one: Running): void {
+    one.cancel_requested = true;
+    stop(one, 'cancelled');
   }
 
   function stop(one: Running, reason: StopReason): void {
@@ -161,10 +169,13 @@ export function worker(options: WorkerOptions): Worker {
     get last_success() {
       return rounds.last_success;
     },
+    cancelRequested(job_id) {
+      for (const one of running) if (one.job.job_id === job_id) askToStop(one);
+    },
     start() {
       unlisten = ready.on(() => rounds.wake());
-      rounds.start();
-      renewals.start();
+      void rounds.start();
+      void renewals.start();
     },
     async stop(deadline) {
       unlisten();

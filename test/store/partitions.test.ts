@@ -1,0 +1,33 @@
+// Room for jobs to come: partitions are added before an insert needs them.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openPool } from '../../src/store/db.ts';
+import { addPartitions, partitionEdge } from '../../src/store/partitions.ts';
+import { sql } from '../../src/store/sql.ts';
+import { cloneDatabase } from '../support/postgres.ts';
+
+test('two partitions lie ahead of the highest id, whoever adds them', async () => {
+  const database = await cloneDatabase();
+  const db = openPool({
+    url: database.url,
+    name: 'test',
+    max: 4,
+    fixedPlans: true,
+    statementTimeoutMs: 5_000,
+    onError: () => {},
+  });
+  try {
+    assert.equal(await addPartitions(db), 0);
+    await db.many(sql<unknown>`select setval('errand.job_id_seq', 19000000)`);
+    const added = await Promise.all([addPartitions(db), addPartitions(db), addPartitions(db)]);
+    assert.equal(
+      added.reduce((sum, one) => sum + one),
+      2,
+    );
+    const { last, edge } = await db.one(partitionEdge);
+    assert.deepEqual([last, edge], ['19000000', '40000000']);
+  } finally {
+    await db.end();
+    await database.drop();
+  }
+});
