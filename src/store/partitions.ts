@@ -1,19 +1,19 @@
 // Room for jobs to come: `job` and `outcome` are partitioned by id, so that retention drops tables instead of deleting
-// rows. Invariant: two empty partitions lie ahead of the highest id, so an insert always has a place to go.
+// rows. Invariant: room for half as many ids again as a partition holds lies ahead, so an insert always has a place to go.
 import type { Db } from './db.ts';
 import { sql } from './sql.ts';
 
 /** Ids of one partition. */
 const size = 10_000_000n;
 
-/** Adds partitions until two lie ahead; returns how many it added. Safe to run in every process. */
+/** Adds partitions until there is room ahead; returns how many it added. Safe to run in every process. */
 export async function addPartitions(db: Db): Promise<number> {
   return db.transaction(async (tx) => {
     await tx.many(lockPartitions);
     const { last, edge } = await tx.one(partitionEdge);
     let hi = BigInt(edge);
     let added = 0;
-    while (hi - BigInt(last) < 2n * size) {
+    while (hi - BigInt(last) < size + size / 2n) {
       await tx.many(addPartition, [hi.toString(), (hi + size).toString()]);
       hi += size;
       added++;

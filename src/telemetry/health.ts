@@ -42,7 +42,7 @@ const oldest_loop_seconds = 30;
 /** Probes both stores once a second and remembers what it saw. */
 export function watchingHealth(options: HealthOptions): Health {
   let postgres: Probe = { state: 'down', ms: null, output: 'not probed yet', at: new Date() };
-  let redis: Probe = { ...postgres, state: options.pingRedis === null ? 'disabled' : 'down' };
+  let redis: Probe = options.pingRedis === null ? { ...postgres, state: 'disabled', output: null } : postgres;
   let lastUp = Number.NEGATIVE_INFINITY;
   let lastTick = performance.now();
   let lag = 0;

@@ -6,7 +6,7 @@ import { addPartitions, partitionEdge } from '../../src/store/partitions.ts';
 import { sql } from '../../src/store/sql.ts';
 import { cloneDatabase } from '../support/postgres.ts';
 
-test('two partitions lie ahead of the highest id, whoever adds them', async () => {
+test('room for new jobs is made ahead of the highest id, once, whoever makes it', async () => {
   const database = await cloneDatabase();
   const db = openPool({
     url: database.url,

@@ -2,9 +2,9 @@
 // Invariant: migrations run once per run; what was started here is stopped and removed by `stop`, data included.
 // Next room: postgres.ts, which clones the template per test file; test/run.ts, which opens the server for all.
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Client } from 'pg';
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.ts';
 import { migrate } from '../../src/store/migrate.ts';
@@ -66,7 +66,8 @@ export async function startPrivateServer(
 ): Promise<{ url: string; port: number; dataDir: string; stop(): Promise<void> }> {
   await sweepDeadRuns();
   const folder = await mkdtemp(join(tmpdir(), `${FOLDER}${process.pid}-`));
-  const remove = () => rm(folder, { recursive: true, force: true, maxRetries: 5 });
+  // Passable, so that root's server can stay inside it when it has to run as somebody else.
+  await chmod(folder, 0o755);
   try {
     const server = await startEmbeddedPostgres({ dataDir: folder, database: 'postgres', settings });
     return {
@@ -75,13 +76,24 @@ export async function startPrivateServer(
       dataDir: server.dataDir,
       async stop() {
         await server.stop();
-        await remove();
+        await removeDataFolder(folder);
       },
     };
   } catch (error) {
-    await remove();
+    await removeDataFolder(folder);
     throw error;
   }
+}
+
+/** Removes a folder with data folders in it, and what a server that could not stay inside put elsewhere. */
+export async function removeDataFolder(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.name !== 'postgres' || !entry.isSymbolicLink()) continue;
+    const target = await readlink(join(entry.parentPath, entry.name));
+    if (target.startsWith('/var/tmp/errand-data-'))
+      await rm(dirname(target), { recursive: true, force: true });
+  }
+  await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 }
 
 /** The address of another database on the same server. */
@@ -123,7 +135,7 @@ async function sweepDeadRuns(): Promise<void> {
     if (!name.startsWith(FOLDER)) continue;
     const pid = Number(name.slice(FOLDER.length).split('-')[0]);
     if (isAlive(pid)) continue;
-    await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => {});
+    await removeDataFolder(join(tmpdir(), name)).catch(() => {});
   }
 }
 

@@ -1,12 +1,13 @@
 // Why this room exists: the embedded PostgreSQL is the first thing a newcomer meets, on machines we never saw.
-// Every case of the trap table in docs is a real launch here: root, closed homes, blocked install scripts, kill -9.
+// Every case of the trap table is a real launch here: root, closed homes, blocked install scripts, kill -9.
 // Next room: src/embedded/postgres.ts.
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmod,
+  chown,
   cp,
   lstat,
   mkdir,
@@ -35,10 +36,12 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded
 import { type Way, waysToRun, whoRuns } from '../../src/embedded/privilege.ts';
 import { findSurvivor, isGone } from '../../src/embedded/survivor.ts';
 import { exitOf, spawnTied } from '../support/children.ts';
-import { onServer } from '../support/server.ts';
+import { onServer, removeDataFolder } from '../support/server.ts';
 import { until } from '../support/until.ts';
 
 const LAUNCHER = fileURLToPath(new URL('../support/launcher.ts', import.meta.url));
+// Keeps copies of the programs apart from those of a service on this machine.
+const TEST_VERSION = `0.0.0-test.${process.pid}`;
 const root = process.getuid?.() === 0 && process.platform === 'linux';
 let base: string;
 let namespace: Way[];
@@ -52,7 +55,13 @@ before(async () => {
   setpriv = ways.filter((way) => way.name === 'setpriv');
 });
 
-after(() => rm(base, { recursive: true, force: true }));
+after(async () => {
+  await removeDataFolder(base);
+  for (const name of await readdir('/var/tmp')) {
+    if (name.startsWith(`errand-postgres-${TEST_VERSION}-`))
+      await rm(join('/var/tmp', name), { recursive: true });
+  }
+});
 
 describe('a start on one data folder', () => {
   test('keeps the data from run to run, and the second start makes nothing new', async (t) => {
@@ -213,11 +222,9 @@ describe('after a kill -9', () => {
   }, async (t) => {
     const dataDir = join(base, 'zombie');
     const first = await start(t, { dataDir });
-    const text = await readFile(join(first.dataDir, 'postmaster.pid'), 'utf8');
-    await first.stop();
-    const { child, pid } = await zombie();
-    t.after(() => child.kill('SIGKILL'));
-    await writeFile(join(first.dataDir, 'postmaster.pid'), text.replace(/^\d+/, String(pid)));
+    const lock = await takeLockFile(first);
+    const pid = await zombie(t);
+    await lock.putBack(pid);
     assert.deepEqual(await findSurvivor(first.dataDir), { kind: 'stale', pid });
     const next = await start(t, { dataDir });
     assert.equal(next.adopted, false);
@@ -227,11 +234,10 @@ describe('after a kill -9', () => {
   test('a lock file whose pid now belongs to another program does not stop the next start', async (t) => {
     const dataDir = join(base, 'zombie');
     const first = await start(t, { dataDir });
-    const text = await readFile(join(first.dataDir, 'postmaster.pid'), 'utf8');
-    await first.stop();
+    const lock = await takeLockFile(first);
     const stranger = spawnTied('sleep', ['60'], { stdio: 'ignore' });
     t.after(() => stranger.kill('SIGKILL'));
-    await writeFile(join(first.dataDir, 'postmaster.pid'), text.replace(/^\d+/, String(stranger.pid)));
+    await lock.putBack(stranger.pid!);
     const next = await start(t, { dataDir });
     assert.equal(next.adopted, false);
     await next.stop();
@@ -266,8 +272,6 @@ describe('as root', { skip: root ? false : 'not root on Linux' }, () => {
     const binaries = binariesIn(native);
     const dataDir = join(home, '.errand');
     const options = { dataDir, machine: { ways: setpriv, binaries } };
-    const before = await readdir('/var/tmp');
-    t.after(() => removeNew(before));
 
     const first = await start(t, options);
     assert.match(first.dataDir, /^\/var\/tmp\/errand-data-\w+\/postgres$/);
@@ -383,31 +387,45 @@ async function lockOf(data: string) {
   return found.lock;
 }
 
-/** A process that ended and that its parent never asks about. */
-async function zombie(): Promise<{ child: ChildProcess; pid: number }> {
-  const child = spawn('sh', ['-c', 'true & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
+/** Stops a server and can put its lock file back with another pid in it. */
+async function takeLockFile(server: EmbeddedPostgres): Promise<{ putBack(pid: number): Promise<void> }> {
+  const path = join(server.dataDir, 'postmaster.pid');
+  const text = await readFile(path, 'utf8');
+  await server.stop();
+  return {
+    async putBack(pid) {
+      const { uid, gid } = await stat(server.dataDir);
+      await writeFile(path, text.replace(/^\d+/, String(pid)), { mode: 0o600 });
+      await chown(path, uid, gid);
+    },
+  };
+}
+
+/** The pid of a process that ended and that its parent never asks about. */
+async function zombie(t: TestContext): Promise<number> {
+  // The child outlives the shell that would have reaped it; the sleep that takes the shell's place never does.
+  const child = spawnTied('sh', ['-c', 'sleep 0.1 & echo $!; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.after(() => child.kill('SIGKILL'));
   const [line] = await once(createInterface({ input: child.stdout! }), 'line');
-  const pid = Number(line);
-  await until(async () => / Z /.test(await readFile(`/proc/${pid}/stat`, 'utf8')));
-  return { child, pid };
+  await until(async () => / Z /.test(await readFile(`/proc/${line}/stat`, 'utf8')));
+  return Number(line);
 }
 
 /** The platform package as npm unpacks it: no links, and here no execute bits either. */
 async function copyWithoutScripts(native: string): Promise<void> {
   const original = await locateNative(platformPackage(process.platform, process.arch));
   await cp(original, native, { recursive: true, verbatimSymlinks: true });
-  await cp(join(original, '..', 'package.json'), join(native, '..', 'package.json'));
+  // A version of its own keeps its copies apart from those of a service on this machine.
+  await writeFile(
+    join(native, '..', 'package.json'),
+    JSON.stringify({ version: `0.0.0-test.${process.pid}` }),
+  );
   for (const entry of await readdir(native, { recursive: true, withFileTypes: true })) {
     if (entry.isSymbolicLink()) await rm(join(entry.parentPath, entry.name));
   }
   for (const file of await readdir(join(native, 'bin'))) await chmod(join(native, 'bin', file), 0o644);
-}
-
-async function removeNew(before: string[]): Promise<void> {
-  for (const name of await readdir('/var/tmp')) {
-    if (name.startsWith('errand-') && !before.includes(name))
-      await rm(join('/var/tmp', name), { recursive: true });
-  }
 }
 
 function refused(name: string): Way {

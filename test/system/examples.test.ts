@@ -1,0 +1,329 @@
+// Why this room exists: an example that does not work is worse than none, so all of them run here, against a real service.
+// Invariant: the two pull workers keep the same promises: one table of tests for both.
+// Next room: import.test.ts, where the Python worker meets kill -9.
+import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { exitOf, exitWithin, findProgram, spawnTied } from '../support/children.ts';
+import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { neutralEnvironment, type Service, startService } from '../support/process.ts';
+import { until } from '../support/until.ts';
+
+const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
+/** The least that worker.sh takes. */
+const LEASE_SECONDS = 3;
+
+let database: TestDatabase;
+let service: Service;
+
+const serve = (port?: number) =>
+  startService({
+    env: {
+      DATABASE_URL: database.url,
+      ERRAND_HANDLERS_DIR: `${EXAMPLES}handlers`,
+      ...(port === undefined ? {} : { PORT: String(port) }),
+    },
+  });
+
+before(async () => {
+  database = await cloneDatabase();
+  service = await serve();
+});
+
+after(async () => {
+  await service?.stop();
+  await database?.drop();
+});
+
+describe('curl.sh', { skip: missing('bash', 'curl') }, () => {
+  test('gets every answer it promises, and can be run again', async () => {
+    for (const _ of ['first', 'second']) {
+      const { code, output } = await run('bash', [`${EXAMPLES}curl.sh`], { ERRAND_URL: service.url });
+      assert.equal(code, 0, output);
+      assert.match(output, /< 303 {2}Location: \/v1\/jobs\/\d+\/result\n/);
+      assert.match(output, /< 200\n\[1,2,3\]\n/);
+      assert.match(output, /Done: everything was as promised/);
+      assert.doesNotMatch(output, /not as promised/);
+    }
+  });
+
+  test('ends with an exit code other than 0 when nobody listens', async () => {
+    const { code, output } = await run('bash', [`${EXAMPLES}curl.sh`], { ERRAND_URL: 'http://127.0.0.1:1' });
+    assert.notEqual(code, 0);
+    assert.match(output, /127\.0\.0\.1/);
+  });
+});
+
+describe('the handler checksum', () => {
+  test('answers a demand with the checksum of the text', async () => {
+    const text = 'errand';
+    const answer = await demand({ text });
+    assert.equal(answer.status, 200);
+    const { checksum, epoch } = (await answer.json()) as { checksum: string; epoch: number };
+    assert.equal(checksum, createHash('sha256').update(text).digest('hex'));
+    assert.equal(epoch, 1);
+  });
+
+  test('calls what will never be right permanent, so it is dead after one attempt', async () => {
+    for (const payload of [
+      null,
+      {},
+      { text: 1 },
+      { text: '', algorithm: 'rot13' },
+      { text: '', rounds: 0 },
+    ]) {
+      const answer = await demand(payload);
+      assert.equal(answer.status, 422, JSON.stringify(payload));
+      const problem = (await answer.json()) as {
+        code: string;
+        detail: string;
+        job: { state: string; error: { class: string; source: string } };
+      };
+      assert.equal(problem.code, 'job-failed');
+      assert.match(problem.detail, /payload\./);
+      assert.deepEqual([problem.job.state, problem.job.error.class], ['dead', 'permanent']);
+      assert.equal(problem.job.error.source, 'handler');
+    }
+  });
+
+  test('stops soon when its job is cancelled, and lets only one heavy job run at a time', async () => {
+    const heavy = { text: 'errand', rounds: 50_000_000 };
+    const running = await submit('checksum', heavy);
+    await reaches(running, 'running');
+    const later = await submit('checksum', heavy, { backoff: { strategy: 'fixed', base_seconds: 1 } });
+    const { error } = await reaches(later, 'retrying');
+    assert.deepEqual([error?.class, error?.source], ['rate_limited', 'handler']);
+    assert.equal(await cancel(later), 200);
+    assert.equal(await cancel(running), 202);
+    await reaches(running, 'cancelled');
+  });
+
+  function demand(payload: unknown): Promise<Response> {
+    return fetch(`${service.url}/v1/jobs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'errand-expect': '200-ok' },
+      body: JSON.stringify({ type: 'checksum', payload }),
+    });
+  }
+});
+
+interface PullWorker {
+  name: string;
+  skip: string | false;
+  command: string[];
+  /** How this worker is given work that takes so many seconds. */
+  slow(seconds: number, text: string): { payload: unknown; words?: string[] };
+  result(words: number): unknown;
+}
+
+const workers: PullWorker[] = [
+  {
+    name: 'worker.sh',
+    skip: missing('bash', 'curl'),
+    command: ['bash', `${EXAMPLES}worker.sh`],
+    slow: (seconds, text) => ({ payload: text, words: ['bash', '-c', `sleep ${seconds}; wc -w`] }),
+    result: (words) => words,
+  },
+  {
+    name: 'worker.py',
+    skip: missing('python3'),
+    command: ['python3', `${EXAMPLES}worker.py`],
+    slow: (seconds, text) => ({ payload: { text, pause_seconds: seconds } }),
+    result: (words) => ({ words }),
+  },
+];
+
+for (const example of workers) {
+  // One after the other: worker.py takes any job of the type wordcount.
+  describe(example.name, { skip: example.skip }, () => {
+    test('runs jobs to their results and ends those that cannot be run', async (t) => {
+      const worker = startWorker(t, example);
+      const job = await submit('wordcount', 'to be\nor "not" \\ to b\u00e9');
+      const wrong = await submit('wordcount', [1, 2]);
+      await reaches(job, 'succeeded');
+      assert.deepEqual(await result(job), example.result(7));
+      const { error, attempt } = await reaches(wrong, 'dead');
+      assert.deepEqual([error?.class, error?.source, attempt], ['permanent', 'worker', 1]);
+      await leaves(worker);
+    });
+
+    test('keeps a job that takes longer than its lease', async (t) => {
+      const { payload, words } = example.slow(LEASE_SECONDS * 2, 'one two');
+      const worker = startWorker(t, example, words);
+      const job = await submit('wordcount', payload);
+      await reaches(job, 'running');
+      const { attempt, epoch } = await reaches(job, 'succeeded');
+      assert.deepEqual([attempt, epoch], [1, 1]);
+      assert.deepEqual(await result(job), example.result(2));
+      await leaves(worker);
+    });
+
+    test('stops the work of a job that is cancelled', async (t) => {
+      const { payload, words } = example.slow(60, 'one two');
+      const worker = startWorker(t, example, words);
+      const job = await submit('wordcount', payload);
+      await reaches(job, 'running');
+      assert.equal(await cancel(job), 202);
+      await reaches(job, 'cancelled');
+      await leaves(worker);
+    });
+
+    test('gives its job back at SIGTERM, and the attempt does not count', async (t) => {
+      const { payload, words } = example.slow(60, 'one two');
+      const worker = startWorker(t, example, words);
+      const job = await submit('wordcount', payload);
+      await reaches(job, 'running');
+      await leaves(worker);
+      const { attempt, epoch } = await reaches(job, 'queued');
+      assert.deepEqual([attempt, epoch], [0, 1]);
+      assert.equal(await cancel(job), 200);
+    });
+
+    test('drops the result when its lease was lost', async (t) => {
+      // The service is away for longer than the lease: whatever becomes of the job then, this start has ended.
+      const { payload, words } = example.slow(LEASE_SECONDS, 'one two');
+      const worker = startWorker(t, example, words);
+      const job = await submit('wordcount', payload, { timeout_seconds: 1, max_attempts: 1 });
+      const { error } = await reaches(job, 'dead');
+      assert.equal(error?.class, 'timeout');
+      await until(() => /lost/.test(worker.output()), { what: 'the worker says that the lease was lost' });
+      await leaves(worker);
+    });
+
+    test('goes on with a restarted service as if nothing had happened', async (t) => {
+      const { payload, words } = example.slow(2, 'one two three');
+      const worker = startWorker(t, example, words);
+      const first = await submit('wordcount', payload);
+      await reaches(first, 'running');
+      await service.kill9();
+      service = await serve(service.port);
+      const { epoch } = await reaches(first, 'succeeded');
+      // The lease outlives the service that handed it out.
+      assert.equal(epoch, 1);
+      const second = await submit('wordcount', payload);
+      await reaches(second, 'succeeded');
+      await leaves(worker);
+    });
+  });
+}
+
+describe('worker.sh as a frame for any command', { skip: missing('bash', 'curl') }, () => {
+  const example = workers[0] as PullWorker;
+
+  test('tells retryable from permanent failures by the exit code', async (t) => {
+    const worker = startWorker(t, example, ['bash', '-c', 'echo "no \\"luck\\"" >&2; exit "$(cat)"']);
+    const [again, never] = [await submit('wordcount', '1'), await submit('wordcount', '65')];
+    const retrying = await reaches(again, 'retrying');
+    assert.deepEqual([retrying.error?.class, retrying.error?.detail], ['retryable', 'exit code 1: no luck']);
+    const dead = await reaches(never, 'dead');
+    assert.deepEqual([dead.error?.class, dead.attempt], ['permanent', 1]);
+    await cancel(again);
+    await leaves(worker);
+  });
+
+  test('fails a job for good when the command prints something else than JSON', async (t) => {
+    const worker = startWorker(t, example, ['echo', 'three words']);
+    const job = await submit('wordcount', 'one two');
+    const { error } = await reaches(job, 'dead');
+    assert.equal(error?.class, 'permanent');
+    await leaves(worker);
+  });
+});
+
+interface Running {
+  child: ChildProcess;
+  output(): string;
+}
+
+function startWorker(
+  t: TestContext,
+  { command: [program, ...args] }: PullWorker,
+  words: string[] = [],
+): Running {
+  const worker = start(program as string, [...args, ...words], {
+    ERRAND_URL: service.url,
+    LEASE_SECONDS: String(LEASE_SECONDS),
+  });
+  t.after(async () => {
+    worker.child.kill('SIGKILL');
+    await exitOf(worker.child);
+  });
+  return worker;
+}
+
+/** SIGTERM must end a worker with exit code 0, in the middle of a long poll and of work alike. */
+async function leaves(worker: Running): Promise<void> {
+  worker.child.kill('SIGTERM');
+  assert.deepEqual(await exitWithin(worker.child, 8_000), { gone: true, code: 0 }, worker.output());
+}
+
+function start(command: string, args: readonly string[], env: Record<string, string>): Running {
+  const child = spawnTied(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...neutralEnvironment(process.env), no_proxy: '127.0.0.1', ...env },
+  });
+  let printed = '';
+  for (const stream of [child.stdout!, child.stderr!]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      printed += text;
+    });
+  }
+  return { child, output: () => printed };
+}
+
+async function run(command: string, args: readonly string[], env: Record<string, string>) {
+  const { child, output } = start(command, args, env);
+  const { gone, code } = await exitWithin(child, 60_000);
+  assert.ok(gone, output());
+  return { code, output: output() };
+}
+
+interface JobRecord {
+  state: string;
+  attempt: number;
+  epoch: number;
+  error: { class: string; source: string; detail: string } | null;
+}
+
+/** Answers with the path of the job. */
+async function submit(type: string, payload: unknown, options: object = {}): Promise<string> {
+  const answer = await fetch(`${service.url}/v1/jobs`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ type, payload, ...options }),
+  });
+  const text = await answer.text();
+  assert.equal(answer.status, 202, text);
+  return answer.headers.get('content-location') as string;
+}
+
+async function cancel(job: string): Promise<number> {
+  const answer = await fetch(`${service.url}${job}/cancel`, { method: 'POST' });
+  await answer.body?.cancel();
+  return answer.status;
+}
+
+async function result(job: string): Promise<unknown> {
+  return (await fetch(`${service.url}${job}/result`)).json();
+}
+
+function reaches(job: string, state: string): Promise<JobRecord> {
+  let last: JobRecord | undefined;
+  return until(
+    async () => {
+      last = (await (await fetch(service.url + job)).json()) as JobRecord;
+      return last.state === state && last;
+    },
+    { what: `${job} is ${state}`, timeoutMs: 20_000, everyMs: 50 },
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}; the record is ${JSON.stringify(last)}`);
+  });
+}
+
+/** The reason to skip where a program is missing: nobody should have to install one for "npm test". */
+function missing(...programs: string[]): string | false {
+  const absent = programs.filter((program) => findProgram(program) === null);
+  return absent.length > 0 && `not on PATH: ${absent.join(', ')}`;
+}
