@@ -1,6 +1,8 @@
-// Listens, and stops listening without a failed request: readiness is off already, waiters are released before the close,
-// and what is still open at the deadline is cut.
+// Listens, and stops listening without a failed request: waiters are released first, requests that are being answered get
+// their answer, and sockets that say nothing hold nothing up.
+// Invariant: stop() ends at its deadline at the latest.
 // Next room: http/app.ts.
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { App } from '../http/app.ts';
 import type { Service } from './service.ts';
@@ -10,8 +12,23 @@ export interface Api extends Service {
   url(): string;
 }
 
+/** How long a request may go on arriving once everything that had arrived is answered, in ms. */
+const late_ms = 1_000;
+
 export function api(app: App, host: string, port: number): Api {
   let url = '';
+  const open = new Set<IncomingMessage>();
+  let onAnswered = () => {};
+  app.server.on('request', (request: IncomingMessage, answer: ServerResponse) => {
+    open.add(request);
+    answer.once('close', () => {
+      open.delete(request);
+      onAnswered();
+    });
+  });
+  /** Whether a request that has arrived as a whole still waits for its answer. */
+  const isBusy = () => [...open].some((request) => request.complete);
+
   return {
     name: 'api',
     async start() {
@@ -21,15 +38,21 @@ export function api(app: App, host: string, port: number): Api {
       url = `http://${shown}:${address.port}`;
     },
     async stop(deadline) {
+      const cut = () => app.server.closeAllConnections();
+      const last = setTimeout(cut, Math.max(0, deadline - performance.now() - 500));
+      let late: NodeJS.Timeout | undefined;
       // A silent socket or a half-sent request would keep close() waiting for ever.
-      const cut = setTimeout(
-        () => app.server.closeAllConnections(),
-        Math.max(0, deadline - performance.now() - 500),
-      );
+      onAnswered = () => {
+        clearTimeout(late);
+        if (!isBusy()) late = setTimeout(() => (isBusy() ? onAnswered() : cut()), late_ms);
+      };
+      onAnswered();
       try {
         await app.close();
       } finally {
-        clearTimeout(cut);
+        onAnswered = () => {};
+        clearTimeout(last);
+        clearTimeout(late);
       }
     },
     url: () => url,

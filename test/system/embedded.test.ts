@@ -269,6 +269,8 @@ describe('as root', { skip: root ? false : 'not root on Linux' }, () => {
     await mkdir(home, { mode: 0o700 });
     const native = join(home, 'package', 'native');
     await copyWithoutScripts(native);
+    // As installed under umask 077.
+    await promisify(execFile)('chmod', ['-R', 'go=', native]);
     const binaries = binariesIn(native);
     const dataDir = join(home, '.errand');
     const options = { dataDir, machine: { ways: setpriv, binaries } };

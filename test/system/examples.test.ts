@@ -113,122 +113,132 @@ interface PullWorker {
   name: string;
   skip: string | false;
   command: string[];
+  /** The jobs of one test, so that tests can run beside each other. */
+  lane(test: string): { queue: string; type: string; env: Record<string, string> };
   /** How this worker is given work that takes so many seconds. */
   slow(seconds: number, text: string): { payload: unknown; words?: string[] };
   result(words: number): unknown;
 }
 
-const workers: PullWorker[] = [
-  {
-    name: 'worker.sh',
-    skip: missing('bash', 'curl'),
-    command: ['bash', `${EXAMPLES}worker.sh`],
-    slow: (seconds, text) => ({ payload: text, words: ['bash', '-c', `sleep ${seconds}; wc -w`] }),
-    result: (words) => words,
-  },
-  {
-    name: 'worker.py',
-    skip: missing('python3'),
-    command: ['python3', `${EXAMPLES}worker.py`],
-    slow: (seconds, text) => ({ payload: { text, pause_seconds: seconds } }),
-    result: (words) => ({ words }),
-  },
-];
+const shell: PullWorker = {
+  name: 'worker.sh',
+  skip: missing('bash', 'curl'),
+  command: ['bash', `${EXAMPLES}worker.sh`],
+  lane: (test) => ({ queue: 'default', type: test, env: { TYPE: test } }),
+  slow: (seconds, text) => ({ payload: text, words: ['bash', '-c', `sleep ${seconds}; wc -w`] }),
+  result: (words) => words,
+};
 
-for (const example of workers) {
-  // One after the other: worker.py takes any job of the type wordcount.
-  describe(example.name, { skip: example.skip }, () => {
+const snake: PullWorker = {
+  name: 'worker.py',
+  skip: missing('python3'),
+  command: ['python3', `${EXAMPLES}worker.py`],
+  lane: (test) => ({ queue: test, type: 'wordcount', env: { QUEUES: test } }),
+  slow: (seconds, text) => ({ payload: { text, pause_seconds: seconds } }),
+  result: (words) => ({ words }),
+};
+
+for (const example of [shell, snake]) {
+  describe(example.name, { skip: example.skip, concurrency: true }, () => {
     test('runs jobs to their results and ends those that cannot be run', async (t) => {
-      const worker = startWorker(t, example);
-      const job = await submit('wordcount', 'to be\nor "not" \\ to b\u00e9');
-      const wrong = await submit('wordcount', [1, 2]);
+      const worker = startWorker(t, example, 'runs');
+      const job = await worker.submit('to be\nor "not" \\ to b\u00e9');
+      const wrong = await worker.submit([1, 2]);
       await reaches(job, 'succeeded');
       assert.deepEqual(await result(job), example.result(7));
       const { error, attempt } = await reaches(wrong, 'dead');
       assert.deepEqual([error?.class, error?.source, attempt], ['permanent', 'worker', 1]);
-      await leaves(worker);
+      await worker.leaves();
     });
 
     test('keeps a job that takes longer than its lease', async (t) => {
-      const { payload, words } = example.slow(LEASE_SECONDS * 2, 'one two');
-      const worker = startWorker(t, example, words);
-      const job = await submit('wordcount', payload);
-      await reaches(job, 'running');
+      const { payload, words } = example.slow(LEASE_SECONDS * 1.5, 'one two');
+      const worker = startWorker(t, example, 'long', { words });
+      const job = await worker.submit(payload);
       const { attempt, epoch } = await reaches(job, 'succeeded');
       assert.deepEqual([attempt, epoch], [1, 1]);
       assert.deepEqual(await result(job), example.result(2));
-      await leaves(worker);
+      await worker.leaves();
     });
 
     test('stops the work of a job that is cancelled', async (t) => {
       const { payload, words } = example.slow(60, 'one two');
-      const worker = startWorker(t, example, words);
-      const job = await submit('wordcount', payload);
+      const worker = startWorker(t, example, 'cancelled', { words });
+      const job = await worker.submit(payload);
       await reaches(job, 'running');
       assert.equal(await cancel(job), 202);
       await reaches(job, 'cancelled');
-      await leaves(worker);
+      await worker.leaves();
     });
 
     test('gives its job back at SIGTERM, and the attempt does not count', async (t) => {
       const { payload, words } = example.slow(60, 'one two');
-      const worker = startWorker(t, example, words);
-      const job = await submit('wordcount', payload);
+      const worker = startWorker(t, example, 'released', { words });
+      const job = await worker.submit(payload);
       await reaches(job, 'running');
-      await leaves(worker);
+      await worker.leaves();
       const { attempt, epoch } = await reaches(job, 'queued');
       assert.deepEqual([attempt, epoch], [0, 1]);
       assert.equal(await cancel(job), 200);
     });
 
-    test('drops the result when its lease was lost', async (t) => {
-      // The service is away for longer than the lease: whatever becomes of the job then, this start has ended.
-      const { payload, words } = example.slow(LEASE_SECONDS, 'one two');
-      const worker = startWorker(t, example, words);
-      const job = await submit('wordcount', payload, { timeout_seconds: 1, max_attempts: 1 });
+    test('stops the work when a heartbeat is told that the lease was lost', async (t) => {
+      const { payload, words } = example.slow(60, 'one two');
+      const worker = startWorker(t, example, 'lost', { words });
+      const job = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
       const { error } = await reaches(job, 'dead');
       assert.equal(error?.class, 'timeout');
-      await until(() => /lost/.test(worker.output()), { what: 'the worker says that the lease was lost' });
-      await leaves(worker);
+      await worker.says(/lost/);
+      await worker.leaves();
     });
 
-    test('goes on with a restarted service as if nothing had happened', async (t) => {
+    test('drops a result that comes after the lease was lost, and takes the next job', async (t) => {
+      // Three heartbeats to a lease: with one of 60 s the work ends before the first, and the completion is what is refused.
+      const { payload, words } = example.slow(5, 'one two');
+      const worker = startWorker(t, example, 'late', { words, leaseSeconds: 60 });
+      const late = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
+      const next = await worker.submit(payload);
+      await worker.says(/lost/);
+      assert.equal((await reaches(late, 'dead')).error?.class, 'timeout');
+      await reaches(next, 'succeeded');
+      await worker.leaves();
+    });
+
+    test('goes on after kill -9 and a new start of the service as if nothing had happened', async (t) => {
+      let other = await serve();
+      t.after(() => other.stop());
       const { payload, words } = example.slow(2, 'one two three');
-      const worker = startWorker(t, example, words);
-      const first = await submit('wordcount', payload);
+      const worker = startWorker(t, example, 'restart', { words, url: other.url });
+      const first = await worker.submit(payload);
       await reaches(first, 'running');
-      await service.kill9();
-      service = await serve(service.port);
-      const { epoch } = await reaches(first, 'succeeded');
-      // The lease outlives the service that handed it out.
-      assert.equal(epoch, 1);
-      const second = await submit('wordcount', payload);
-      await reaches(second, 'succeeded');
-      await leaves(worker);
+      await other.kill9();
+      other = await serve(other.port);
+      // A lease is a row in the database: it outlives the service that handed it out.
+      assert.equal((await reaches(first, 'succeeded')).epoch, 1);
+      await reaches(await worker.submit(payload), 'succeeded');
+      await worker.leaves();
     });
   });
 }
 
-describe('worker.sh as a frame for any command', { skip: missing('bash', 'curl') }, () => {
-  const example = workers[0] as PullWorker;
-
+describe('worker.sh as a frame for any command', { skip: shell.skip }, () => {
   test('tells retryable from permanent failures by the exit code', async (t) => {
-    const worker = startWorker(t, example, ['bash', '-c', 'echo "no \\"luck\\"" >&2; exit "$(cat)"']);
-    const [again, never] = [await submit('wordcount', '1'), await submit('wordcount', '65')];
+    const words = ['bash', '-c', 'echo "no \\"luck\\"" >&2; exit "$(cat)"'];
+    const worker = startWorker(t, shell, 'exits', { words });
+    const [again, never] = [await worker.submit('1'), await worker.submit('65')];
     const retrying = await reaches(again, 'retrying');
     assert.deepEqual([retrying.error?.class, retrying.error?.detail], ['retryable', 'exit code 1: no luck']);
     const dead = await reaches(never, 'dead');
     assert.deepEqual([dead.error?.class, dead.attempt], ['permanent', 1]);
     await cancel(again);
-    await leaves(worker);
+    await worker.leaves();
   });
 
   test('fails a job for good when the command prints something else than JSON', async (t) => {
-    const worker = startWorker(t, example, ['echo', 'three words']);
-    const job = await submit('wordcount', 'one two');
-    const { error } = await reaches(job, 'dead');
+    const worker = startWorker(t, shell, 'words', { words: ['echo', 'three words'] });
+    const { error } = await reaches(await worker.submit('one two'), 'dead');
     assert.equal(error?.class, 'permanent');
-    await leaves(worker);
+    await worker.leaves();
   });
 });
 
@@ -237,26 +247,41 @@ interface Running {
   output(): string;
 }
 
+interface RunningWorker extends Running {
+  /** Submits a job that only this worker runs, and answers with its path. */
+  submit(payload: unknown, options?: object): Promise<string>;
+  says(pattern: RegExp): Promise<unknown>;
+  /** Sends SIGTERM, which must end it with exit code 0, in the middle of a long poll and of work alike. */
+  leaves(): Promise<void>;
+}
+
 function startWorker(
   t: TestContext,
-  { command: [program, ...args] }: PullWorker,
-  words: string[] = [],
-): Running {
+  { name, command: [program, ...args], lane }: PullWorker,
+  testName: string,
+  options: { words?: string[] | undefined; url?: string; leaseSeconds?: number } = {},
+): RunningWorker {
+  const { queue, type, env } = lane(testName);
+  const { words = [], url = service.url, leaseSeconds = LEASE_SECONDS } = options;
   const worker = start(program as string, [...args, ...words], {
-    ERRAND_URL: service.url,
-    LEASE_SECONDS: String(LEASE_SECONDS),
+    ERRAND_URL: url,
+    LEASE_SECONDS: String(leaseSeconds),
+    ...env,
   });
   t.after(async () => {
     worker.child.kill('SIGKILL');
     await exitOf(worker.child);
   });
-  return worker;
-}
-
-/** SIGTERM must end a worker with exit code 0, in the middle of a long poll and of work alike. */
-async function leaves(worker: Running): Promise<void> {
-  worker.child.kill('SIGTERM');
-  assert.deepEqual(await exitWithin(worker.child, 8_000), { gone: true, code: 0 }, worker.output());
+  return {
+    ...worker,
+    submit: (payload, more = {}) => submit(type, payload, { queue, ...more }),
+    says: (pattern) =>
+      until(() => pattern.test(worker.output()), { what: `${name} says ${pattern}`, timeoutMs: 20_000 }),
+    async leaves() {
+      worker.child.kill('SIGTERM');
+      assert.deepEqual(await exitWithin(worker.child, 8_000), { gone: true, code: 0 }, worker.output());
+    },
+  };
 }
 
 function start(command: string, args: readonly string[], env: Record<string, string>): Running {
@@ -309,17 +334,18 @@ async function result(job: string): Promise<unknown> {
   return (await fetch(`${service.url}${job}/result`)).json();
 }
 
-function reaches(job: string, state: string): Promise<JobRecord> {
+async function reaches(job: string, state: string): Promise<JobRecord> {
   let last: JobRecord | undefined;
-  return until(
-    async () => {
-      last = (await (await fetch(service.url + job)).json()) as JobRecord;
-      return last.state === state && last;
-    },
-    { what: `${job} is ${state}`, timeoutMs: 20_000, everyMs: 50 },
-  ).catch((error: Error) => {
-    throw new Error(`${error.message}; the record is ${JSON.stringify(last)}`);
-  });
+  const reached = async () => {
+    last = (await (await fetch(service.url + job)).json()) as JobRecord;
+    return last.state === state;
+  };
+  try {
+    await until(reached, { what: `${job} is ${state}`, timeoutMs: 20_000, everyMs: 50 });
+  } catch (error) {
+    throw new Error(`${(error as Error).message}; the record is ${JSON.stringify(last)}`);
+  }
+  return last as JobRecord;
 }
 
 /** The reason to skip where a program is missing: nobody should have to install one for "npm test". */
