@@ -90,6 +90,7 @@ export async function copyBinaries(from: Binaries): Promise<Binaries> {
   const fresh = await mkdtemp(`${target}.`);
   await chmod(fresh, 0o755);
   await cp(from.native, join(fresh, 'native'), { recursive: true, verbatimSymlinks: true });
+  await openToAll(fresh);
   await heal(binariesIn(join(fresh, 'native')));
   // The name is public, so somebody else may sit on it: then the copy stays where it is, under a private name.
   try {
@@ -124,6 +125,14 @@ async function replaceLink(to: string, link: string): Promise<void> {
   await rm(beside, { force: true });
   await symlink(to, beside);
   await rename(beside, link);
+}
+
+/** A package installed under a strict umask is readable by root alone, and so would be its copy. */
+async function openToAll(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isSymbolicLink()) continue;
+    await chmod(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
+  }
 }
 
 async function isWholeCopy(native: string, target: string, owner: number): Promise<boolean> {
