@@ -1,0 +1,132 @@
+// How a job is written into an answer: record, status, headers. Answers are written as text, because payload and result
+// must leave as they came and because a schema run over what we made ourselves proves nothing.
+// Invariants: header values that callers named are plain ASCII; an id that was given out and is gone is 410, not 404.
+// Next room: the routes: submit.ts, jobs.ts, status.ts.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Inspect } from '../actions/inspect.ts';
+import type { Waiters } from '../actions/wait.ts';
+import type { AnswerMode } from '../domain/expectation.ts';
+import { jobEtag } from '../domain/job.ts';
+import { Problem, type ProblemSlug } from '../domain/problem.ts';
+import { type NamedFacts, recordOf } from '../domain/record.ts';
+import { retryAfterSeconds } from '../domain/retry-after.ts';
+
+/** Sends JSON text. */
+export function sendJson(reply: FastifyReply, status: number, text: string): FastifyReply {
+  return sendText(reply.code(status), 'application/json', text);
+}
+
+/** Sends text with exactly this content type: Fastify would add a charset, which JSON types do not have. */
+export function sendText(reply: FastifyReply, type: string, text: string): FastifyReply {
+  return reply.type(type).serializer(asItIs).send(text);
+}
+
+const asItIs = (text: unknown) => text as string;
+
+/** Sends the record of a job, with its payload where that is given. */
+export function sendRecord(
+  reply: FastifyReply,
+  status: number,
+  facts: NamedFacts,
+  payload?: string,
+): FastifyReply {
+  reply.header('etag', jobEtag(facts));
+  return sendJson(reply, status, spliced(JSON.stringify(recordOf(facts)), 'payload', payload));
+}
+
+/** Sends the 202 of a submit: stored, to be followed at Location. */
+export function sendAccepted(reply: FastifyReply, mode: AnswerMode, facts: NamedFacts): FastifyReply {
+  reply.header('location', statusPath(facts.id));
+  reply.header('content-location', `/v1/jobs/${facts.id}`);
+  setRetryAfter(reply, facts);
+  if (mode.preferenceApplied !== null) reply.header('preference-applied', mode.preferenceApplied);
+  if (!mode.returnMinimal) return sendRecord(reply, 202, facts);
+  return reply.code(202).header('etag', jobEtag(facts)).send();
+}
+
+/** Adds a member that is JSON text already to the text of an object. */
+export function spliced(object: string, member: string, text: string | undefined): string {
+  return text === undefined ? object : `${object.slice(0, -1)},"${member}":${text}}`;
+}
+
+/** Says in `Retry-After` when to ask for an open job again. */
+export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): void {
+  const due = { ...facts, run_at: facts.next_at ?? facts.run_at };
+  const seconds = retryAfterSeconds(due, new Date(), Math.random);
+  if (seconds !== null) reply.header('retry-after', seconds);
+}
+
+/** The path to follow for a job. */
+export function statusPath(id: string): string {
+  return `/v1/jobs/${id}/status`;
+}
+
+/** The facts of a job; throws 404 for an id that was never given out and 410 for one that is no longer kept. */
+export async function existing(
+  inspect: Inspect,
+  id: string,
+  gone: ProblemSlug = 'job-archived',
+): Promise<NamedFacts> {
+  return (await inspect.job(id)) ?? missing(inspect, id, gone);
+}
+
+/** Throws what is to be said of a job that is not there. */
+export async function missing(
+  inspect: Inspect,
+  id: string,
+  gone: ProblemSlug = 'job-archived',
+): Promise<never> {
+  if (await inspect.isGone(id)) {
+    throw new Problem(gone, {
+      detail: `job ${id} ended and is no longer kept; read jobs within the retention time`,
+    });
+  }
+  throw new Problem('not-found', { detail: `there is no job ${id}; take URLs from Location and Link` });
+}
+
+/** Tells whether one of the tags in `If-None-Match` or `If-Match` names this one (RFC 9110 section 13.1). */
+export function namesTag(header: string, etag: string): boolean {
+  if (header.trim() === '*') return true;
+  return header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag);
+}
+
+/** Whether another caller can be held at present: for a wish, which may go without. */
+export function hasRoom(waiters: Waiters): boolean {
+  try {
+    waiters.admit();
+    return true;
+  } catch (error) {
+    if (error instanceof Problem) return false;
+    throw error;
+  }
+}
+
+/** Aborts when the caller of a request goes away before the answer was written. */
+export function departure(reply: FastifyReply): AbortSignal {
+  // Not request.signal: that one aborts as soon as the body of a POST was read (http-contract 2.1).
+  const controller = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) controller.abort();
+  });
+  return controller.signal;
+}
+
+/** Ends a request whose caller has gone; the status is for the metrics alone. */
+export function sendNobody(reply: FastifyReply): FastifyReply {
+  return reply.code(499).send();
+}
+
+/** Makes a URI fit for a header, whatever a handler or a target named. */
+export function headerSafe(uri: string): string {
+  return uri.toWellFormed().replaceAll(/[^\x21-\x7e]+/g, encodeURIComponent);
+}
+
+/** Whether a URI is a path of this server: `//host` and `/\host` are not, to a browser (http-contract 4.4). */
+export function isOwnPath(uri: string): boolean {
+  return /^\/(?![/\\])/.test(uri);
+}
+
+/** The value of a header; several lines of it come joined. */
+export function headerOf(request: FastifyRequest, name: string): string | undefined {
+  return request.headers[name] as string | undefined;
+}

@@ -1,0 +1,118 @@
+// The table of contents of the API: what every request passes through, in order, and every route there is.
+// Invariants: a route that is not listed here does not exist; nothing that reads a body runs before the checks that can
+// refuse it.
+// Next room: submit.ts for the main road; roles/api.ts, which listens.
+import { type FastifyInstance, fastify } from 'fastify';
+import type { Actions } from '../actions/actions.ts';
+import type { Config } from '../config.ts';
+import type { EventBus } from '../events.ts';
+import { bodies, envelope_bytes } from './body.ts';
+import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
+import { listProblems, readOpenapi, readProblem } from './docs.ts';
+import { documentation } from './document.ts';
+import { type Health, probe, readHealth } from './health.ts';
+import { cancelJob, readJob } from './jobs.ts';
+import { complete, fail, heartbeat, leaseJobs, release } from './leases.ts';
+import { readMetrics } from './metrics.ts';
+import { negotiation } from './negotiate.ts';
+import { errors, sendProblem } from './problem.ts';
+import type { Route } from './route.ts';
+import { answerClientError, headerChecks, type ServerLimits, serverLimits, serving } from './server.ts';
+import { readResult, readStatus } from './status.ts';
+import { submitJob } from './submit.ts';
+import { unrouted } from './unrouted.ts';
+import { validatorCompiler } from './validate.ts';
+
+/** The API, ready to listen. */
+export type App = FastifyInstance;
+
+export interface AppOptions {
+  config: Config;
+  actions: Actions;
+  events: EventBus;
+  metrics: Metrics;
+  health: Health;
+  /** Whether the process has begun to stop; heartbeats tell workers. */
+  lifecycle?: { draining: () => boolean };
+  /** Limits of the server that differ from the usual ones. */
+  limits?: Partial<ServerLimits>;
+}
+
+/** Builds the API; it listens, answers `inject`, and releases its waiters when closed. */
+export function buildApp(options: AppOptions): App {
+  const { config, actions, metrics, health } = options;
+  const payloadLimit = config.ERRAND_PAYLOAD_LIMIT_BYTES;
+  const errorOptions = { events: options.events, bodyLimit: payloadLimit + envelope_bytes };
+  const wait = {
+    defaultWaitSeconds: config.ERRAND_WAIT_DEFAULT_SECONDS,
+    waitCapSeconds: config.ERRAND_WAIT_CAP_SECONDS,
+  };
+  const lease_seconds = config.ERRAND_LEASE_SECONDS;
+
+  const app = fastify({
+    logger: false,
+    bodyLimit: errorOptions.bodyLimit,
+    genReqId: requestIdOf,
+    serverFactory: serving({ ...serverLimits, ...options.limits }),
+    clientErrorHandler: answerClientError,
+    // Ours answers with problem+json: see context.ts.
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) => {
+      setDefaultHeaders(request, reply);
+      sendProblem(error, request, reply, errorOptions);
+    },
+  });
+  app.setValidatorCompiler(validatorCompiler);
+  // Answers are text already; nothing is run over them.
+  app.setSerializerCompiler(() => JSON.stringify);
+
+  app.register(context, { metrics, onClosing: () => actions.waiters.drain() });
+  app.register(errors, errorOptions);
+  app.register(headerChecks);
+  app.register(negotiation, wait);
+  app.register(unrouted);
+  app.register(bodies, { payloadLimit });
+  app.register(documentation);
+
+  app.register(async (api) => {
+    const get = <G extends object>(url: string, route: Route<G>) => add(api, 'GET', url, route);
+    const post = <G extends object>(url: string, route: Route<G>) => add(api, 'POST', url, route);
+
+    post('/v1/jobs', submitJob(actions));
+    get('/v1/jobs/:id', readJob(actions));
+    get('/v1/jobs/:id/status', readStatus(actions, wait));
+    get('/v1/jobs/:id/result', readResult(actions));
+    post('/v1/jobs/:id/cancel', cancelJob(actions));
+
+    post('/v1/leases', leaseJobs(actions, lease_seconds, wait));
+    post(
+      '/v1/leases/:id/heartbeat',
+      heartbeat(actions, lease_seconds, () => options.lifecycle?.draining() ?? false),
+    );
+    post('/v1/leases/:id/complete', complete(actions));
+    post('/v1/leases/:id/fail', fail(actions));
+    post('/v1/leases/:id/release', release(actions));
+
+    get('/health', readHealth(health));
+    get('/health/live', probe(health, 'live', 'Whether to restart the process'));
+    get('/health/ready', probe(health, 'ready', 'Whether to send requests here'));
+    get('/health/startup', probe(health, 'startup', 'Whether the process has started'));
+    get('/metrics', readMetrics(metrics));
+    get(
+      '/openapi.json',
+      readOpenapi(() => app.swagger()),
+    );
+    get('/problems', listProblems());
+    get('/problems/:slug', readProblem());
+  });
+  return app;
+}
+
+function add<G extends object>(
+  app: FastifyInstance,
+  method: 'GET' | 'POST',
+  url: string,
+  route: Route<G>,
+): void {
+  app.route({ method, url, ...(route as Route) });
+}

@@ -1,0 +1,83 @@
+// What every request and answer has: an id, the headers that make an answer safe to pass on, and a place in the metrics.
+// Invariants: the id of a request is on its answer, whatever becomes of it; metrics know templates, never raw paths; a
+// server that closes says so on every answer.
+// Next room: unrouted.ts.
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import fp from 'fastify-plugin';
+import { Problem } from '../domain/problem.ts';
+
+/** What the API tells the metrics and serves of them; telemetry/metrics.ts is the real one. */
+export interface Metrics {
+  contentType: string;
+  text(): Promise<string>;
+  observeHttp(route: string, method: string, status: number, seconds: number): void;
+}
+
+export interface ContextOptions {
+  metrics: Metrics;
+  /** Called once, when the server begins to close. */
+  onClosing: () => void;
+}
+
+const idPattern = /^[\w.-]{1,64}$/;
+
+/** The id of a request: the caller's `X-Request-Id` where it is one, else a new one. */
+export function requestIdOf(request: Pick<IncomingMessage, 'headers'>): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && idPattern.test(given) ? given : randomUUID();
+}
+
+/** Sets the headers every answer has (http-contract section 3). */
+export function setDefaultHeaders(request: FastifyRequest, reply: FastifyReply): void {
+  reply.header('x-request-id', request.id);
+  reply.header('cache-control', 'no-store');
+  reply.header('x-content-type-options', 'nosniff');
+}
+
+/** Gives every request its context; must be registered first. */
+export const context = fp<ContextOptions>(
+  async (app, { metrics, onClosing }) => {
+    let closing = false;
+
+    app.addHook('onRequest', (request, reply, done) => {
+      setDefaultHeaders(request, reply);
+      done(closing ? stopping() : undefined);
+    });
+
+    // A connection kept alive past the close would hold the process until its idle limit.
+    app.addHook('onSend', (_request, reply, payload, done) => {
+      if (closing) reply.header('connection', 'close');
+      done(null, payload);
+    });
+
+    // Bound per route: asking the request for its route builds an object each time.
+    app.addHook('onRoute', (route) => {
+      const observe = observing(metrics, route.url);
+      route.onResponse = [observe, ...[route.onResponse ?? []].flat()];
+    });
+    const observeUnrouted = observing(metrics, 'unrouted');
+    app.addHook('onResponse', (request, reply, done) => {
+      if (request.is404) observeUnrouted(request, reply, done);
+      else done();
+    });
+
+    app.addHook('preClose', async () => {
+      closing = true;
+      onClosing();
+    });
+  },
+  { name: 'errand-context' },
+);
+
+function observing(metrics: Metrics, route: string) {
+  return (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
+    metrics.observeHttp(route, request.method, reply.statusCode, reply.elapsedTime / 1_000);
+    done();
+  };
+}
+
+function stopping(): Problem {
+  return new Problem('draining', { detail: 'this server is stopping; repeat the request' });
+}

@@ -1,0 +1,101 @@
+// Reads one job and cancels it.
+// Invariants: text that is no id never reaches the database; a cancel that is answered 200 is final, one that is answered
+// 202 is a request to whoever runs the job.
+// Next room: status.ts for what a poller needs; actions/inspect.ts and actions/cancel.ts.
+import type { Actions } from '../actions/actions.ts';
+import { jobEtag } from '../domain/job.ts';
+import { Problem } from '../domain/problem.ts';
+import { recordOf } from '../domain/record.ts';
+import { existing, headerOf, missing, namesTag, sendRecord, statusPath } from './answer.ts';
+import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import { Job, JobParams, JobQuery, NoMembers } from './schemas/job.ts';
+
+const etag = { ETag: { type: 'string', description: 'The present state of the job.' } } as const;
+
+/** `GET /v1/jobs/{id}`: the record, always 200 while the job is kept. */
+export function readJob({ inspect }: Actions): Route<{ Params: JobParams; Querystring: JobQuery }> {
+  return {
+    config: { headers: ['If-None-Match'] },
+    schema: {
+      operationId: 'readJob',
+      summary: 'Read a job',
+      tags: ['jobs'],
+      params: JobParams,
+      querystring: JobQuery,
+      response: {
+        200: { description: 'The job.', headers: etag, content: { 'application/json': { schema: Job } } },
+        304: { description: 'The job has not changed.', headers: etag },
+        ...refusals(...storeFaults, 'not-found', 'job-archived', 'validation-failed'),
+      },
+    },
+    async handler(request, reply) {
+      const { id } = request.params;
+      const facts = await existing(inspect, id);
+      const known = headerOf(request, 'if-none-match');
+      if (known !== undefined && namesTag(known, jobEtag(facts))) {
+        return reply.code(304).header('etag', jobEtag(facts)).send();
+      }
+      const payload = request.query.include === 'payload' ? await inspect.payload(id) : undefined;
+      return sendRecord(reply, 200, facts, payload);
+    },
+  };
+}
+
+/** `POST /v1/jobs/{id}/cancel`. */
+export function cancelJob({ inspect, cancel }: Actions): Route<{ Params: JobParams }> {
+  return {
+    config: { headers: ['If-Match'] },
+    schema: {
+      operationId: 'cancelJob',
+      summary: 'Cancel a job',
+      description: 'A job that has not started is cancelled at once; one that runs is asked to stop.',
+      tags: ['jobs'],
+      params: JobParams,
+      body: NoMembers,
+      response: {
+        200: { description: 'Cancelled.', headers: etag, content: { 'application/json': { schema: Job } } },
+        202: {
+          description: 'The job runs; it was asked to stop, and no new attempt will start.',
+          headers: { ...etag, Location: { type: 'string', description: 'The status of the job.' } },
+          content: { 'application/json': { schema: Job } },
+        },
+        ...refusals(
+          ...bodyFaults,
+          ...storeFaults,
+          'not-found',
+          'job-archived',
+          'job-state-conflict',
+          'precondition-failed',
+        ),
+      },
+    },
+    async handler(request, reply) {
+      const { id } = request.params;
+      await refuseChanged(headerOf(request, 'if-match'), id);
+      const answer = await cancel.cancel(id);
+      if (answer.kind === 'absent') return missing(inspect, id);
+      const facts = await existing(inspect, id);
+      if (facts.state === 'cancelled') return sendRecord(reply, 200, facts);
+      if (answer.kind !== 'requested') throw notCancellable(recordOf(facts));
+      return sendRecord(reply.header('location', statusPath(id)), 202, facts);
+    },
+  };
+
+  async function refuseChanged(expected: string | undefined, id: string): Promise<void> {
+    if (expected === undefined) return;
+    const now = jobEtag(await existing(inspect, id));
+    if (namesTag(expected, now)) return;
+    throw new Problem('precondition-failed', {
+      detail: `job ${id} is not as if-match says; read it again`,
+      headers: { etag: now },
+    });
+  }
+}
+
+function notCancellable(job: ReturnType<typeof recordOf>): Problem {
+  return new Problem('job-state-conflict', {
+    detail: `job ${job.id} is ${job.state} and can no longer be cancelled`,
+    retryable: !job.terminal,
+    job,
+  });
+}

@@ -1,0 +1,190 @@
+// The lease protocol over HTTP: how a worker in any language takes jobs and says how they ended.
+// Invariants: a lease whose caller has gone before the answer is given back at once; the payload leaves byte for byte;
+// whatever a lease id is not good for is 409 `lease-lost`, and the worker must stop.
+// Next room: actions/pull.ts.
+import type { Actions } from '../actions/actions.ts';
+import type { Leased } from '../actions/pull.ts';
+import type { WaitLimits } from '../domain/expectation.ts';
+import { departure, existing, hasRoom, sendJson, sendNobody, sendRecord, spliced } from './answer.ts';
+import { wishedWait } from './negotiate.ts';
+import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import { Job } from './schemas/job.ts';
+import {
+  AttemptEnd,
+  Completion,
+  Failure,
+  Heartbeat,
+  LeaseExtension,
+  LeaseList,
+  LeaseParams,
+  LeaseRequest,
+  Release,
+} from './schemas/lease.ts';
+
+const leaseFaults = refusals(...bodyFaults, ...storeFaults, 'not-found', 'lease-lost');
+
+/** `POST /v1/leases`: hands out jobs, waiting for some where that is wished. */
+export function leaseJobs(
+  { pull, waiters }: Actions,
+  defaultLeaseSeconds: number,
+  limits: WaitLimits,
+): Route<{ Body: LeaseRequest }> {
+  return {
+    config: { headers: ['Prefer'] },
+    schema: {
+      operationId: 'leaseJobs',
+      summary: 'Lease jobs to run',
+      description: 'With `Prefer: wait=N` it waits up to N seconds for a job.',
+      tags: ['leases'],
+      body: LeaseRequest,
+      response: {
+        200: {
+          description: 'The jobs handed out; none when there was nothing in time.',
+          headers: { 'Preference-Applied': { type: 'string', description: 'The wait that was honoured.' } },
+          content: { 'application/json': { schema: LeaseList } },
+        },
+        ...refusals(...bodyFaults, ...storeFaults, 'sync-capacity'),
+      },
+    },
+    async handler(request, reply) {
+      const { lease_seconds = defaultLeaseSeconds, ...ask } = request.body;
+      const wish = wishedWait(request, limits);
+      const waits = wish.ms > 0 && hasRoom(waiters);
+      const gone = departure(reply);
+      const leased = await pull.lease({ ...ask, lease_seconds, wait_ms: waits ? wish.ms : 0, signal: gone });
+      if (gone.aborted) {
+        await Promise.allSettled(leased.map((job) => pull.release(job.lease_id, 0)));
+        return sendNobody(reply);
+      }
+      // An empty answer at once would make a worker that wished to wait ask again in a loop.
+      if (leased.length === 0 && wish.ms > 0 && !waits) waiters.admit();
+      if (wish.applied !== null) reply.header('preference-applied', wish.applied);
+      return sendJson(reply, 200, `{"leases":[${leased.map(leaseText).join(',')}]}`);
+    },
+  };
+}
+
+/** `POST /v1/leases/{id}/heartbeat`: extends a lease, counted from now. */
+export function heartbeat(
+  { pull }: Actions,
+  defaultLeaseSeconds: number,
+  isDraining: () => boolean,
+): Route<{ Params: LeaseParams; Body: Heartbeat }> {
+  return {
+    schema: {
+      operationId: 'heartbeatLease',
+      summary: 'Keep a lease',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: Heartbeat,
+      response: {
+        200: {
+          description: 'The lease stands.',
+          content: { 'application/json': { schema: LeaseExtension } },
+        },
+        ...leaseFaults,
+      },
+    },
+    async handler({ params, body }, reply) {
+      const beat = await pull.heartbeat(params.id, body.lease_seconds ?? defaultLeaseSeconds);
+      const { until, cancel_requested } = beat;
+      const extension = { expires_at: until.toISOString(), cancel_requested, draining: isDraining() };
+      return sendJson(reply, 200, JSON.stringify(extension));
+    },
+  };
+}
+
+/** `POST /v1/leases/{id}/complete`: ends a job with success; repeated, it answers the same. */
+export function complete({ pull, inspect }: Actions): Route<{ Params: LeaseParams; Body: Completion }> {
+  return {
+    schema: {
+      operationId: 'completeLease',
+      summary: 'Complete a job',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: Completion,
+      response: {
+        200: {
+          description: 'The job has succeeded; so it is answered to a repeated call too.',
+          content: { 'application/json': { schema: Job } },
+        },
+        ...leaseFaults,
+      },
+    },
+    async handler({ params, body }, reply) {
+      const end = { result: body.result?.text ?? null, created_uri: body.created ?? null };
+      const id = await pull.complete(params.id, end);
+      return sendRecord(reply, 200, await existing(inspect, id));
+    },
+  };
+}
+
+/** `POST /v1/leases/{id}/fail`: ends an attempt; the job is tried again or is dead. */
+export function fail(actions: Actions): Route<{ Params: LeaseParams; Body: Failure }> {
+  return {
+    schema: {
+      operationId: 'failLease',
+      summary: 'Fail an attempt',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: Failure,
+      response: attemptEnded,
+    },
+    async handler({ params, body }, reply) {
+      const { message = null, retry_after_seconds = null } = body;
+      const settled = await actions.pull.fail(params.id, { class: body.class, message, retry_after_seconds });
+      return sendJson(reply, 200, await attemptEndText(actions, settled));
+    },
+  };
+}
+
+/** `POST /v1/leases/{id}/release`: gives a job back; the attempt does not count. */
+export function release(actions: Actions): Route<{ Params: LeaseParams; Body: Release }> {
+  return {
+    schema: {
+      operationId: 'releaseLease',
+      summary: 'Give a job back unrun',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: Release,
+      response: attemptEnded,
+    },
+    async handler({ params, body }, reply) {
+      const settled = await actions.pull.release(params.id, body.delay_seconds);
+      return sendJson(reply, 200, await attemptEndText(actions, settled));
+    },
+  };
+}
+
+const attemptEnded = {
+  200: { description: 'What became of the job.', content: { 'application/json': { schema: AttemptEnd } } },
+  ...leaseFaults,
+};
+
+function leaseText(job: Leased): string {
+  const lease = {
+    id: job.lease_id,
+    epoch: job.epoch,
+    attempt: job.attempt,
+    expires_at: job.until.toISOString(),
+    deadline: job.deadline.toISOString(),
+  };
+  const inner = {
+    id: job.job_id,
+    queue: job.queue,
+    type: job.type,
+    // From 10 on the same priorities stand for jobs suspected of ending their worker.
+    priority: job.prio % 10,
+    max_attempts: job.max_attempts,
+    created_at: job.created_at.toISOString(),
+  };
+  return spliced(JSON.stringify(lease), 'job', spliced(JSON.stringify(inner), 'payload', job.payload));
+}
+
+async function attemptEndText(
+  { inspect }: Actions,
+  settled: { job_id: string; next_at: Date | null },
+): Promise<string> {
+  const { id, state } = await existing(inspect, settled.job_id);
+  return JSON.stringify({ id, state, next_attempt_at: settled.next_at?.toISOString() ?? null });
+}

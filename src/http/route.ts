@@ -1,0 +1,112 @@
+// The form of a route: what it answers, what is documented of it, and the errors it can give, taken from the registry of
+// problems so that the document cannot drift from what is thrown.
+// Next room: the routes; openapi.ts turns what is documented here into the document.
+import type { FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify';
+import type { z } from 'zod';
+import { type ProblemSlug, problems } from '../domain/problem.ts';
+import { Problem } from './schemas/problem.ts';
+
+/** The schema of a header, as plain JSON schema. */
+export interface HeaderSchema {
+  readonly type: 'string' | 'integer';
+  readonly description: string;
+}
+
+/** One answer of a route; without `content` it has no body. */
+export interface ResponseDoc {
+  readonly description: string;
+  readonly headers?: Readonly<Record<string, HeaderSchema>>;
+  readonly content?: Readonly<Record<string, { readonly schema: z.ZodType }>>;
+}
+
+/** A route without its method and path, which app.ts lists. */
+export interface Route<Generic extends RouteGenericInterface = RouteGenericInterface> {
+  readonly config?: {
+    /** Whether expectations are resolved here (negotiate.ts); elsewhere they are refused. */
+    readonly negotiates?: boolean;
+    /** Request headers that matter here, for the document. */
+    readonly headers?: readonly RequestHeader[];
+  };
+  readonly schema: {
+    readonly operationId: string;
+    readonly summary: string;
+    readonly description?: string;
+    readonly tags: readonly [Tag];
+    readonly params?: z.ZodType;
+    readonly querystring?: z.ZodType;
+    readonly body?: z.ZodType;
+    readonly response: Readonly<Record<number, ResponseDoc>>;
+  };
+  readonly handler: (
+    request: FastifyRequest<Generic>,
+    reply: FastifyReply,
+  ) => FastifyReply | Promise<FastifyReply>;
+}
+
+/** The groups of the document. */
+export const tags = {
+  jobs: 'Submit jobs, follow them, read their results.',
+  leases: 'Run jobs from any language: lease, heartbeat, complete, fail, release.',
+  service: 'Health, metrics and this document.',
+} as const;
+
+export type Tag = keyof typeof tags;
+
+/** Request headers that mean something here. */
+export const requestHeaders = {
+  Expect:
+    'A demand: `202-accepted`, `200-ok`, `201-created` or `204-no-content`. Clients or proxies that cannot pass it use Errand-Expect.',
+  'Errand-Expect': 'The twin of Expect, for clients and proxies that cannot pass that.',
+  Prefer: '`wait=N`: wait up to N seconds. On a submit also `respond-async` and `return=minimal` (RFC 7240).',
+  'Idempotency-Key': 'Names this request, so that a repeat finds the same job: 1 to 255 characters.',
+  'If-None-Match': 'Answers 304 while the ETag is still this one.',
+  'If-Match': 'Answers 412 unless the ETag is this one.',
+} as const;
+
+export type RequestHeader = keyof typeof requestHeaders;
+
+const anywhere: readonly ProblemSlug[] = [
+  'bad-header',
+  'request-timeout',
+  'uri-too-long',
+  'expectation-unknown',
+  'expectation-conflict',
+  'expectation-impossible',
+  'headers-too-large',
+  'internal',
+  'draining',
+];
+
+/** What any route that reads a body may answer. */
+export const bodyFaults: readonly ProblemSlug[] = [
+  'malformed-json',
+  'invalid-utf8',
+  'duplicate-key',
+  'payload-too-large',
+  'unsupported-media-type',
+  'validation-failed',
+  'payload-not-storable',
+];
+
+/** What any route that asks the database may answer. */
+export const storeFaults: readonly ProblemSlug[] = ['database-unavailable', 'queue-saturated'];
+
+/** Documents the errors of a route, by status: these and the ones every route has. */
+export function refusals(...slugs: readonly ProblemSlug[]): Record<number, ResponseDoc> {
+  const byStatus = new Map<number, ProblemSlug[]>();
+  for (const slug of [...anywhere, ...slugs]) {
+    for (const status of slug === 'job-failed' ? [422, 500, 502, 504] : [problems[slug].status]) {
+      byStatus.set(status, [...(byStatus.get(status) ?? []), slug]);
+    }
+  }
+  return Object.fromEntries([...byStatus].map(([status, all]) => [status, refusal(all)]));
+}
+
+function refusal(slugs: readonly ProblemSlug[]): ResponseDoc {
+  const retries = slugs.some((slug) => 'retry_after_seconds' in problems[slug]);
+  return {
+    description: slugs.map((slug) => `\`${slug}\`: ${problems[slug].title}.`).join(' '),
+    ...(retries ? { headers: { 'Retry-After': { type: 'integer', description: 'Seconds to wait.' } } } : {}),
+    content: { 'application/problem+json': { schema: Problem } },
+  };
+}

@@ -1,0 +1,161 @@
+// The contract of a job: what a submit may say, and what is told of a job. The zod schemas check requests once and are
+// the source of openapi.json; answers are written without them, and a test holds the two together.
+// Invariants: unknown members are refused; payload stays the text that was sent.
+// Next room: http/submit.ts.
+import { z } from 'zod';
+import { Backoff } from '../../domain/backoff.ts';
+import { isJobId, jobStates, namePattern } from '../../domain/job.ts';
+import { RawJson } from '../../domain/json.ts';
+import { errorClasses, errorSources } from '../../domain/outcome.ts';
+
+/** A JSON value kept as it was sent; the body parser makes it. */
+export const JsonValue = z
+  .custom<RawJson>((value) => value instanceof RawJson, 'must be a JSON value')
+  .meta({ id: 'JsonValue', description: 'Any JSON value; it is kept and given back byte for byte.' });
+
+/** The name of a queue or the type of a job. */
+export const name = z
+  .string()
+  .regex(namePattern, 'must be 1 to 63 of a-z 0-9 . _ - and begin with a letter or a digit');
+
+const earliest = Date.parse('1970-01-01T00:00:00Z');
+const latest = Date.parse('9999-12-31T23:59:59.999Z');
+const ten_years_in_seconds = 315_360_000;
+
+/** A moment in a request: RFC 3339 with an offset, in the years 1970 to 9999. */
+export const moment = z.iso
+  .datetime({
+    offset: true,
+    error: 'must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z',
+  })
+  .refine((text) => Date.parse(text) >= earliest && Date.parse(text) <= latest, {
+    message: 'must lie in the years 1970 to 9999',
+  });
+
+/** The body of `POST /v1/jobs` (http-contract 4.1). */
+export const NewJob = z
+  .strictObject({
+    queue: name.default('default').describe('Queue the job goes to; it exists once it is named.'),
+    type: name.describe('What kind of work it is: handlers and workers choose by it.'),
+    payload: JsonValue.optional().describe('What the worker is given; null when absent.'),
+    priority: z.int().min(0).max(9).default(5).describe('0 is the most urgent, 9 the least.'),
+    run_at: moment.optional().describe('Not before this time. Not together with delay_seconds.'),
+    delay_seconds: z
+      .number()
+      .min(0)
+      .max(ten_years_in_seconds)
+      .optional()
+      .describe('Not before this many seconds from now. Not together with run_at.'),
+    expires_at: moment
+      .nullable()
+      .optional()
+      .describe('A job that has not started by then never starts: it becomes expired.'),
+    max_attempts: z.int().min(1).max(100).default(8).describe('Attempts before the job is dead.'),
+    backoff: Backoff.optional(),
+    timeout_seconds: z
+      .int()
+      .min(1)
+      .max(86_400)
+      .default(60)
+      .describe('Longest run of one attempt, in seconds.'),
+    on_timeout: z
+      .enum(['detach', 'cancel'])
+      .default('detach')
+      .describe('What becomes of a job that runs when a demanded wait is over: it goes on, or is cancelled.'),
+    tags: z
+      .array(z.string().min(1).max(63))
+      .max(20)
+      .optional()
+      .describe('Up to 20 words of yours, 1 to 63 characters each.'),
+  })
+  .refine((job) => job.run_at === undefined || job.delay_seconds === undefined, {
+    path: ['delay_seconds'],
+    message: 'does not go together with run_at; send one of the two',
+  })
+  .refine(
+    (job) =>
+      job.run_at === undefined ||
+      job.expires_at == null ||
+      Date.parse(job.run_at) < Date.parse(job.expires_at),
+    { path: ['expires_at'], message: 'must be later than run_at' },
+  )
+  .meta({ id: 'NewJob', description: 'A job to run.' });
+
+/** A validated submit, defaults filled in. */
+export type NewJob = z.output<typeof NewJob>;
+
+const time = z.iso.datetime();
+const id = z.string().describe('Opaque; growing with time.');
+const state = z
+  .enum(jobStates)
+  .describe('New states may be added within v1: rely on `terminal` to know whether it is an end.');
+const terminal = z.boolean().describe('Whether the state is one the job never leaves.');
+
+/** The error a job ended with, or its last attempt. */
+export const JobError = z
+  .object({
+    type: z.string(),
+    code: z.string(),
+    status: z.int().describe('What a synchronous caller is answered.'),
+    class: z.enum(errorClasses).nullable(),
+    source: z.enum(errorSources),
+    detail: z.string().nullable(),
+    http_status: z.int().nullable().optional(),
+  })
+  .meta({ id: 'JobError', description: 'Why a job, or its last attempt, failed.' });
+
+const end = {
+  result: z.string().nullable().describe('Path of the result, once there is one.'),
+  created: z.string().nullable().describe('URI of what the job created, as its worker named it.'),
+  error: JobError.nullable(),
+};
+
+/** The record of a job, as `domain/record.ts` writes it. */
+export const Job = z
+  .object({
+    id,
+    queue: z.string(),
+    type: z.string(),
+    state,
+    terminal,
+    cancel_requested: z.boolean(),
+    priority: z.int(),
+    attempt: z.int().describe('Starts that count towards max_attempts.'),
+    max_attempts: z.int(),
+    epoch: z.int().describe('Number of the last start: the fencing token of whoever runs it.'),
+    timeout_seconds: z.int(),
+    created_at: time,
+    run_at: time.describe('When it was or will be due.'),
+    expires_at: time.nullable(),
+    started_at: time.nullable(),
+    finished_at: time.nullable(),
+    wait_ms: z.number().nullable().describe('From due to started.'),
+    run_ms: z.number().nullable(),
+    worker: z.string().nullable(),
+    tags: z.array(z.string()),
+    ...end,
+    payload: JsonValue.optional().describe('Only with ?include=payload.'),
+  })
+  .meta({ id: 'Job', description: 'A job.' });
+
+/** What a poller needs to know of a job. */
+export const JobStatus = z
+  .object({ id, state, terminal, attempt: z.int(), cancel_requested: z.boolean(), ...end })
+  .meta({ id: 'JobStatus', description: 'How far a job is.' });
+
+/** `?include=payload`. */
+export const JobQuery = z.strictObject({
+  include: z.enum(['payload']).optional().describe('`payload` adds the payload to the record.'),
+});
+
+/** `?include=payload`, parsed. */
+export type JobQuery = z.output<typeof JobQuery>;
+
+/** The id in the path of a job; what cannot be one is refused before the database is asked. */
+export const JobParams = z.object({ id: z.string().refine(isJobId).describe('The id of the job.') });
+
+/** The id in the path of a job. */
+export type JobParams = z.output<typeof JobParams>;
+
+/** A body that may be absent and holds nothing yet. */
+export const NoMembers = z.strictObject({}).meta({ id: 'NoMembers', description: 'Nothing; reserved.' });

@@ -1,0 +1,66 @@
+// What has no route: unknown paths are 404, known ones with another method 405 with `Allow`, and OPTIONS says what a path
+// can do. Decided before a body is read, so a wrong path is told as that, not as a fault of its body.
+// Invariant: `Allow` lists what is registered; nobody keeps a second list.
+// Next room: negotiate.ts.
+import type { FastifyRequest } from 'fastify';
+import fp from 'fastify-plugin';
+import { Problem } from '../domain/problem.ts';
+
+interface KnownPath {
+  pattern: RegExp;
+  methods: Set<string>;
+}
+
+/** Answers requests that no route takes. */
+export const unrouted = fp(
+  async (app) => {
+    const paths = new Map<string, KnownPath>();
+
+    app.addHook('onRoute', ({ url, method }) => {
+      const path = paths.get(url) ?? { pattern: patternOf(url), methods: new Set() };
+      paths.set(url, path);
+      for (const one of [method].flat()) path.methods.add(one);
+    });
+
+    app.addHook('onRequest', (request, reply, done) => {
+      if (!request.is404) return done();
+      const methods = methodsAt(pathOf(request));
+      if (methods.size === 0) return done(noSuchPath());
+      const allow = [...methods, 'OPTIONS'].join(', ');
+      if (request.method !== 'OPTIONS') return done(noSuchMethod(request.method, allow));
+      if (methods.has('POST')) reply.header('accept-post', 'application/json');
+      reply.code(204).header('allow', allow).send();
+    });
+
+    // `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7).
+    const methodsAt = (path: string): Set<string> => {
+      const matching = [...paths.values()].filter(({ pattern }) => path === '*' || pattern.test(path));
+      return new Set(matching.flatMap(({ methods }) => [...methods]));
+    };
+
+    // The hook above has answered already; without a handler of its own Fastify would run none of the hooks.
+    app.setNotFoundHandler(() => {
+      throw noSuchPath();
+    });
+  },
+  { name: 'errand-unrouted' },
+);
+
+function patternOf(url: string): RegExp {
+  return new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:[a-z_]+/g, '[^/]+')}$`);
+}
+
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] as string;
+}
+
+function noSuchPath(): Problem {
+  return new Problem('not-found', { detail: 'there is nothing at this path; see /openapi.json' });
+}
+
+function noSuchMethod(method: string, allow: string): Problem {
+  return new Problem('method-not-allowed', {
+    detail: `${method} is not possible here; use ${allow}`,
+    headers: { allow },
+  });
+}

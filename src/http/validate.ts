@@ -1,0 +1,96 @@
+// Checks what was parsed against the schemas, once, and says every fault with its place and its remedy.
+// Invariants: a body that cannot be used is 422, an id that cannot be one is 404 before any database is asked; no fault
+// repeats a value that was sent.
+// Next room: problem.ts, which sends what is thrown.
+import type { FastifySchemaCompiler } from 'fastify';
+import type { z } from 'zod';
+import { Problem, type ProblemFault } from '../domain/problem.ts';
+
+const mostFaults = 20;
+const longestStep = 64;
+
+/** Makes the validator of one part of a route's requests; its failures are Problems. */
+export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
+  if (httpPart === 'params') return (data) => outcome(schema.safeParse(data), notFound);
+  if (httpPart !== 'body') return (data) => outcome(schema.safeParse(data, { error: remedy }), unusable);
+  const absent = schema.safeParse({});
+  return (data) => {
+    // Fastify hands over null where there was no body at all: that is {} to a route that needs nothing.
+    if (data !== null) return outcome(schema.safeParse(data, { error: remedy }), unusable);
+    return absent.success ? { value: absent.data } : { error: missingBody() };
+  };
+};
+
+function outcome(parsed: z.ZodSafeParseResult<unknown>, refuse: (error: z.ZodError) => Problem) {
+  return parsed.success ? { value: parsed.data } : { error: refuse(parsed.error) };
+}
+
+function notFound(): Problem {
+  return new Problem('not-found', { detail: 'nothing has this id; take URLs from Location and Link' });
+}
+
+function missingBody(): Problem {
+  return new Problem('malformed-json', { detail: 'the body is empty; send a JSON object' });
+}
+
+function unusable(error: z.ZodError): Problem {
+  const faults = error.issues.flatMap(faultsOf);
+  const first = faults[0] as ProblemFault;
+  const more = faults.length > 1 ? `; ${faults.length - 1} more in errors` : '';
+  return new Problem('validation-failed', {
+    detail: `${first.pointer} ${first.detail}${more}`,
+    errors: faults.slice(0, mostFaults),
+  });
+}
+
+function faultsOf(issue: z.core.$ZodIssue): ProblemFault[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      pointer: pointerTo([...issue.path, key]),
+      code: 'unknown_member',
+      detail: 'is not known here; remove it',
+    }));
+  }
+  return [{ pointer: pointerTo(issue.path), code: issue.code, detail: issue.message }];
+}
+
+// RFC 6901 section 6: a JSON pointer as a URI fragment. A name of the caller's own making is cut.
+function pointerTo(path: readonly PropertyKey[]): string {
+  return `#${path.map((step) => `/${fragmentOf(String(step))}`).join('')}`;
+}
+
+function fragmentOf(step: string): string {
+  const shown = step.length > longestStep ? `${step.slice(0, longestStep).toWellFormed()}…` : step;
+  return encodeURIComponent(shown.replaceAll('~', '~0').replaceAll('/', '~1'));
+}
+
+// What zod says by itself is neither lower case nor a remedy; messages written in a schema come before these.
+function remedy(issue: z.core.$ZodRawIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined
+        ? `is missing; send ${a(issue.expected)}`
+        : `must be ${a(issue.expected)}`;
+    case 'too_small':
+      return `must ${bound(issue.origin, 'at least', issue.minimum)}`;
+    case 'too_big':
+      return `must ${bound(issue.origin, 'at most', issue.maximum)}`;
+    case 'invalid_value':
+      return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
+    case 'unrecognized_keys':
+      return 'holds members that are not known here; remove them';
+    default:
+      return 'is not valid; see /openapi.json';
+  }
+}
+
+function bound(origin: string, which: string, limit: number | bigint): string {
+  if (origin === 'string') return `have ${which} ${limit} characters`;
+  if (origin === 'array') return `have ${which} ${limit} items`;
+  return `be ${which} ${limit}`;
+}
+
+function a(expected: string): string {
+  if (expected === 'int') return 'a whole number';
+  return /^[aeio]/.test(expected) ? `an ${expected}` : `a ${expected}`;
+}

@@ -1,0 +1,323 @@
+// Why this room exists: tests of the wire need the verbs, not a database. The jobs are kept in a Map, move only as real
+// ones may, and a test scripts their end by the job type.
+// Invariant: it answers what the real actions answer; the waiters are the real ones, over these jobs.
+// Next room: serve.ts, which puts the API in front of it.
+import type { Actions } from '../../src/actions/actions.ts';
+import type { CancelAnswer } from '../../src/actions/cancel.ts';
+import type { Leased } from '../../src/actions/pull.ts';
+import type { Submission } from '../../src/actions/submit.ts';
+import { Waiters } from '../../src/actions/wait.ts';
+import { isTerminal, type JobEvent, type JobState, next } from '../../src/domain/job.ts';
+import type { ErrorClass, ErrorSource } from '../../src/domain/outcome.ts';
+import { Problem } from '../../src/domain/problem.ts';
+import type { NamedFacts } from '../../src/domain/record.ts';
+
+export interface FakeJob {
+  facts: NamedFacts;
+  payload: string;
+  result: string | null;
+  lease: string | null;
+}
+
+/** What happens to a job of some type once it is stored. */
+export type Script = (id: string) => void;
+
+/** Jobs in memory, and the verbs over them. */
+export class FakeJobs {
+  readonly jobs = new Map<string, FakeJob>();
+  readonly scripts = new Map<string, Script>();
+  readonly calls: string[] = [];
+  readonly waiters: Waiters;
+  /** Ids up to here have existed and are no longer kept. */
+  gone = 0;
+  /** Thrown by every read while it is set. */
+  fault: Error | null = null;
+  /** When set, `submit` and `lease` throw it. */
+  refusal: Error | null = null;
+  #keys = new Map<string, { id: string; print: Buffer }>();
+  #lastId = 1_000;
+
+  constructor(most = 1_000) {
+    this.waiters = new Waiters({
+      // The only thing the waiters ask the database is which of these ids have ended.
+      db: { many: async (_: unknown, [ids]: [string[]]) => this.#ended(ids) } as never,
+      most,
+      hinted: () => false,
+      onError: (error) => {
+        throw error;
+      },
+    });
+  }
+
+  get stored(): number {
+    return this.#lastId - 1_000;
+  }
+
+  get actions(): Actions {
+    return {
+      submit: (submission) => this.#submit(submission),
+      inspect: {
+        job: async (id) => {
+          const job = this.#look(`job ${id}`).get(id);
+          return job === undefined ? undefined : { ...job.facts };
+        },
+        isGone: async (id) => BigInt(id) <= BigInt(this.gone),
+        payload: async (id) => this.#look(`payload ${id}`).get(id)?.payload,
+        result: async (id) => {
+          const job = this.#look(`result ${id}`).get(id);
+          return job?.facts.state === 'succeeded'
+            ? { result: job.result, created_uri: job.facts.created_uri }
+            : undefined;
+        },
+      },
+      cancel: {
+        cancel: async (id) => this.#cancel(id),
+        cancelUnstarted: async (id) => this.#cancelUnstarted(id),
+        expire: async () => ({ kind: 'absent' }),
+      },
+      pull: {
+        lease: (ask) => this.#lease(ask),
+        heartbeat: async (lease_id, seconds) => {
+          const { facts } = this.#held(lease_id);
+          return {
+            until: new Date(Date.now() + seconds * 1_000),
+            cancel_requested: facts.cancel_requested,
+          };
+        },
+        complete: async (lease_id, end) => {
+          const { facts } = this.#held(lease_id, 'succeeded');
+          this.succeed(facts.id, end.result, end.created_uri);
+          return facts.id;
+        },
+        fail: async (lease_id, failing) => {
+          const { facts } = this.#held(lease_id);
+          const dead = failing.class === 'permanent' || failing.class === 'poison';
+          const delay = failing.retry_after_seconds ?? 2;
+          if (dead) this.die(facts.id, failing.class, 'worker', failing.message ?? undefined);
+          else this.retry(facts.id, delay * 1_000);
+          return this.#settled(facts, dead ? 'dead' : 'retry');
+        },
+        release: async (lease_id, delay_seconds) => {
+          const { facts } = this.#held(lease_id);
+          this.#move(facts.id, 'released');
+          facts.next_at = new Date(Date.now() + delay_seconds * 1_000);
+          if (delay_seconds > 0) facts.state = 'scheduled';
+          return this.#settled(facts, 'released');
+        },
+      },
+      waiters: this.waiters,
+    };
+  }
+
+  /** Begins a start of the job. */
+  start(id: string): void {
+    const { facts } = this.#move(id, 'claimed');
+    Object.assign(facts, {
+      epoch: facts.epoch + 1,
+      attempt: facts.attempt + 1,
+      started_at: new Date(),
+      worker: 'w1',
+    });
+  }
+
+  succeed(id: string, result: string | null = null, created_uri: string | null = null): void {
+    const job = this.jobs.get(id) as FakeJob;
+    if (isTerminal(job.facts.state)) return;
+    if (job.facts.state !== 'running') this.start(id);
+    this.#move(id, 'completed');
+    job.result = result;
+    Object.assign(job.facts, { has_result: result !== null, created_uri });
+  }
+
+  die(id: string, errorClass: ErrorClass, source: ErrorSource, detail = 'it broke'): void {
+    if (this.jobs.get(id)?.facts.state !== 'running') this.start(id);
+    const { facts } = this.#move(id, 'spent');
+    Object.assign(facts, { class: errorClass, source, error: detail });
+  }
+
+  /** Ends an attempt; the next one is due after `ms`. */
+  retry(id: string, ms: number): void {
+    if (this.jobs.get(id)?.facts.state !== 'running') this.start(id);
+    const { facts } = this.#move(id, 'failed');
+    facts.next_at = new Date(Date.now() + ms);
+  }
+
+  expire(id: string): void {
+    this.#move(id, 'expired');
+  }
+
+  cancel(id: string): void {
+    this.#move(id, this.jobs.get(id)?.facts.state === 'running' ? 'cancel_honoured' : 'cancelled');
+  }
+
+  /** A job that is there without having been submitted. */
+  add(facts: Partial<NamedFacts> & { type: string }, payload = 'null', result: string | null = null): string {
+    this.#lastId += 1;
+    const id = String(this.#lastId);
+    const job: FakeJob = {
+      facts: { ...blank, created_at: new Date(), id, ...facts },
+      payload,
+      result,
+      lease: null,
+    };
+    if (result !== null) job.facts.has_result = true;
+    this.jobs.set(id, job);
+    return id;
+  }
+
+  async #submit(submission: Submission) {
+    this.calls.push('submit');
+    if (this.refusal !== null) throw this.refusal;
+    const key = submission.idempotency;
+    const known = key === null ? undefined : this.#keys.get(`${key.route} ${key.key}`);
+    if (key !== null && known !== undefined) {
+      if (!known.print.equals(key.print)) {
+        throw new Problem('idempotency-key-reused', { detail: 'the key was used with another request' });
+      }
+      return { replayed: true as const, id: known.id };
+    }
+    const { queue, type, priority, max_attempts, timeout_seconds, payload } = submission;
+    const delay = submission.delay_ms === null ? null : new Date(Date.now() + submission.delay_ms);
+    const run_at = submission.run_at === null ? delay : new Date(submission.run_at);
+    const state = run_at !== null && run_at.getTime() > Date.now() ? 'scheduled' : 'queued';
+    const tags = submission.tags === null ? null : [...submission.tags];
+    const expires_at = submission.expires_at === null ? null : new Date(submission.expires_at);
+    const facts = { queue, type, priority, max_attempts, timeout_seconds, run_at, expires_at, tags };
+    const id = this.add({ ...facts, state: state as JobState }, payload);
+    if (key !== null) this.#keys.set(`${key.route} ${key.key}`, { id, print: key.print });
+    this.scripts.get(type)?.(id);
+    const { created_at } = (this.jobs.get(id) as FakeJob).facts;
+    return { replayed: false as const, id, created_at, run_at, state: state as 'queued' | 'scheduled' };
+  }
+
+  #cancelUnstarted(id: string): CancelAnswer {
+    this.calls.push('cancelUnstarted');
+    const facts = this.jobs.get(id)?.facts;
+    if (facts === undefined) return { kind: 'absent' };
+    if (isTerminal(facts.state)) return { kind: 'ended', state: facts.state };
+    if (facts.epoch > 0) return { kind: 'started', state: facts.state };
+    this.#move(id, 'cancelled');
+    return { kind: 'taken' };
+  }
+
+  #cancel(id: string): CancelAnswer {
+    this.calls.push('cancel');
+    const facts = this.jobs.get(id)?.facts;
+    if (facts === undefined) return { kind: 'absent' };
+    if (isTerminal(facts.state)) return { kind: 'ended', state: facts.state };
+    if (facts.state !== 'running') {
+      this.#move(id, 'cancelled');
+      return { kind: 'taken' };
+    }
+    facts.cancel_requested = true;
+    return { kind: 'requested' };
+  }
+
+  async #lease(ask: Parameters<Actions['pull']['lease']>[0]): Promise<Leased[]> {
+    if (this.refusal !== null) throw this.refusal;
+    this.calls.push(`lease ${ask.worker} ${ask.wait_ms}`);
+    const until = performance.now() + ask.wait_ms;
+    for (;;) {
+      const ready = [...this.jobs.values()].filter(
+        ({ facts }) => facts.state === 'queued' && (ask.types.length === 0 || ask.types.includes(facts.type)),
+      );
+      const left = until - performance.now();
+      if (ready.length > 0 || left <= 0)
+        return ready.slice(0, ask.limit).map((job) => this.#grant(job, ask.lease_seconds));
+      const over = await this.waiters.hold(null, Math.min(20, left), ask.signal);
+      if (over === 'gone' || over === 'drained') return [];
+    }
+  }
+
+  #grant(job: FakeJob, seconds: number): Leased {
+    const { facts, payload } = job;
+    this.start(facts.id);
+    job.lease = `lse_${facts.id}_${facts.epoch}`;
+    const started_at = facts.started_at as Date;
+    return {
+      lease: '1',
+      lease_id: job.lease,
+      job_id: facts.id,
+      epoch: facts.epoch,
+      attempt: facts.attempt,
+      lane: 1,
+      prio: facts.priority + 10,
+      owner: 1,
+      started_at,
+      until: new Date(started_at.getTime() + seconds * 1_000),
+      deadline: new Date(started_at.getTime() + facts.timeout_seconds * 1_000),
+      max_attempts: facts.max_attempts,
+      created_at: facts.created_at,
+      wait_ms: 0,
+      expired: false,
+      backoff: null,
+      payload,
+      queue: facts.queue,
+      type: facts.type,
+    };
+  }
+
+  #held(lease_id: string, repeatable?: JobState): FakeJob {
+    const job = [...this.jobs.values()].find(({ lease }) => lease === lease_id);
+    if (job?.facts.state === 'running' || (job !== undefined && job.facts.state === repeatable)) return job;
+    throw new Problem('lease-lost', { detail: 'this lease does not stand any more' });
+  }
+
+  #settled(facts: NamedFacts, status: 'dead' | 'retry' | 'released') {
+    return {
+      job_id: facts.id,
+      epoch: facts.epoch,
+      status,
+      next_at: isTerminal(facts.state) ? null : facts.next_at,
+    };
+  }
+
+  #move(id: string, event: JobEvent): FakeJob {
+    const job = this.jobs.get(id) as FakeJob;
+    const to = next(job.facts.state, event);
+    if (to === null) throw new Error(`a ${job.facts.state} job cannot be ${event}`);
+    Object.assign(job.facts, { state: to, next_at: null });
+    if (isTerminal(to)) {
+      Object.assign(job.facts, { finished_at: new Date(), cancel_requested: false });
+      this.waiters.release([id]);
+    }
+    return job;
+  }
+
+  #look(what: string): Map<string, FakeJob> {
+    this.calls.push(what);
+    if (this.fault !== null) throw this.fault;
+    return this.jobs;
+  }
+
+  #ended(ids: readonly string[]) {
+    return ids
+      .filter((id) => isTerminal(this.jobs.get(id)?.facts.state ?? 'queued'))
+      .map((job_id) => ({ job_id }));
+  }
+}
+
+const blank: Omit<NamedFacts, 'id' | 'type' | 'created_at'> = {
+  queue: 'default',
+  state: 'queued',
+  priority: 5,
+  attempt: 0,
+  max_attempts: 8,
+  epoch: 0,
+  timeout_seconds: 60,
+  run_at: null,
+  expires_at: null,
+  started_at: null,
+  finished_at: null,
+  next_at: null,
+  backoff: null,
+  tags: null,
+  worker: null,
+  cancel_requested: false,
+  class: null,
+  source: null,
+  http_status: null,
+  error: null,
+  created_uri: null,
+  has_result: false,
+};
