@@ -4,8 +4,9 @@
 import type { NamedFacts } from '../domain/record.ts';
 import type { Pool } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
-import { findJobs, findPayload, findResult, type JobFacts, lastJobId } from '../store/jobs.ts';
+import { findJobs, findPayload, findResult, type JobFacts } from '../store/jobs.ts';
 import type { Lanes, Workers } from '../store/lanes.ts';
+import { lowestKept } from '../store/partitions.ts';
 
 export interface Inspect {
   /** The facts of a job, or undefined when there is none. */
@@ -36,8 +37,8 @@ export function inspecting(db: Pool, lanes: Lanes, workers: Workers): Inspect {
       const lane = lanes.peek(facts.lane) ?? (await lanes.get(facts.lane));
       return { ...facts, queue: lane.queue, type: lane.route, worker: await workers.nameOf(facts.worker) };
     },
-    // Ids only grow and a partition is dropped whole: what was given out and is not there is gone.
-    isGone: async (id) => BigInt(id) <= BigInt((await db.one(lastJobId)).last),
+    // Ids only grow and a partition is dropped whole: what lies below the first one that is left is gone.
+    isGone: async (id) => BigInt(id) < BigInt((await db.one(lowestKept)).edge),
     result: (id) => db.maybeOne(findResult, [id]),
     payload: async (id) => (await db.maybeOne(findPayload, [id]))?.payload,
   };

@@ -218,9 +218,6 @@ export const findPayload = sql<{ payload: string }>`select payload from errand.j
 export const findResult = sql<{ result: string | null; created_uri: string | null }>`
 select result, created_uri from errand.outcome where job_id = $1 and status = 'succeeded'`;
 
-/** The highest id ever given out, so that an id from the future is told from one that is gone. */
-export const lastJobId = sql<{ last: string }>`select last_value as last from errand.job_id_seq`;
-
 /**
  * Takes a job that has not started out of where it waits and ends it: $1 id, $2 status, $3 highest epoch that may be
  * ended this way, $4 detail. `taken` 0 with the same `blk` in two tries means it has started or ended (trap: it may move

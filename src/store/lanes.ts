@@ -35,10 +35,7 @@ export class Lanes {
 
   /** The lane of an id. */
   async get(id: number): Promise<Lane> {
-    if (!this.#byId.has(id)) await this.refresh();
-    const lane = this.#byId.get(id);
-    if (lane === undefined) throw new Error(`lane ${id} does not exist`);
-    return lane;
+    return this.#byId.get(id) ?? this.#keep(await this.#db.one(laneOfId, [id]));
   }
 
   /** The lane of an id that a statement has just named, if this process has met it. */
@@ -46,19 +43,14 @@ export class Lanes {
     return this.#byId.get(id);
   }
 
-  /** Reads lanes made elsewhere since the last look. */
+  /** Reads lanes made elsewhere. Ids are given before their rows commit, so it looks a little behind the highest. */
   async refresh(): Promise<void> {
-    for (const lane of await this.#db.many(listLanes, [Math.max(0, ...this.#byId.keys())])) this.#keep(lane);
-    // Ids are given before their rows commit, so a lower one may appear later: look at all when one is missing.
-    if (this.#missing()) for (const lane of await this.#db.many(listLanes, [0])) this.#keep(lane);
+    const highest = Math.max(0, ...this.#byId.keys());
+    for (const lane of await this.#db.many(listLanes, [highest - 1_000])) this.#keep(lane);
   }
 
   all(): Iterable<Lane> {
     return this.#byId.values();
-  }
-
-  #missing(): boolean {
-    return this.#byId.size < Math.max(0, ...this.#byId.keys());
   }
 
   #keep(lane: Lane): Lane {
@@ -113,6 +105,7 @@ export const makeLane = sql<never>`
 insert into errand.lane (tenant, queue, route) values ($1, $2, $3) on conflict do nothing`;
 export const findLane = sql<Lane>`
 select id, queue, route from errand.lane where tenant = $1 and queue = $2 and route = $3`;
+export const laneOfId = sql<Lane>`select id, queue, route from errand.lane where id = $1`;
 export const listLanes = sql<Lane>`select id, queue, route from errand.lane where id > $1 order by id`;
 export const makeWorker = sql<never>`
 insert into errand.worker (tenant, name) values ($1, $2) on conflict do nothing`;

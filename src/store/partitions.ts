@@ -24,6 +24,11 @@ export async function addPartitions(db: Db): Promise<number> {
 
 export const lockPartitions = sql<unknown>`select pg_advisory_xact_lock(hashtext('errand.partitions'))`;
 
+/** The lowest id that may still be kept: jobs below it were dropped with their partition. */
+export const lowestKept = sql<{ edge: string }>`
+select min(substring(pg_get_expr(c.relpartbound, c.oid) from 'FROM \(''?(\d+)''?\)')::bigint) edge
+from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'errand.job'::regclass`;
+
 /** The highest id given out and the first id without a partition. */
 export const partitionEdge = sql<{ last: string; edge: string }>`
 select (select last_value from errand.job_id_seq) last, max(substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''?(\d+)''?\)')::bigint) edge

@@ -66,12 +66,14 @@ export function worker(options: WorkerOptions): Worker {
 
   async function claimRound(): Promise<undefined> {
     let contended = 0;
+    let full = false;
     for (;;) {
       const free = concurrency - running.size;
       starved = free === 0;
       if (free === 0) return;
       const gap = lastClaim + claim_gap_ms - performance.now();
-      if (gap > 0 && running.size > 0) await new Promise((resolve) => setTimeout(resolve, gap));
+      // The gap gathers a trickle into few claims; under a backlog it would only idle.
+      if (gap > 0 && running.size > 0 && !full) await new Promise((resolve) => setTimeout(resolve, gap));
       lastClaim = performance.now();
       const want = Math.min(concurrency - running.size, most_per_claim);
       const jobs = await claim({
@@ -81,6 +83,7 @@ export function worker(options: WorkerOptions): Worker {
         lease_seconds: options.lease_seconds,
       });
       for (const job of jobs) begin(job);
+      full = jobs.length === want && want >= 100;
       if (jobs.length > 0) contended = 0;
       // Another claimer holds the blocks for a moment: what it leaves is ours to take, so look again soon.
       else if (options.heads.anyReady(lanesServed()) && contended < 6) {
