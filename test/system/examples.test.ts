@@ -125,7 +125,10 @@ const shell: PullWorker = {
   skip: missing('bash', 'curl'),
   command: ['bash', `${EXAMPLES}worker.sh`],
   lane: (test) => ({ queue: 'default', type: test, env: { TYPE: test } }),
-  slow: (seconds, text) => ({ payload: text, words: ['bash', '-c', `sleep ${seconds}; wc -w`] }),
+  slow: (seconds, text) => ({
+    payload: `${seconds} ${text}`,
+    words: ['bash', '-c', 'read -r seconds text; sleep "$seconds"; echo "$text" | wc -w'],
+  }),
   result: (words) => words,
 };
 
@@ -138,88 +141,89 @@ const snake: PullWorker = {
   result: (words) => ({ words }),
 };
 
-for (const example of [shell, snake]) {
-  describe(example.name, { skip: example.skip, concurrency: true }, () => {
-    test('runs jobs to their results and ends those that cannot be run', async (t) => {
-      const worker = startWorker(t, example, 'runs');
-      const job = await worker.submit('to be\nor "not" \\ to b\u00e9');
-      const wrong = await worker.submit([1, 2]);
-      await reaches(job, 'succeeded');
-      assert.deepEqual(await result(job), example.result(7));
-      const { error, attempt } = await reaches(wrong, 'dead');
-      assert.deepEqual([error?.class, error?.source, attempt], ['permanent', 'worker', 1]);
-      await worker.leaves();
-    });
+describe('the pull workers', { concurrency: true }, () => {
+  for (const example of [shell, snake])
+    describe(example.name, { skip: example.skip, concurrency: true }, () => {
+      test('runs jobs to their results and ends those that cannot be run', async (t) => {
+        const worker = startWorker(t, example, 'runs');
+        const job = await worker.submit('to be\nor "not" \\ to b\u00e9');
+        const wrong = await worker.submit([1, 2]);
+        await reaches(job, 'succeeded');
+        assert.deepEqual(await result(job), example.result(7));
+        const { error, attempt } = await reaches(wrong, 'dead');
+        assert.deepEqual([error?.class, error?.source, attempt], ['permanent', 'worker', 1]);
+        await worker.leaves();
+      });
 
-    test('keeps a job that takes longer than its lease', async (t) => {
-      const { payload, words } = example.slow(LEASE_SECONDS * 1.5, 'one two');
-      const worker = startWorker(t, example, 'long', { words });
-      const job = await worker.submit(payload);
-      const { attempt, epoch } = await reaches(job, 'succeeded');
-      assert.deepEqual([attempt, epoch], [1, 1]);
-      assert.deepEqual(await result(job), example.result(2));
-      await worker.leaves();
-    });
+      test('keeps a job that takes longer than its lease', async (t) => {
+        const { payload, words } = example.slow(LEASE_SECONDS * 1.5, 'one two');
+        const worker = startWorker(t, example, 'long', { words });
+        const job = await worker.submit(payload);
+        const { attempt, epoch } = await reaches(job, 'succeeded');
+        assert.deepEqual([attempt, epoch], [1, 1]);
+        assert.deepEqual(await result(job), example.result(2));
+        await worker.leaves();
+      });
 
-    test('stops the work of a job that is cancelled', async (t) => {
-      const { payload, words } = example.slow(60, 'one two');
-      const worker = startWorker(t, example, 'cancelled', { words });
-      const job = await worker.submit(payload);
-      await reaches(job, 'running');
-      assert.equal(await cancel(job), 202);
-      await reaches(job, 'cancelled');
-      await worker.leaves();
-    });
+      test('stops the work of a job that is cancelled', async (t) => {
+        const { payload, words } = example.slow(60, 'one two');
+        const worker = startWorker(t, example, 'cancelled', { words });
+        const job = await worker.submit(payload);
+        await reaches(job, 'running');
+        assert.equal(await cancel(job), 202);
+        await reaches(job, 'cancelled');
+        await worker.leaves();
+      });
 
-    test('gives its job back at SIGTERM, and the attempt does not count', async (t) => {
-      const { payload, words } = example.slow(60, 'one two');
-      const worker = startWorker(t, example, 'released', { words });
-      const job = await worker.submit(payload);
-      await reaches(job, 'running');
-      await worker.leaves();
-      const { attempt, epoch } = await reaches(job, 'queued');
-      assert.deepEqual([attempt, epoch], [0, 1]);
-      assert.equal(await cancel(job), 200);
-    });
+      test('gives its job back at SIGTERM, and the attempt does not count', async (t) => {
+        const { payload, words } = example.slow(60, 'one two');
+        const worker = startWorker(t, example, 'released', { words });
+        const job = await worker.submit(payload);
+        await reaches(job, 'running');
+        await worker.leaves();
+        const { attempt, epoch } = await reaches(job, 'queued');
+        assert.deepEqual([attempt, epoch], [0, 1]);
+        assert.equal(await cancel(job), 200);
+      });
 
-    test('stops the work when a heartbeat is told that the lease was lost', async (t) => {
-      const { payload, words } = example.slow(60, 'one two');
-      const worker = startWorker(t, example, 'lost', { words });
-      const job = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
-      const { error } = await reaches(job, 'dead');
-      assert.equal(error?.class, 'timeout');
-      await worker.says(/lost/);
-      await worker.leaves();
-    });
+      test('stops the work when a heartbeat is told that the lease was lost', async (t) => {
+        const { payload, words } = example.slow(60, 'one two');
+        const worker = startWorker(t, example, 'lost', { words });
+        const job = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
+        const { error } = await reaches(job, 'dead');
+        assert.equal(error?.class, 'timeout');
+        await worker.says(/lost/);
+        await worker.leaves();
+      });
 
-    test('drops a result that comes after the lease was lost, and takes the next job', async (t) => {
-      // Three heartbeats to a lease: with one of 60 s the work ends before the first, and the completion is what is refused.
-      const { payload, words } = example.slow(5, 'one two');
-      const worker = startWorker(t, example, 'late', { words, leaseSeconds: 60 });
-      const late = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
-      const next = await worker.submit(payload);
-      await worker.says(/lost/);
-      assert.equal((await reaches(late, 'dead')).error?.class, 'timeout');
-      await reaches(next, 'succeeded');
-      await worker.leaves();
-    });
+      test('drops a result that comes after the lease was lost, and takes the next job', async (t) => {
+        // Three heartbeats to a lease: with one of 60 s the work ends before the first, and the completion is what is refused.
+        const { payload, words } = example.slow(5, 'one two');
+        const worker = startWorker(t, example, 'late', { words, leaseSeconds: 60 });
+        const late = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
+        const next = await worker.submit(example.slow(0, 'one two').payload);
+        await worker.says(/lost/);
+        assert.equal((await reaches(late, 'dead')).error?.class, 'timeout');
+        await reaches(next, 'succeeded');
+        await worker.leaves();
+      });
 
-    test('goes on after kill -9 and a new start of the service as if nothing had happened', async (t) => {
-      let other = await serve();
-      t.after(() => other.stop());
-      const { payload, words } = example.slow(2, 'one two three');
-      const worker = startWorker(t, example, 'restart', { words, url: other.url });
-      const first = await worker.submit(payload);
-      await reaches(first, 'running');
-      await other.kill9();
-      other = await serve(other.port);
-      // A lease is a row in the database: it outlives the service that handed it out.
-      assert.equal((await reaches(first, 'succeeded')).epoch, 1);
-      await reaches(await worker.submit(payload), 'succeeded');
-      await worker.leaves();
+      test('goes on after kill -9 and a new start of the service as if nothing had happened', async (t) => {
+        let other = await serve();
+        t.after(() => other.stop());
+        const { payload, words } = example.slow(2, 'one two three');
+        const worker = startWorker(t, example, 'restart', { words, url: other.url });
+        const first = await worker.submit(payload);
+        await reaches(first, 'running');
+        await other.kill9();
+        other = await serve(other.port);
+        // A lease is a row in the database: it outlives the service that handed it out.
+        assert.equal((await reaches(first, 'succeeded')).epoch, 1);
+        await reaches(await worker.submit(payload), 'succeeded');
+        await worker.leaves();
+      });
     });
-  });
-}
+});
 
 describe('worker.sh as a frame for any command', { skip: shell.skip }, () => {
   test('tells retryable from permanent failures by the exit code', async (t) => {

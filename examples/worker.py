@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+# A pull worker on the Python standard library: leases jobs over HTTP, keeps the leases alive while it works, and tells
+# how each job ended. A worker of your own is one function: `count_words` below, or import/import_cities.py.
+# Invariant: a lease that is lost (409) is forgotten and its result dropped, for somebody else has the job now; and SIGTERM
+# gives back what is held, without costing an attempt. Settings: ERRAND_URL, QUEUES, SLOTS, LEASE_SECONDS.
+# Next: docs/guides/pull-workers.md.
+import http.client, json, os, random, signal, sys, threading, time, traceback, urllib.error, urllib.request
+
+URL = os.environ.get("ERRAND_URL", "http://127.0.0.1:8080").rstrip("/")
+QUEUES = [name for name in os.environ.get("QUEUES", "").split(",") if name]  # none named: all
+SLOTS = int(os.environ.get("SLOTS", "4"))  # jobs at once
+LEASE_SECONDS = int(os.environ.get("LEASE_SECONDS", "30"))
+POLL_SECONDS = 20
+NAME = f"python-{os.getpid()}"
+
+
+class JobFailed(Exception):
+    """Raise it to say how an attempt failed: retryable, permanent, poison or rate_limited. Any other error is retryable."""
+
+    def __init__(self, message, error_class="retryable", retry_after_seconds=None):
+        super().__init__(message)
+        self.error_class, self.retry_after_seconds = error_class, retry_after_seconds
+
+
+class LeaseLost(Exception):
+    """Raise it when a fence of your own says that a later start of the job has taken over."""
+
+
+class Stopped(Exception):
+    """Raise it when `lease.stop` is set and you have stopped."""
+
+
+class Lease:
+    """The right to run one start of one job. Write `epoch` with your effects to refuse those of an older start."""
+
+    def __init__(self, wire):
+        self.id, self.epoch, self.attempt, self.job = wire["id"], wire["epoch"], wire["attempt"], wire["job"]
+        self.stop = threading.Event()  # set when the lease is lost or the job is to be cancelled: look at it now and then
+        self.lost, self.over = False, threading.Event()
+
+
+def post(url, body, headers=None, timeout=10):
+    """One POST of JSON: (status, answer, seconds to wait before a repetition); status 0 when nobody answered."""
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
+    try:
+        try:
+            answer = urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as error:  # an answer like any other
+            answer = error
+        with answer:
+            told, after = answer.read().decode(), answer.headers.get("Retry-After", "")
+            if told and "json" in answer.headers.get("Content-Type", ""):
+                told = json.loads(told)
+            return answer.status, told, int(after) if after.isdigit() else 0
+    except (OSError, http.client.HTTPException, ValueError) as error:  # refused, reset, timed out, cut off in the middle
+        return 0, str(error), 0
+
+
+def persist(url, body, headers=None, timeout=10):
+    """Repeats the POST, ever more rarely, while nobody answers or the answer is 429 or 5xx."""
+    pause = 0.1
+    while True:
+        status, answer, after = post(url, body, headers, timeout)
+        if 0 < status < 500 and status != 429:
+            return status, answer
+        time.sleep(max(after, pause * random.uniform(0.5, 1)))
+        pause = min(pause * 2, 5)
+
+
+class Worker:
+    def __init__(self, work):
+        self.work, self.held, self.free = work, {}, threading.Semaphore(SLOTS)
+
+    def run(self):
+        """Works until SIGTERM or SIGINT, then gives back what it holds and leaves with exit code 0."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: sys.exit(0))
+        print(f"{NAME} waits for {', '.join(self.work)} at {URL}", flush=True)
+        try:
+            while True:
+                self.lease()
+        except SystemExit as leaving:
+            for name in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(name, signal.SIG_IGN)
+            for lease in list(self.held.values()):
+                lease.stop.set()
+                status, _, _ = post(f"{URL}/v1/leases/{lease.id}/release", {})
+                print(f"job {lease.job['id']} given back: {status}", flush=True)
+            # At once: threads that still work must not get to report anything, their jobs belong to others now.
+            os._exit(leaving.code)
+
+    def lease(self):
+        self.free.acquire()
+        slots = 1
+        while slots < SLOTS and self.free.acquire(blocking=False):
+            slots += 1
+        ask = {"worker": NAME, "queues": QUEUES, "types": list(self.work), "limit": slots, "lease_seconds": LEASE_SECONDS}
+        status, answer = persist(f"{URL}/v1/leases", ask, {"Prefer": f"wait={POLL_SECONDS}"}, POLL_SECONDS + 10)
+        if status != 200:
+            print(f"the service hands out no jobs: {status} {answer}", file=sys.stderr, flush=True)
+            sys.exit(1)
+        for lease in map(Lease, answer["leases"]):
+            slots -= 1
+            self.held[lease.id] = lease
+            for task in (self.run_one, self.keep):
+                threading.Thread(target=task, args=(lease,), daemon=True).start()
+        for _ in range(slots):
+            self.free.release()
+
+    def keep(self, lease):
+        """Heartbeats, each lease in a thread of its own, so that one slow answer does not cost the other leases."""
+        confirmed = time.monotonic()
+        while not lease.over.wait(LEASE_SECONDS / 3):
+            status, answer, _ = post(f"{URL}/v1/leases/{lease.id}/heartbeat", {"lease_seconds": LEASE_SECONDS}, timeout=5)
+            if status == 200:
+                confirmed = time.monotonic()
+            lease.lost = lease.lost or status == 409
+            # Without a confirmation for the length of the lease, somebody else may run the job already.
+            silent = time.monotonic() - confirmed > LEASE_SECONDS
+            if lease.lost or silent or (status == 200 and answer["cancel_requested"]):
+                lease.stop.set()
+
+    def run_one(self, lease):
+        try:
+            verb, body = "complete", {"result": self.work[lease.job["type"]](lease)}
+        except LeaseLost:
+            lease.lost = True
+        except Stopped:
+            verb, body = "release", {}  # of a job that is to be cancelled, this is the consent
+        except JobFailed as error:
+            verb, body = "fail", {"class": error.error_class, "message": str(error)[:1000]}
+            if error.retry_after_seconds is not None:
+                body["retry_after_seconds"] = error.retry_after_seconds
+        except Exception as error:
+            traceback.print_exc()
+            verb, body = "fail", {"class": "retryable", "message": repr(error)[:1000]}
+        status = 409 if lease.lost else self.tell(lease, verb, body)
+        lease.over.set()
+        del self.held[lease.id]
+        self.free.release()
+        print(f"job {lease.job['id']} {'lost, what came of it is dropped' if status == 409 else verb}", flush=True)
+
+    def tell(self, lease, verb, body):
+        """A settlement may be repeated: after its success the same call succeeds again."""
+        status, answer = persist(f"{URL}/v1/leases/{lease.id}/{verb}", body)
+        if status in (200, 409) or verb != "complete":
+            return status
+        refused = {"class": "permanent", "message": f"the result was refused: {status} {answer}"[:1000]}
+        return self.tell(lease, "fail", refused)
+
+
+def count_words(lease):
+    """The payload is a text, or {"text": …, "pause_seconds": …} to pretend that the work is long."""
+    payload = lease.job["payload"]
+    if isinstance(payload, str):
+        payload = {"text": payload}
+    if not isinstance(payload, dict) or not isinstance(payload.get("text"), str):
+        raise JobFailed('the payload must be a text, or an object with a text as its "text"', "permanent")
+    if lease.stop.wait(payload.get("pause_seconds", 0)):
+        raise Stopped
+    return {"words": len(payload["text"].split())}
+
+
+if __name__ == "__main__":
+    Worker({"wordcount": count_words}).run()
