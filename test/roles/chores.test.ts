@@ -150,3 +150,36 @@ test('work that no hint told of is found within a poll', async () => {
   );
   assert.equal((await lease('unhinted')).job_id, leased.job_id);
 });
+
+test('a pull worker learns of a cancel by its heartbeat; its failure then ends the job, its success stands', async () => {
+  for (const [how, state_after] of [
+    ['fail', 'cancelled'],
+    ['complete', 'succeeded'],
+  ] as const) {
+    const id = await submit({ type: 'cancelled' });
+    const { lease_id } = await lease('cancelled');
+    assert.equal((await errand.actions.pull.heartbeat(lease_id, 30)).cancel_requested, false);
+    assert.deepEqual(await errand.actions.cancel.cancel(id), { kind: 'requested' });
+    assert.equal((await errand.actions.inspect.job(id))?.cancel_requested, true);
+    assert.equal((await errand.actions.pull.heartbeat(lease_id, 30)).cancel_requested, true);
+    if (how === 'fail') {
+      await errand.actions.pull.fail(lease_id, {
+        class: 'retryable',
+        message: 'stopped',
+        retry_after_seconds: null,
+      });
+    } else await errand.actions.pull.complete(lease_id, { result: '1', created_uri: null });
+    assert.equal(await state(id), state_after);
+  }
+});
+
+test('a completion repeated after its success succeeds again, another ending of the same start is refused', async () => {
+  const id = await submit({ type: 'repeated' });
+  const { lease_id } = await lease('repeated');
+  const end = { result: '{"n":1}', created_uri: null };
+  assert.equal(await errand.actions.pull.complete(lease_id, end), id);
+  assert.equal(await errand.actions.pull.complete(lease_id, end), id);
+  const failing = { class: 'retryable' as const, message: 'no', retry_after_seconds: null };
+  await assert.rejects(errand.actions.pull.fail(lease_id, failing), { slug: 'lease-lost' });
+  assert.equal(await state(id), 'succeeded');
+});

@@ -18,7 +18,7 @@ before(async () => {
         type: 'race',
         run: async (_, { job_id }) => {
           ran.add(job_id);
-          await new Promise((resolve) => setTimeout(resolve, 40));
+          await new Promise((resolve) => setTimeout(resolve, 150));
         },
       }),
     ],
@@ -64,7 +64,7 @@ test('over 1,000 races "executed": false never coexists with a handler that star
   const counts = { false: 0, in_progress: 0, done: 0 };
   const race = async (n: number): Promise<void> => {
     // Due around the moment at which the wait of 0.3 s runs out.
-    const body = JSON.stringify({ type: 'race', delay_seconds: 0.25 + (n % 50) / 1_000 });
+    const body = JSON.stringify({ type: 'race', delay_seconds: 0.25 + (n % 51) / 1_000 });
     const answer = await post(body, { 'errand-expect': '200-ok' });
     const told = (await answer.json()) as { executed?: false | string; job?: { id: string } };
     if (answer.status === 200) counts.done++;
