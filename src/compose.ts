@@ -231,7 +231,9 @@ async function build(config: Config, url: string, events: EventBus, handlers: Re
       if (!up) events.emit('store.error', { where: 'listen', error });
     },
   );
-  const front = api(buildApp({ config, actions, events, metrics, health }), config.HOST, config.PORT);
+  const lifecycle = { draining: () => draining };
+  const app = buildApp({ config, actions, events, metrics, health, lifecycle });
+  const front = api(app, config.HOST, config.PORT);
 
   const roles = new Set(config.ERRAND_ROLES);
   const services: Service[] = [

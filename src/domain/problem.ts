@@ -355,7 +355,7 @@ export class Problem extends Error {
     this.instance = options.instance;
     this.errors = options.errors ?? [];
     this.job = options.job;
-    this.headers = withRetryAfter(entry, options.headers);
+    this.headers = this.retryable ? withRetryAfter(entry, options.headers) : (options.headers ?? {});
     this.extra = options.extra ?? {};
   }
 }

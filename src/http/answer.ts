@@ -111,9 +111,9 @@ export function departure(reply: FastifyReply): AbortSignal {
   return controller.signal;
 }
 
-/** Ends a request whose caller has gone; the status is for the metrics alone. */
+/** Ends a request whose caller has gone: nothing is sent to nobody. */
 export function sendNobody(reply: FastifyReply): FastifyReply {
-  return reply.code(499).send();
+  return reply.hijack();
 }
 
 /** Makes a URI fit for a header, whatever a handler or a target named. */

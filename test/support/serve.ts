@@ -235,3 +235,15 @@ export function open(port: number): Promise<Socket> {
     socket.on('error', reject);
   });
 }
+
+/** Runs tasks, at most 64 at a time, and answers in their order. */
+export async function inParallel<T>(tasks: readonly (() => Promise<T>)[]): Promise<T[]> {
+  const results: T[] = [];
+  let nextTask = 0;
+  const lanes = Array.from({ length: 64 }, async () => {
+    for (let i = nextTask++; i < tasks.length; i = nextTask++)
+      results[i] = await (tasks[i] as () => Promise<T>)();
+  });
+  await Promise.all(lanes);
+  return results;
+}

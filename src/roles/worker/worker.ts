@@ -40,7 +40,7 @@ export interface Worker extends Service {
 }
 
 /** Most jobs of one claim, so that one statement stays short. */
-const most_per_claim = 500;
+const most_per_claim = 1_000;
 const poll_ms = 500;
 const claim_gap_ms = 5;
 
