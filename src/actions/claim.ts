@@ -57,12 +57,17 @@ export function claiming(options: ClaimOptions): Claim {
     return jobs;
   }
 
+  /** One suspect, unless the caller holds one; first of all, because behind a backlog of healthy jobs it would starve. */
+  async function takeSuspect(ask: ClaimAsk): Promise<Claimed[]> {
+    if (!heads.anySuspect(ask.lanes)) return [];
+    const { held } = await db.one(holdsSuspect, [ask.owner]);
+    return held ? [] : take(ask, true);
+  }
+
   return async (ask) => {
-    const claimed = await take(ask, false);
-    if (claimed.length < ask.want && heads.choose(ask.lanes, true, performance.now(), 1).length > 0) {
-      const { held } = await db.one(holdsSuspect, [ask.owner]);
-      if (!held) claimed.push(...(await take(ask, true)));
-    }
+    const claimed = await takeSuspect(ask);
+    const want = ask.want - claimed.length;
+    if (want > 0) claimed.push(...(await take({ ...ask, want }, false)));
     open.granted(claimed);
     const jobs: Job[] = [];
     for (const job of claimed) {

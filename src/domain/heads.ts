@@ -82,8 +82,18 @@ export class Heads {
 
   /** Whether any of these lanes may hold healthy jobs. */
   anyReady(lanes: ReadonlySet<number>): boolean {
-    for (const head of this.#heads.values())
-      if (head.live && head.prio < 10 && lanes.has(head.lane)) return true;
+    return this.#any(lanes, false);
+  }
+
+  /** Whether any of these lanes may hold suspects. */
+  anySuspect(lanes: ReadonlySet<number>): boolean {
+    return this.#any(lanes, true);
+  }
+
+  #any(lanes: ReadonlySet<number>, suspects: boolean): boolean {
+    for (const head of this.#heads.values()) {
+      if (head.live && head.prio >= 10 === suspects && lanes.has(head.lane)) return true;
+    }
     return false;
   }
 

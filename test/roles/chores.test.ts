@@ -86,6 +86,14 @@ test('a worker holds one suspect at a time, so neighbours are not convicted with
   assert.notEqual((await lease('suspect', 'another')).job_id, first.job_id);
 });
 
+test('a suspect does not starve behind a backlog of healthy jobs', async () => {
+  const id = await submit({ type: 'busy' });
+  await lease('busy', 'crashing');
+  await abandon(id);
+  for (let n = 0; n < 20; n++) await submit({ type: 'busy' });
+  assert.equal((await lease('busy', 'w7')).job_id, id);
+});
+
 test('a loss between two failures starts the count of losses anew', async () => {
   const backoff = JSON.stringify({ strategy: 'fixed', base_seconds: 0, cap_seconds: 0, jitter: 'none' });
   const id = await submit({ type: 'mixed', backoff });
