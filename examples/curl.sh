@@ -10,23 +10,27 @@ url=${url%/}
 headers=$(mktemp)
 trap 'rm -f "$headers"' EXIT
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { printf '\n%s\n' "$*"; }
 fail() {
   printf 'not as promised: %s\n' "$*" >&2
   exit 1
 }
 
-# Prints the command, runs it, keeps the headers and shows status line, Location and body.
+# Prints the command as it can be pasted, runs it, and shows status line, Location and body of the last answer.
 # After it, $status holds the number and $location the header.
 show() {
+  local word body
   printf '$ curl'
-  printf ' %q' "$@"
-  printf '\n'
-  local body
+  for word in "$@"; do
+    case $word in
+      *[!A-Za-z0-9:/._-]*) printf " '%s'" "$word" ;;
+      *) printf ' %s' "$word" ;;
+    esac
+  done
   body=$(curl -sS --max-time 40 -D "$headers" "$@")
-  status=$(sed -n 's/^HTTP[^ ]* \([0-9]*\).*/\1/p' "$headers" | tail -n 1)
-  location=$(sed -n 's/^[Ll]ocation: *//p' "$headers" | tail -n 1 | tr -d '\r')
-  printf '< %s%s\n%s\n' "$status" "${location:+  Location: $location}" "$body"
+  status=$(awk '/^HTTP/ { status = $2 } END { print status }' "$headers")
+  location=$(awk '/^HTTP/ { path = "" } tolower($1) == "location:" { path = $2 } END { print path }' "$headers" | tr -d '\r')
+  printf '\n< %s%s\n%s\n' "$status" "${location:+  Location: $location}" "$body"
 }
 
 json='Content-Type: application/json'

@@ -110,9 +110,9 @@ class Worker:
 
     def keep(self, lease):
         """Heartbeats, each lease in a thread of its own, so that one slow answer does not cost the other leases."""
-        confirmed = time.monotonic()
+        beat, confirmed = f"{URL}/v1/leases/{lease.id}/heartbeat", time.monotonic()
         while not lease.over.wait(LEASE_SECONDS / 3):
-            status, answer, _ = post(f"{URL}/v1/leases/{lease.id}/heartbeat", {"lease_seconds": LEASE_SECONDS}, timeout=5)
+            status, answer, _ = post(beat, {"lease_seconds": LEASE_SECONDS}, timeout=max(1, LEASE_SECONDS / 3))
             if status == 200:
                 confirmed = time.monotonic()
             lease.lost = lease.lost or status == 409

@@ -13,6 +13,7 @@ lease_seconds=${LEASE_SECONDS:-30}
 [ $# -gt 0 ] || set -- wc -w
 
 dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
 lease='' child='' beats=''
 
 # POSTs the body $2 to the path $1, writes the answer to the file $3 and prints the status, 000 when nobody answered.
@@ -125,7 +126,6 @@ stop() {
   if [ -n "$lease" ]; then
     echo "release $lease: $(post "/v1/leases/$lease/release" '{}' "$dir/settled")"
   fi
-  rm -rf "$dir"
   exit 0
 }
 trap stop TERM INT

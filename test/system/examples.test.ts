@@ -4,6 +4,10 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { exitOf, exitWithin, findProgram, spawnTied } from '../support/children.ts';
@@ -11,6 +15,8 @@ import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
 import { neutralEnvironment, type Service, startService } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
+const GUIDES = fileURLToPath(new URL('../../docs/guides/', import.meta.url));
+const CACHE = fileURLToPath(new URL('../../.cache/', import.meta.url));
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
 /** The least that worker.sh takes. */
 const LEASE_SECONDS = 3;
@@ -59,7 +65,7 @@ describe('curl.sh', { skip: missing('bash', 'curl') }, () => {
 describe('the handler checksum', () => {
   test('answers a demand with the checksum of the text', async () => {
     const text = 'errand';
-    const answer = await demand({ text });
+    const answer = await demand('checksum', { text });
     assert.equal(answer.status, 200);
     const { checksum, epoch } = (await answer.json()) as { checksum: string; epoch: number };
     assert.equal(checksum, createHash('sha256').update(text).digest('hex'));
@@ -74,7 +80,7 @@ describe('the handler checksum', () => {
       { text: '', algorithm: 'rot13' },
       { text: '', rounds: 0 },
     ]) {
-      const answer = await demand(payload);
+      const answer = await demand('checksum', payload);
       assert.equal(answer.status, 422, JSON.stringify(payload));
       const problem = (await answer.json()) as {
         code: string;
@@ -99,14 +105,6 @@ describe('the handler checksum', () => {
     assert.equal(await cancel(running), 202);
     await reaches(running, 'cancelled');
   });
-
-  function demand(payload: unknown): Promise<Response> {
-    return fetch(`${service.url}/v1/jobs`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'errand-expect': '200-ok' },
-      body: JSON.stringify({ type: 'checksum', payload }),
-    });
-  }
 });
 
 interface PullWorker {
@@ -140,6 +138,76 @@ const snake: PullWorker = {
   slow: (seconds, text) => ({ payload: { text, pause_seconds: seconds } }),
   result: (words) => ({ words }),
 };
+
+describe('the guides', { skip: missing('bash', 'curl') }, () => {
+  for (const guide of readdirSync(GUIDES)) {
+    test(`${guide} shows commands that work and answers that come`, async () => {
+      const steps = stepsOf(
+        readFileSync(GUIDES + guide, 'utf8').replaceAll('http://127.0.0.1:8080', service.url),
+      );
+      assert.ok(steps.length > 0);
+      // One shell for the whole page: later commands use what earlier ones have set. -s: no progress meter, this is no terminal.
+      const quiet = 'curl() { command curl -s "$@"; }\n';
+      const script = steps.map(({ command }, n) => `${command}\necho "${mark(n)}"`).join('\n');
+      const folder = await mkdtemp(join(tmpdir(), 'errand-guide-'));
+      const { code, output } = await run('bash', ['-euc', quiet + script], {}, folder);
+      await rm(folder, { recursive: true });
+      assert.equal(code, 0, output);
+      let from = 0;
+      for (const [n, { answer }] of steps.entries()) {
+        const to = output.indexOf(mark(n));
+        let printed = output.slice(from, to).replaceAll('\r', '');
+        from = to;
+        for (const line of answer) {
+          const found = asPattern(line).exec(printed);
+          assert.ok(
+            found,
+            `${guide}, command ${n + 1} should print, next:\n${line}\nbut what is left is:\n${printed}`,
+          );
+          printed = printed.slice(found.index + found[0].length);
+        }
+      }
+    });
+  }
+
+  test('handlers.md shows a handler that can be put into a folder and is served', async (t) => {
+    const page = readFileSync(`${GUIDES}handlers.md`, 'utf8');
+    const [, module = ''] = /^```ts\n(.*?)^```/ms.exec(page) ?? [];
+    // Inside the repository, as the page says: only there "errand" is found.
+    await mkdir(CACHE, { recursive: true });
+    const folder = await mkdtemp(join(CACHE, 'guide-'));
+    t.after(() => rm(folder, { recursive: true }));
+    await writeFile(join(folder, 'greet.ts'), module);
+    const other = await startService({
+      env: { DATABASE_URL: database.url, ERRAND_HANDLERS_DIR: folder },
+    });
+    t.after(() => other.stop());
+    const [right, wrong] = await Promise.all([
+      demand('greet', { name: 'you' }, other.url),
+      demand('greet', null, other.url),
+    ]);
+    assert.deepEqual([right.status, await right.json()], [200, { greeting: 'hello, you' }]);
+    assert.equal(wrong.status, 422);
+  });
+
+  const mark = (n: number) => `--- end of command ${n + 1} ---`;
+
+  /** The blocks marked `sh`, each with the lines of the block marked `http` that follows it. */
+  function stepsOf(page: string): { command: string; answer: string[] }[] {
+    const blocks = page.matchAll(/^```sh\n(.*?)^```\n(?:```http\n(.*?)^```\n)?/gms);
+    return [...blocks].map(([, command = '', answer = '']) => ({
+      command,
+      answer: answer.split('\n').filter((line) => line !== ''),
+    }));
+  }
+
+  /** Ids and times differ from run to run, and … stands for anything. */
+  function asPattern(line: string): RegExp {
+    const quoted = line.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    const exact = /^HTTP/.test(line) ? quoted : quoted.replace(/\d+/g, '\\d+');
+    return new RegExp(exact.replaceAll('…', '.*'), 'i');
+  }
+});
 
 describe('the pull workers', { concurrency: true }, () => {
   for (const example of [shell, snake])
@@ -288,8 +356,9 @@ function startWorker(
   };
 }
 
-function start(command: string, args: readonly string[], env: Record<string, string>): Running {
+function start(command: string, args: readonly string[], env: Record<string, string>, cwd?: string): Running {
   const child = spawnTied(command, args, {
+    ...(cwd === undefined ? {} : { cwd }),
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...neutralEnvironment(process.env), no_proxy: '127.0.0.1', ...env },
   });
@@ -302,8 +371,8 @@ function start(command: string, args: readonly string[], env: Record<string, str
   return { child, output: () => printed };
 }
 
-async function run(command: string, args: readonly string[], env: Record<string, string>) {
-  const { child, output } = start(command, args, env);
+async function run(command: string, args: readonly string[], env: Record<string, string>, cwd?: string) {
+  const { child, output } = start(command, args, env, cwd);
   const { gone, code } = await exitWithin(child, 60_000);
   assert.ok(gone, output());
   return { code, output: output() };
@@ -326,6 +395,14 @@ async function submit(type: string, payload: unknown, options: object = {}): Pro
   const text = await answer.text();
   assert.equal(answer.status, 202, text);
   return answer.headers.get('content-location') as string;
+}
+
+function demand(type: string, payload: unknown, url = service.url): Promise<Response> {
+  return fetch(`${url}/v1/jobs`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'errand-expect': '200-ok' },
+    body: JSON.stringify({ type, payload }),
+  });
 }
 
 async function cancel(job: string): Promise<number> {
