@@ -73,9 +73,7 @@ export const context = fp<ContextOptions>(
 
 function observing(metrics: Metrics, route: string) {
   return (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
-    // 499 as nginx has it: the caller went away before the answer was written.
-    const status = reply.raw.writableFinished ? reply.statusCode : 499;
-    metrics.observeHttp(route, request.method, status, reply.elapsedTime / 1_000);
+    metrics.observeHttp(route, request.method, reply.statusCode, reply.elapsedTime / 1_000);
     done();
   };
 }

@@ -72,7 +72,8 @@ async function untilEnd(actions: Actions, reply: FastifyReply, wait: Wait): Prom
   }
   for (;;) {
     const left = until - performance.now();
-    const over = left <= 0 ? 'time' : await actions.waiters.ended(wait.id, Math.ceil(left), gone);
+    // A timer may fire a millisecond early, and `waited_ms` is told to the caller.
+    const over = left <= 0 ? 'time' : await actions.waiters.ended(wait.id, Math.ceil(left) + 1, gone);
     if (over === 'gone') return null;
     const facts = await existing(actions.inspect, wait.id).catch((error) => unreadable(wait, error));
     if (over !== 'ended' || isTerminal(facts.state)) return { over, facts };

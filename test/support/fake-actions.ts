@@ -111,6 +111,7 @@ export class FakeJobs {
 
   /** Begins a start of the job. */
   start(id: string): void {
+    if (/scheduled|retrying/.test(this.jobs.get(id)?.facts.state ?? '')) this.#move(id, 'due');
     const { facts } = this.#move(id, 'claimed');
     Object.assign(facts, {
       epoch: facts.epoch + 1,

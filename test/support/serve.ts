@@ -58,6 +58,9 @@ const healthy: AppOptions['health'] = {
   report: async () => ({ ok: true, body: { status: 'pass', checks: {} } }),
 };
 
+/** The name of a header and its value, as they are written. */
+export type Header = readonly [string, string];
+
 /** An answer as it came over the wire. */
 export interface WireAnswer {
   status: number;
@@ -74,7 +77,7 @@ export interface WireRequest {
   method?: string;
   path?: string;
   version?: '1.0' | '1.1';
-  headers?: readonly (readonly [string, string])[];
+  headers?: readonly Header[];
   body?: string | Buffer;
   /** Send the body only after a 100. */
   awaitsContinue?: boolean;
@@ -91,7 +94,7 @@ export function post(
   port: number,
   path: string,
   body: unknown,
-  headers: readonly (readonly [string, string])[] = [],
+  headers: readonly Header[] = [],
 ): Promise<WireAnswer> {
   const text = typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
   const type = headers.some(([name]) => name.toLowerCase() === 'content-type');
@@ -104,7 +107,7 @@ export function post(
 }
 
 /** Reads a path. */
-export function get(port: number, path: string, headers: readonly (readonly [string, string])[] = []) {
+export function get(port: number, path: string, headers: readonly Header[] = []) {
   return send(port, { path, headers });
 }
 
@@ -113,7 +116,8 @@ export function sendBytes(port: number, bytes: string | Buffer): Promise<WireAns
   return converse(port, Buffer.from(bytes), Buffer.alloc(0), false);
 }
 
-function headOf(
+/** The head of a request as bytes; `host` and `content-length` are added unless given. */
+export function headOf(
   { method = 'GET', path = '/', version = '1.1', headers = [] }: WireRequest,
   body: Buffer,
 ): Buffer {
@@ -236,11 +240,11 @@ export function open(port: number): Promise<Socket> {
   });
 }
 
-/** Runs tasks, at most 64 at a time, and answers in their order. */
+/** Runs tasks, at most 100 at a time, and answers in their order. */
 export async function inParallel<T>(tasks: readonly (() => Promise<T>)[]): Promise<T[]> {
   const results: T[] = [];
   let nextTask = 0;
-  const lanes = Array.from({ length: 64 }, async () => {
+  const lanes = Array.from({ length: 100 }, async () => {
     for (let i = nextTask++; i < tasks.length; i = nextTask++)
       results[i] = await (tasks[i] as () => Promise<T>)();
   });
