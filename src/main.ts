@@ -10,7 +10,7 @@ const program = new Command('errand')
   .showHelpAfterError();
 
 program
-  .command('serve', { isDefault: true })
+  .command('serve')
   .description('serve the API, run handlers and chores, as ERRAND_ROLES says')
   .option('--migrate', 'bring the schema up to date first')
   .action((options: { migrate?: boolean }) => serve(options.migrate === true));

@@ -21,10 +21,7 @@ export async function migrate(url: string, log: (line: string) => void = () => {
   await client.connect();
   try {
     await client.query(`set lock_timeout = '10s'`);
-    await client.query('create schema if not exists errand_migrations');
-    await client.query(
-      'create table if not exists errand_migrations.lock (id int primary key, holder text, until timestamptz)',
-    );
+    await makeLockTable(client);
     return await underLock(client, () => apply(client, log));
   } finally {
     await client.end();
@@ -58,6 +55,16 @@ async function steps(): Promise<string[]> {
     .filter((file) => file.endsWith('.sql'))
     .map((file) => file.replace(/\.sql$/, ''))
     .sort();
+}
+
+/** "if not exists" still fails when two create at the same moment: the second time there is something to find. */
+async function makeLockTable(client: pg.Client): Promise<void> {
+  const make = () =>
+    client.query(
+      `create schema if not exists errand_migrations;
+       create table if not exists errand_migrations.lock (id int primary key, holder text, until timestamptz)`,
+    );
+  await make().catch(make);
 }
 
 async function underLock<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
