@@ -1,0 +1,84 @@
+// Both ends of a contestant: what a system must offer to be compared, and the handle on the process it runs in.
+// Invariant: every contestant is driven by the same code (contestants/stage.ts) and counted by the same rules.
+// Next room: contestants/stage.ts.
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** A job system under test. */
+export interface Contestant {
+  /** Brings its schema up to date. */
+  prepare(url: string): Promise<void>;
+  /** Enqueues `count` no-op jobs with the payload, as fast as its documentation suggests. */
+  fill(url: string, count: number, payload: object): Promise<void>;
+  /** Starts one worker that calls `onRun` with the id of each job it runs. */
+  work(url: string, concurrency: number, onRun: (id: string) => void): Promise<{ stop(): Promise<void> }>;
+  /** A cheap statement with one boolean `empty`: nothing waits and nothing runs. */
+  emptyQuery: string;
+}
+
+/** What one drain gave. `seconds` runs from the first handler call until the store holds nothing more. */
+export interface Drained {
+  delivered: number;
+  unique: number;
+  seconds: number;
+  node_us: number;
+  postgres_us: number;
+}
+
+export interface Asks {
+  prepare: { ask: object; answer: null };
+  fill: { ask: { count: number }; answer: { seconds: number } };
+  drain: { ask: { count: number; concurrency: number; postmaster: number }; answer: Drained };
+  begin: { ask: { workers: number; concurrency: number }; answer: null };
+  collect: { ask: object; answer: { ids: string[] } };
+}
+
+/** A contestant's process. */
+export interface Stage {
+  ask<Name extends keyof Asks>(name: Name, ask: Asks[Name]['ask']): Promise<Asks[Name]['answer']>;
+  leave(): Promise<void>;
+}
+
+const stageFile = fileURLToPath(new URL('./contestants/stage.ts', import.meta.url));
+const longest_ask_ms = 180_000;
+
+/** Starts a contestant by the name of its module, in a process of its own. */
+export function enter(contestant: string, url: string): Stage {
+  const child = fork(stageFile, [contestant, url], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  return {
+    async ask(name, ask) {
+      const answer = await answerOf(child, { name, ...ask });
+      if (answer.error !== undefined) throw new Error(`${contestant}, ${name}: ${answer.error}`);
+      return answer.value as never;
+    },
+    async leave() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = new Promise((resolve) => child.once('exit', resolve));
+      child.disconnect();
+      await gone;
+    },
+  };
+}
+
+export interface Answer {
+  value?: unknown;
+  error?: string;
+}
+
+function answerOf(child: ChildProcess, message: object): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const settle = (done: () => void) => {
+      clearTimeout(timer);
+      child.off('message', heard).off('exit', left);
+      done();
+    };
+    const heard = (answer: unknown) => settle(() => resolve(answer as Answer));
+    const left = (code: number | null) => settle(() => reject(new Error(`a contestant ended with ${code}`)));
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      settle(() => reject(new Error(`a contestant gave no answer in ${longest_ask_ms} ms`)));
+    }, longest_ask_ms);
+    child.once('message', heard).once('exit', left);
+    child.send(message);
+  });
+}

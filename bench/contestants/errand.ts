@@ -1,0 +1,59 @@
+// Errand as its users run it: the whole program of src/compose.ts, jobs taken in by its own submit verb and run by a
+// handler in the process.
+// Next room: graphile.ts, the peer.
+import { compose } from '../../src/compose.ts';
+import { readConfig } from '../../src/config.ts';
+import { defineHandler } from '../../src/errand.ts';
+import { migrate } from '../../src/store/migrate.ts';
+import type { Contestant } from '../contestant.ts';
+
+const calls_in_flight = 1_000;
+
+export const contestant: Contestant = {
+  async prepare(url) {
+    await migrate(url);
+  },
+
+  async fill(url, count, payload) {
+    const errand = await start(url, { ERRAND_ROLES: 'api' });
+    const text = JSON.stringify(payload);
+    const submit = () =>
+      errand.actions.submit({
+        queue: 'default',
+        type: 'noop',
+        priority: 5,
+        max_attempts: 8,
+        timeout_seconds: 60,
+        payload: text,
+        run_at: null,
+        delay_ms: null,
+        expires_at: null,
+        backoff: null,
+        tags: null,
+        idempotency: null,
+      });
+    // The first job of a type makes its lane: once in the life of a database, so not a part of the figure.
+    await submit();
+    let left = count - 1;
+    const caller = async () => {
+      while (left-- > 0) await submit();
+    };
+    await Promise.all(Array.from({ length: calls_in_flight }, caller));
+    await errand.drain(true);
+  },
+
+  async work(url, concurrency, onRun) {
+    const noop = defineHandler({ type: 'noop', run: (_, { job_id }) => onRun(job_id) });
+    const env = { ERRAND_ROLES: 'worker', ERRAND_HANDLER_CONCURRENCY: String(concurrency) };
+    const errand = await start(url, env, [noop]);
+    return { stop: () => errand.drain(true) };
+  },
+
+  emptyQuery: `select not exists (select from errand.block) and not exists (select from errand.lease)
+    and not exists (select from errand.later) "empty"`,
+};
+
+function start(url: string, env: Record<string, string>, handlers: ReturnType<typeof defineHandler>[] = []) {
+  const config = readConfig({ DATABASE_URL: url, PORT: '0', ERRAND_LOG_LEVEL: 'warn', ...env });
+  return compose(config, { migrate: false, handlers, log: (line) => process.stderr.write(line) });
+}

@@ -1,0 +1,186 @@
+// Figure: what POST /v1/jobs costs over bare Fastify: one job for each request on 64 keep-alive connections.
+// Invariants: both servers are whole processes that stay up for all rounds; every 202 is a row in the end, and every row
+// was a 202; load goes to loopback only and is bounded in time.
+// Next room: load.ts, the generator.
+import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { cpuOf, cpuOfServer } from './accounts.ts';
+import type { Answer } from './contestant.ts';
+import type { Figure, FigureOptions } from './figure.ts';
+import type { LoadOrder, LoadResult } from './load.ts';
+import { inTurn, ratios, spreadOf } from './measure.ts';
+import { payload, payloadText } from './payload.ts';
+
+const connections = 64;
+const seconds = 4;
+const warm_up_seconds = 1;
+const least_rounds = 8;
+
+type Name = 'errand' | 'fastify';
+
+interface Round extends LoadResult {
+  node_us: number;
+  postgres_us: number;
+}
+
+export async function post({ rounds = 10, ground, say }: FigureOptions): Promise<Figure> {
+  const url = await ground.database('post');
+  const programs: Record<Name, string[]> = {
+    errand: [pathOf('../src/main.ts'), 'serve', '--migrate'],
+    fastify: [pathOf('./contestants/fastify.ts')],
+  };
+  const servers: Partial<Record<Name, Server>> = {};
+  const seen: Record<Name, Round[]> = { errand: [], fastify: [] };
+  try {
+    for (const name of ['errand', 'fastify'] as const) servers[name] = await serve(programs[name], url);
+    for (let round = 0; round < rounds; round++) {
+      for (const name of inTurn<Name>(round, 'errand', 'fastify')) {
+        const measured = await measure(servers[name] as Server, ground.pid);
+        seen[name].push(measured);
+        say(`post, round ${round + 1}: ${name} ${Math.round(measured.per_second)} requests/s`);
+      }
+    }
+    const statements = await deliveryCheck(url, seen, ground.ask);
+    return figureOf(rounds, seen, statements);
+  } finally {
+    await Promise.all(Object.values(servers).map((server) => server.stop()));
+  }
+}
+
+function figureOf(rounds: number, seen: Record<Name, Round[]>, statements: number): Figure {
+  const rates = (name: Name) => seen[name].map((round) => round.per_second);
+  const line = (name: Name, what: string, unit: string, pick: (round: Round) => number) => ({
+    what: `${name}: ${what}`,
+    unit,
+    spread: spreadOf(seen[name].map(pick)),
+  });
+  return {
+    name: 'post',
+    title: 'POST of one job, one process',
+    goal: { text: '0.7 × bare Fastify', value: 0.7, at: 'least', unit: '×' },
+    headline: spreadOf(ratios(rates('errand'), rates('fastify'))),
+    lines: [
+      ...(['errand', 'fastify'] as const).flatMap((name) => [
+        line(name, 'requests', '/s', (round) => round.per_second),
+        line(name, 'p50', 'ms', (round) => round.p50_ms),
+        line(name, 'p99', 'ms', (round) => round.p99_ms),
+        line(name, 'Node CPU', 'µs/request', (round) => round.node_us),
+      ]),
+      line('errand', 'database CPU', 'µs/request', (round) => round.postgres_us),
+      { what: 'errand: statements', unit: '/request', spread: spreadOf([statements]) },
+    ],
+    setup: {
+      connections: String(connections),
+      'seconds each round': `${seconds} after ${warm_up_seconds} of warm-up`,
+      payload: `${payloadText.length} bytes`,
+      'bare Fastify': 'the same request validated against a JSON schema, static 202 with Location',
+      Errand: 'serve, all roles, no handler for the type',
+    },
+    checks: [
+      'number of 202 = rows in errand.job, and no other status',
+      ...(rounds < least_rounds
+        ? [`only ${rounds} paired rounds: fewer than the ${least_rounds} a claim needs`]
+        : []),
+    ],
+  };
+}
+
+interface Server {
+  pid: number;
+  port: number;
+  stop(): Promise<void>;
+}
+
+/** Starts a program that prints "listens on http://…:port". */
+async function serve(words: string[], url: string): Promise<Server> {
+  const env = { PATH: process.env.PATH, DATABASE_URL: url, PORT: '0' };
+  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const port = await portOf(child);
+  return {
+    pid: child.pid as number,
+    port,
+    stop: () => stopped(child),
+  };
+}
+
+function portOf(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let printed = '';
+    const timer = setTimeout(() => reject(new Error(`does not listen after 60 s: ${printed}`)), 60_000);
+    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+      if (printed.length < 10_000) printed += chunk;
+      const found = /listens on http:\/\/[^\s]*:(\d+)/.exec(printed);
+      if (found === null) return;
+      clearTimeout(timer);
+      resolve(Number(found[1]));
+    });
+    child.once('exit', (code) => reject(new Error(`ended with ${code}: ${printed}`)));
+  });
+}
+
+function stopped(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 30_000);
+  return gone.finally(() => clearTimeout(timer));
+}
+
+async function measure(server: Server, postmaster: number): Promise<Round> {
+  const node = cpuOf(server.pid);
+  const postgres = cpuOfServer(postmaster);
+  const result = await load({
+    port: server.port,
+    path: '/v1/jobs',
+    body: JSON.stringify({ type: 'noop', payload }),
+    connections,
+    warm_up_seconds,
+    seconds,
+  });
+  const answers = Object.values(result.statuses).reduce((sum, count) => sum + count, 0);
+  return {
+    ...result,
+    node_us: (cpuOf(server.pid) - node) / answers,
+    postgres_us: (cpuOfServer(postmaster) - postgres) / answers,
+  };
+}
+
+async function load(order: LoadOrder): Promise<LoadResult> {
+  const child = fork(pathOf('./load.ts'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const limit = setTimeout(() => child.kill('SIGKILL'), 90_000);
+  try {
+    return await new Promise((resolve, reject) => {
+      child.once('message', ({ value, error }: Answer) =>
+        error === undefined ? resolve(value as LoadResult) : reject(new Error(error)),
+      );
+      child.once('exit', (code) => reject(new Error(`the load generator ended with ${code}`)));
+      child.send(order);
+    });
+  } finally {
+    clearTimeout(limit);
+  }
+}
+
+/** Every 202 is a row and every row a 202; returns statements for each request. */
+async function deliveryCheck(
+  url: string,
+  seen: Record<Name, Round[]>,
+  ask: FigureOptions['ground']['ask'],
+): Promise<number> {
+  for (const { statuses } of [...seen.errand, ...seen.fastify]) {
+    const other = Object.keys(statuses).filter((status) => status !== '202');
+    if (other.length > 0) throw new Error(`answers other than 202: ${JSON.stringify(statuses)}; no figure`);
+  }
+  const accepted = seen.errand.reduce((sum, { statuses }) => sum + (statuses['202'] ?? 0), 0);
+  const [row] = await ask<{ rows: number; statements: number }>(
+    url,
+    `select (select count(*) from errand.job)::int "rows", (select sum(calls) from pg_stat_statements
+       where dbid = (select oid from pg_database where datname = current_database()) and toplevel)::int statements`,
+  );
+  if (row?.rows !== accepted) throw new Error(`${accepted} answers of 202 but ${row?.rows} rows; no figure`);
+  return row.statements / accepted;
+}
+
+function pathOf(file: string): string {
+  return fileURLToPath(new URL(file, import.meta.url));
+}
