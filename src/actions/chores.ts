@@ -80,13 +80,19 @@ function promoting({ db, ready }: ChoreOptions): Chore {
 /** Leases that ran out end their starts: lost ones run again at once, overdue ones after their backoff. */
 function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): Chore {
   let floor = '0';
+  let lowest = '0';
   let turn = 0;
   return {
     name: 'rescue',
     every_ms: 1_000,
     async run() {
-      // Dead entries of leases that are gone need not be read again; the floor is looked up now and then.
-      if (turn++ % 10 === 0) floor = (await db.one(lowestLease, [turn % 60 === 1 ? '0' : floor])).id ?? floor;
+      // Dead entries of leases that are gone need not be read again. Ids are given before their rows commit, so the floor
+      // is what was lowest ten turns ago: longer than any statement runs.
+      if (turn % 10 === 0) {
+        floor = turn % 60 === 0 ? '0' : lowest;
+        lowest = (await db.one(lowestLease, [floor])).id ?? floor;
+      }
+      turn++;
       const { endings, settled } = await db.transaction(async (tx) => {
         const found = await tx.many(findAbandoned, [floor, 100]);
         const endings = found.filter((one) => one.job_id !== null).map((one) => endingOf(one, random));

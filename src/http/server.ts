@@ -79,11 +79,18 @@ export const headerChecks = fp(
   { name: 'errand-header-checks', dependencies: ['errand-context'] },
 );
 
-// RFC 9112 section 3.2: a request of HTTP/1.1 has exactly one Host. Two of them are how requests are smuggled.
-function headerFault({ rawHeaders, httpVersion }: IncomingMessage): Problem | null {
+// RFC 9112 sections 3.2 and 6.1: a request of HTTP/1.1 has exactly one Host, and chunked is the only coding read here.
+// Unclear hosts and lengths are how requests are smuggled past a proxy.
+function headerFault({ rawHeaders, headers, httpVersion }: IncomingMessage): Problem | null {
   if (rawHeaders.length > 2 * most_headers) {
     return new Problem('headers-too-large', {
       detail: `the request has more than ${most_headers} headers; send fewer`,
+    });
+  }
+  const coding = headers['transfer-encoding'];
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') {
+    return new Problem('bad-header', {
+      detail: 'the transfer-encoding is not chunked; send chunked or none',
     });
   }
   let hosts = 0;

@@ -60,7 +60,7 @@ function noSuchPath(): Problem {
 
 function noSuchMethod(method: string, allow: string): Problem {
   return new Problem('method-not-allowed', {
-    detail: `${method} is not possible here; use ${allow}`,
+    detail: `method ${method} is not possible here; use ${allow}`,
     headers: { allow },
   });
 }

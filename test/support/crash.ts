@@ -118,13 +118,8 @@ export async function crashRun(options: CrashOptions): Promise<CrashReport> {
           ]);
         }
         // Now and then a worker is paused past its lease and brings its result too late.
-        const late = leases.length > 0 && turn % 12 === 11;
-        if (late) {
-          const ids = leases.map((lease) => lease.job.id);
-          await until(async () => !(await anyHeld(ids, leases)), { timeoutMs: 15_000, everyMs: 200 }).catch(
-            () => {},
-          );
-        }
+        const paused = leases.length > 0 && turn % 12 === 11;
+        const late = paused && (await untilLost(leases));
         await Promise.all(leases.map((lease) => complete(lease, late)));
       } catch {
         await pause(50);
@@ -135,14 +130,22 @@ export async function crashRun(options: CrashOptions): Promise<CrashReport> {
   const truth = new pg.Pool({ connectionString: database.url, max: 4 });
   truth.on('error', () => {});
 
-  /** Whether a start of these leases is still theirs: no outcome for its epoch yet. */
-  async function anyHeld(ids: string[], leases: { epoch: number }[]): Promise<boolean> {
-    const { rows } = await truth.query<{ n: number }>(
-      `select count(*)::int n from unnest($1::bigint[], $2::int[]) x(id, epoch)
-       where not exists (select from errand.outcome o where o.job_id = x.id and o.epoch = x.epoch)`,
-      [ids, leases.map((lease) => lease.epoch)],
+  /** Waits until every start of these leases has ended otherwise; false when that took too long to count. */
+  function untilLost(leases: { epoch: number; job: { id: string } }[]): Promise<boolean> {
+    const ids = leases.map((lease) => lease.job.id);
+    const epochs = leases.map((lease) => lease.epoch);
+    const allLost = async (): Promise<boolean> => {
+      const { rows } = await truth.query<{ n: number }>(
+        `select count(*)::int n from unnest($1::bigint[], $2::int[]) x(id, epoch)
+         join errand.outcome o on o.job_id = x.id and o.epoch = x.epoch`,
+        [ids, epochs],
+      );
+      return rows[0]?.n === leases.length;
+    };
+    return until(allLost, { timeoutMs: 15_000, everyMs: 200 }).then(
+      () => true,
+      () => false,
     );
-    return (rows[0]?.n ?? 0) > 0;
   }
 
   async function complete(lease: { id: string; job: { id: string } }, late: boolean): Promise<void> {

@@ -130,42 +130,49 @@ export function headOf(
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }
 
-function converse(port: number, head: Buffer, body: Buffer, awaitsContinue: boolean): Promise<WireAnswer> {
+async function converse(
+  port: number,
+  head: Buffer,
+  body: Buffer,
+  awaitsContinue: boolean,
+): Promise<WireAnswer> {
+  const socket = await open(port);
+  const isHead = head.toString('latin1').startsWith('HEAD ');
+  const answer = readAnswer(socket, 'close', isHead, awaitsContinue ? () => socket.write(body) : undefined);
+  socket.write(head);
+  if (!awaitsContinue) socket.write(body);
+  return answer;
+}
+
+/** Reads one answer; `keep` leaves the connection to further requests. */
+export function readAnswer(
+  socket: Socket,
+  afterwards: 'close' | 'keep' = 'close',
+  isHead = false,
+  onContinue?: () => void,
+): Promise<WireAnswer> {
   return new Promise((resolve, reject) => {
-    const socket = connect(port, '127.0.0.1');
-    const reader = new AnswerReader(head.toString('latin1').startsWith('HEAD '));
-    let ended = false;
+    const reader = new AnswerReader(isHead);
     let rest: NodeJS.Timeout | undefined;
-    const finish = () => {
+    const finish = (closed: boolean) => {
       clearTimeout(rest);
-      const answer = reader.answer(ended);
-      socket.destroy();
-      if (answer === null)
-        reject(new Error(`no complete answer: ${JSON.stringify(reader.text().slice(0, 300))}`));
-      else resolve(answer);
+      socket.off('data', onData).off('end', onEnd).off('close', onEnd);
+      if (afterwards === 'close') socket.destroy();
+      const answer = reader.answer(closed);
+      if (answer !== null) resolve(answer);
+      else reject(new Error(`no complete answer: ${JSON.stringify(reader.text().slice(0, 300))}`));
     };
-    socket.on('error', () => {});
-    socket.on('connect', () => {
-      socket.write(head);
-      if (!awaitsContinue) socket.write(body);
-    });
-    socket.on('data', (chunk) => {
+    const onData = (chunk: Buffer) => {
       const before = reader.continued;
       reader.push(chunk);
-      if (awaitsContinue && !before && reader.continued) socket.write(body);
+      if (!before && reader.continued) onContinue?.();
       if (!reader.isComplete()) return;
       // A server that means to close does so at once; one that keeps the connection says nothing more.
       clearTimeout(rest);
-      rest = setTimeout(finish, reader.saysClose() ? 1_000 : 5);
-    });
-    socket.on('end', () => {
-      ended = true;
-      finish();
-    });
-    socket.on('close', () => {
-      ended = true;
-      finish();
-    });
+      rest = setTimeout(() => finish(false), reader.saysClose() ? 2_000 : 5);
+    };
+    const onEnd = () => finish(true);
+    socket.on('data', onData).once('end', onEnd).once('close', onEnd);
   });
 }
 
@@ -236,6 +243,7 @@ export function problemOf(answer: WireAnswer): Record<string, unknown> & { code:
 export function open(port: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1', () => resolve(socket));
+    // A connection that is cut is something to look at, not a reason to end the test.
     socket.on('error', reject);
   });
 }
