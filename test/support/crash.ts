@@ -33,6 +33,8 @@ export interface CrashReport {
   stale_accepted: string[];
   starts: number;
   duplicate_starts: number;
+  /** From the start to its end as lost, for starts nobody renewed: the lease of 2 s and the time to notice. */
+  slowest_recovery_seconds: number;
   seconds: number;
 }
 
@@ -232,7 +234,12 @@ async function check(truth: pg.Pool, books: pg.Pool, ids: string[], acked: Reado
   const sameEpoch = await books.query<{ job_id: string }>(
     'select job_id from effect group by job_id, epoch having count(*) > 1',
   );
+  const recovery = await truth.query<{ s: number }>(
+    `select coalesce(max(extract(epoch from finished_at - started_at)), 0)::float8 s
+     from errand.outcome where status = 'lost'`,
+  );
   return {
+    slowest_recovery_seconds: recovery.rows[0]?.s ?? -1,
     lost: ids.filter((id) => !present.has(id)),
     not_terminal: facts.rows.filter((row) => row.state !== 'succeeded'),
     twice_terminal: [...twice.rows, ...sameEpoch.rows].map((row) => row.job_id),

@@ -37,4 +37,8 @@ test('500 jobs survive kill -9 of their replicas, each ending exactly once', asy
     report.stale_refused > 0,
     'no stale completion was refused: the test did not reach its rare path',
   );
+  assert.ok(
+    report.slowest_recovery_seconds <= 2 + 5,
+    `a lost job was taken up after ${report.slowest_recovery_seconds} s`,
+  );
 });

@@ -18,8 +18,9 @@ import { until } from '../support/until.ts';
 const GUIDES = fileURLToPath(new URL('../../docs/guides/', import.meta.url));
 const CACHE = fileURLToPath(new URL('../../.cache/', import.meta.url));
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
-/** The least that worker.sh takes. */
-const LEASE_SECONDS = 3;
+/** Long enough that nothing is lost on a busy machine, and the least that worker.sh takes, where heartbeats matter. */
+const LEASE_SECONDS = 30;
+const SHORT_LEASE_SECONDS = 3;
 
 let database: TestDatabase;
 let service: Service;
@@ -102,7 +103,8 @@ describe('the handler checksum', () => {
     const { error } = await reaches(later, 'retrying');
     assert.deepEqual([error?.class, error?.source], ['rate_limited', 'handler']);
     assert.equal(await cancel(later), 200);
-    assert.equal(await cancel(running), 202);
+    // 202: it has been asked to stop; 200: it has stopped meanwhile.
+    assert.ok([200, 202].includes(await cancel(running)));
     await reaches(running, 'cancelled');
   });
 });
@@ -224,8 +226,8 @@ describe('the pull workers', { concurrency: true }, () => {
       });
 
       test('keeps a job that takes longer than its lease', async (t) => {
-        const { payload, words } = example.slow(LEASE_SECONDS * 1.5, 'one two');
-        const worker = startWorker(t, example, 'long', { words });
+        const { payload, words } = example.slow(SHORT_LEASE_SECONDS * 1.5, 'one two');
+        const worker = startWorker(t, example, 'long', { words, leaseSeconds: SHORT_LEASE_SECONDS });
         const job = await worker.submit(payload);
         const { attempt, epoch } = await reaches(job, 'succeeded');
         assert.deepEqual([attempt, epoch], [1, 1]);
@@ -235,7 +237,7 @@ describe('the pull workers', { concurrency: true }, () => {
 
       test('stops the work of a job that is cancelled', async (t) => {
         const { payload, words } = example.slow(60, 'one two');
-        const worker = startWorker(t, example, 'cancelled', { words });
+        const worker = startWorker(t, example, 'cancelled', { words, leaseSeconds: SHORT_LEASE_SECONDS });
         const job = await worker.submit(payload);
         await reaches(job, 'running');
         assert.equal(await cancel(job), 202);
@@ -256,7 +258,7 @@ describe('the pull workers', { concurrency: true }, () => {
 
       test('stops the work when a heartbeat is told that the lease was lost', async (t) => {
         const { payload, words } = example.slow(60, 'one two');
-        const worker = startWorker(t, example, 'lost', { words });
+        const worker = startWorker(t, example, 'lost', { words, leaseSeconds: SHORT_LEASE_SECONDS });
         const job = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
         const { error } = await reaches(job, 'dead');
         assert.equal(error?.class, 'timeout');
@@ -265,9 +267,9 @@ describe('the pull workers', { concurrency: true }, () => {
       });
 
       test('drops a result that comes after the lease was lost, and takes the next job', async (t) => {
-        // Three heartbeats to a lease: with one of 60 s the work ends before the first, and the completion is what is refused.
+        // Three heartbeats to a lease: with one of 30 s the work ends before the first, and the completion is what is refused.
         const { payload, words } = example.slow(5, 'one two');
-        const worker = startWorker(t, example, 'late', { words, leaseSeconds: 60 });
+        const worker = startWorker(t, example, 'late', { words });
         const late = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
         const next = await worker.submit(example.slow(0, 'one two').payload);
         await worker.says(/lost/);
