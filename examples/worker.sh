@@ -13,8 +13,11 @@ lease_seconds=${LEASE_SECONDS:-30}
 [ $# -gt 0 ] || set -- wc -w
 
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 lease='' child='' beats=''
+
+# A signal that meets a background process in its first moment finds the traps of this script there: they are not for it.
+is_worker() { [ "${BASHPID:-$$}" = "$$" ]; }
+trap '! is_worker || rm -rf "$dir"' EXIT
 
 # POSTs the body $2 to the path $1, writes the answer to the file $3 and prints the status, 000 when nobody answered.
 # It becomes the curl process, so call it in $( ) or in the background: a signal to it then ends the request itself.
@@ -115,6 +118,7 @@ run_one() {
 
 # SIGTERM: stop the work, give the job back (the attempt does not count), leave.
 stop() {
+  is_worker || exit 0
   trap '' TERM INT
   if [ -n "$child" ]; then
     kill "$child" 2>/dev/null || true

@@ -99,7 +99,9 @@ describe('the handler checksum', () => {
     const heavy = { text: 'errand', rounds: 50_000_000 };
     const running = await submit('checksum', heavy);
     await reaches(running, 'running');
-    const later = await submit('checksum', heavy, { backoff: { strategy: 'fixed', base_seconds: 1 } });
+    const later = await submit('checksum', heavy, {
+      backoff: { strategy: 'fixed', base_seconds: 60, jitter: 'none' },
+    });
     const { error } = await reaches(later, 'retrying');
     assert.deepEqual([error?.class, error?.source], ['rate_limited', 'handler']);
     assert.equal(await cancel(later), 200);
@@ -240,7 +242,7 @@ describe('the pull workers', { concurrency: true }, () => {
         const worker = startWorker(t, example, 'cancelled', { words, leaseSeconds: SHORT_LEASE_SECONDS });
         const job = await worker.submit(payload);
         await reaches(job, 'running');
-        assert.equal(await cancel(job), 202);
+        assert.ok([200, 202].includes(await cancel(job)));
         await reaches(job, 'cancelled');
         await worker.leaves();
       });
