@@ -48,6 +48,7 @@ export function buildApp(options: AppOptions): App {
     waitCapSeconds: config.ERRAND_WAIT_CAP_SECONDS,
   };
   const lease_seconds = config.ERRAND_LEASE_SECONDS;
+  const isDraining = () => options.lifecycle?.draining() ?? false;
 
   const app = fastify({
     logger: false,
@@ -78,20 +79,19 @@ export function buildApp(options: AppOptions): App {
     const get = <G extends object>(url: string, route: Route<G>) => add(api, 'GET', url, route);
     const post = <G extends object>(url: string, route: Route<G>) => add(api, 'POST', url, route);
 
-    post('/v1/jobs', submitJob(actions));
-    get('/v1/jobs/:id', readJob(actions));
-    get('/v1/jobs/:id/status', readStatus(actions, wait));
-    get('/v1/jobs/:id/result', readResult(actions));
-    post('/v1/jobs/:id/cancel', cancelJob(actions));
+    if (config.ERRAND_ROLES.includes('api')) {
+      post('/v1/jobs', submitJob(actions));
+      get('/v1/jobs/:id', readJob(actions));
+      get('/v1/jobs/:id/status', readStatus(actions, wait));
+      get('/v1/jobs/:id/result', readResult(actions));
+      post('/v1/jobs/:id/cancel', cancelJob(actions));
 
-    post('/v1/leases', leaseJobs(actions, lease_seconds, wait));
-    post(
-      '/v1/leases/:id/heartbeat',
-      heartbeat(actions, lease_seconds, () => options.lifecycle?.draining() ?? false),
-    );
-    post('/v1/leases/:id/complete', complete(actions));
-    post('/v1/leases/:id/fail', fail(actions));
-    post('/v1/leases/:id/release', release(actions));
+      post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isDraining));
+      post('/v1/leases/:id/heartbeat', heartbeat(actions, lease_seconds, isDraining));
+      post('/v1/leases/:id/complete', complete(actions));
+      post('/v1/leases/:id/fail', fail(actions));
+      post('/v1/leases/:id/release', release(actions));
+    }
 
     get('/health', readHealth(health));
     get('/health/live', probe(health, 'live', 'Whether to restart the process'));

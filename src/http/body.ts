@@ -39,7 +39,7 @@ export const bodies = fp<BodyOptions>(
 
     // After negotiate.ts has said how the request was understood, before a byte of the body is read.
     app.addHook('onRoute', (route) => {
-      route.onRequest = [...[route.onRequest ?? []].flat(), refuseEncoded];
+      if (route.method === 'POST') route.onRequest = [...[route.onRequest ?? []].flat(), refuseEncoded];
     });
 
     app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {

@@ -28,10 +28,17 @@ const HealthReport = z
   })
   .meta({ id: 'Health', description: 'Whether it is well (draft-inadarei-api-health-check-06).' });
 
+const report = { [healthType]: { schema: HealthReport } };
+const refused = refusals();
+
 const answers = {
-  200: { description: 'It is well.', content: { [healthType]: { schema: HealthReport } } },
-  ...refusals(),
-  503: { description: 'It is not well.', content: { [healthType]: { schema: HealthReport } } },
+  200: { description: 'It is well.', content: report },
+  ...refused,
+  503: {
+    ...refused[503],
+    description: 'It is not well, or closing.',
+    content: { ...report, ...refused[503]?.content },
+  },
 };
 
 /** `GET /health`: everything, for people and dashboards. */

@@ -5,6 +5,7 @@
 import type { Actions } from '../actions/actions.ts';
 import type { Leased } from '../actions/pull.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
+import { Problem } from '../domain/problem.ts';
 import { departure, existing, hasRoom, sendJson, sendNobody, sendRecord, spliced } from './answer.ts';
 import { wishedWait } from './negotiate.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -28,6 +29,7 @@ export function leaseJobs(
   { pull, waiters }: Actions,
   defaultLeaseSeconds: number,
   limits: WaitLimits,
+  isDraining: () => boolean,
 ): Route<{ Body: LeaseRequest }> {
   return {
     config: { headers: ['Prefer'] },
@@ -48,6 +50,8 @@ export function leaseJobs(
     },
     async handler(request, reply) {
       const { lease_seconds = defaultLeaseSeconds, ...ask } = request.body;
+      if (isDraining())
+        throw new Problem('draining', { detail: 'this server is stopping; lease from another one' });
       const wish = wishedWait(request, limits);
       const waits = wish.ms > 0 && hasRoom(waiters);
       const gone = departure(reply);

@@ -103,10 +103,30 @@ export function refusals(...slugs: readonly ProblemSlug[]): Record<number, Respo
 }
 
 function refusal(slugs: readonly ProblemSlug[]): ResponseDoc {
-  const retries = slugs.some((slug) => 'retry_after_seconds' in problems[slug]);
   return {
     description: slugs.map((slug) => `\`${slug}\`: ${problems[slug].title}.`).join(' '),
-    ...(retries ? { headers: { 'Retry-After': { type: 'integer', description: 'Seconds to wait.' } } } : {}),
+    headers: Object.assign({}, ...slugs.map(headersWith)),
     content: { 'application/problem+json': { schema: Problem } },
+  };
+}
+
+const errandMode: HeaderSchema = { type: 'string', description: '`refused`: it was Errand, not a proxy.' };
+
+const sentWith: Readonly<Partial<Record<ProblemSlug, Record<string, HeaderSchema>>>> = {
+  'expectation-unknown': { 'Errand-Mode': errandMode },
+  'expectation-conflict': { 'Errand-Mode': errandMode },
+  'expectation-impossible': { 'Errand-Mode': errandMode },
+  'unsupported-media-type': {
+    'Accept-Post': { type: 'string', description: 'The media types that can be sent.' },
+    'Accept-Encoding': { type: 'string', description: 'The encodings that can be sent.' },
+  },
+  'precondition-failed': { ETag: { type: 'string', description: 'The present state of the job.' } },
+};
+
+function headersWith(slug: ProblemSlug): Record<string, HeaderSchema> {
+  const retries = 'retry_after_seconds' in problems[slug];
+  return {
+    ...(retries ? { 'Retry-After': { type: 'integer', description: 'Seconds to wait.' } } : {}),
+    ...sentWith[slug],
   };
 }

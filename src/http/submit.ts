@@ -155,24 +155,40 @@ const understood = {
   'Idempotency-Replayed': text('`true` where the key named a job that was there already.'),
   'Preference-Applied': text('The wishes that were honoured.'),
   Link: text('`rel="status"`: the status of the job.'),
+  'Errand-Job-Id': text('The id of the job, after a wait.'),
 };
 
-const outcome = {
-  ...understood,
-  'Errand-Job-Id': text('The id of the job.'),
-  'Content-Location': text('What the body represents.'),
-};
+const outcome = { ...understood, 'Content-Location': text('What the body represents.') };
+
+const refused = refusals(
+  ...bodyFaults,
+  ...storeFaults,
+  'idempotency-key-malformed',
+  'idempotency-key-reused',
+  'idempotency-in-flight',
+  'job-archived',
+  'job-cancelled',
+  'job-failed',
+  'job-expired',
+  'expectation-timeout',
+  'sync-capacity',
+  'outcome-unknown',
+);
 
 const responses: Route['schema']['response'] = {
   200: {
     description: 'The job succeeded within the wait: its result, or its record where it has none.',
-    headers: outcome,
+    headers: { ...outcome, ETag: text('The state of the job, with its record.') },
     content: { 'application/json': { schema: JsonValue } },
   },
   201: {
     description:
       'The job succeeded within the wait; the body is its result, or its record where it has none.',
-    headers: { ...outcome, Location: text('What there is now.') },
+    headers: {
+      ...outcome,
+      Location: text('What there is now.'),
+      ETag: text('The state of the job, with its record.'),
+    },
     content: { 'application/json': { schema: JsonValue } },
   },
   202: {
@@ -187,18 +203,13 @@ const responses: Route['schema']['response'] = {
     content: { 'application/json': { schema: Job } },
   },
   204: { description: 'The job succeeded within the wait and left no content.', headers: outcome },
-  ...refusals(
-    ...bodyFaults,
-    ...storeFaults,
-    'idempotency-key-malformed',
-    'idempotency-key-reused',
-    'idempotency-in-flight',
-    'job-archived',
-    'job-cancelled',
-    'job-failed',
-    'job-expired',
-    'expectation-timeout',
-    'sync-capacity',
-    'outcome-unknown',
+  ...Object.fromEntries(
+    Object.entries(refused).map(([status, doc]) => [
+      status,
+      {
+        ...doc,
+        headers: { ...doc.headers, ...understood, Location: text('The status of a job that goes on.') },
+      },
+    ]),
   ),
 };

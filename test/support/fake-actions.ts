@@ -34,6 +34,8 @@ export class FakeJobs {
   fault: Error | null = null;
   /** When set, `submit` and `lease` throw it. */
   refusal: Error | null = null;
+  /** Awaited before jobs are handed out. */
+  beforeGrant: () => Promise<void> = async () => {};
   #keys = new Map<string, { id: string; print: Buffer }>();
   #lastId = 1_000;
 
@@ -217,6 +219,7 @@ export class FakeJobs {
   async #lease(ask: Parameters<Actions['pull']['lease']>[0]): Promise<Leased[]> {
     if (this.refusal !== null) throw this.refusal;
     this.calls.push(`lease ${ask.worker} ${ask.wait_ms}`);
+    await this.beforeGrant();
     const until = performance.now() + ask.wait_ms;
     for (;;) {
       const ready = [...this.jobs.values()].filter(
