@@ -115,7 +115,11 @@ async function handlersOf(
 }
 
 async function build(config: Config, url: string, events: EventBus, handlers: ReadonlyMap<string, Handler>) {
-  const storeError = (where: string) => (error: unknown) => events.emit('store.error', { where, error });
+  let closed = false;
+  const storeError = (where: string) => (error: unknown) => {
+    // Connections that end after their pool was told to are no trouble.
+    if (!closed) events.emit('store.error', { where, error });
+  };
   const pool = (name: string, max: number, fixedPlans: boolean): Pool =>
     openPool({
       url,
@@ -241,7 +245,7 @@ async function build(config: Config, url: string, events: EventBus, handlers: Re
     ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
     ...(roles.has('worker') || roles.has('dispatcher') ? [choreRunner] : []),
     ...(roles.has('worker') && handlers.size > 0 ? [handlerRunner] : []),
-    // Probes and metrics are served by every role; the API too, because it costs nothing to leave it unused.
+    // Every role listens: probes and metrics are asked of all of them.
     front,
     {
       name: 'started',
@@ -253,6 +257,7 @@ async function build(config: Config, url: string, events: EventBus, handlers: Re
   ];
 
   async function close(): Promise<void> {
+    closed = true;
     health.stop();
     await closePools();
   }

@@ -1,4 +1,5 @@
 // Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
+// Next room: submit.ts, the first of them.
 import type { Cancel } from './cancel.ts';
 import type { Inspect } from './inspect.ts';
 import type { Pull } from './pull.ts';

@@ -107,6 +107,7 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
 }
 
 function endingOf(lost: Abandoned, random: () => number): Ending {
+  if (lost.cancel_requested) return cancelledEnding(lost);
   const poison = !lost.overdue && lost.losses >= 2;
   const cause = lost.overdue ? 'timeout' : poison ? 'poison' : 'lost';
   const { attempt, max_attempts, backoff } = lost;
@@ -133,6 +134,21 @@ function endingOf(lost: Abandoned, random: () => number): Ending {
     created_uri: null,
     result: null,
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
+  };
+}
+
+/** Nobody is left to obey the cancel: the end of the lease is its end. */
+function cancelledEnding(lost: Abandoned): Ending {
+  return {
+    start: { ...lost, job_id: lost.job_id as string },
+    status: 'cancelled',
+    class: null,
+    source: 'errand',
+    http_status: null,
+    error: 'cancelled while it ran; its worker was lost',
+    created_uri: null,
+    result: null,
+    delay_ms: null,
   };
 }
 

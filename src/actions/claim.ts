@@ -6,7 +6,7 @@ import type { OpenLeases } from '../domain/open-leases.ts';
 import type { EventBus } from '../events.ts';
 import { type Claimed, claimJobs, holdsSuspect } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
-import { findPayload } from '../store/jobs.ts';
+import { findClaimed } from '../store/jobs.ts';
 import type { Lane, Lanes } from '../store/lanes.ts';
 import type { Settle } from './settle.ts';
 
@@ -36,6 +36,8 @@ export type Claim = (ask: ClaimAsk) => Promise<Job[]>;
 export function claiming(options: ClaimOptions): Claim {
   const { db, heads, lanes, open, settle, events } = options;
   let perBlock = 1;
+  // The look and the claim are two statements: one caller must not be between them twice.
+  const takingSuspect = new Set<number>();
 
   async function take(ask: ClaimAsk, suspects: boolean): Promise<Claimed[]> {
     const asked = heads.choose(ask.lanes, suspects, performance.now());
@@ -59,9 +61,14 @@ export function claiming(options: ClaimOptions): Claim {
 
   /** One suspect, unless the caller holds one; first of all, because behind a backlog of healthy jobs it would starve. */
   async function takeSuspect(ask: ClaimAsk): Promise<Claimed[]> {
-    if (!heads.anySuspect(ask.lanes)) return [];
-    const { held } = await db.one(holdsSuspect, [ask.owner]);
-    return held ? [] : take(ask, true);
+    if (!heads.anySuspect(ask.lanes) || takingSuspect.has(ask.owner)) return [];
+    takingSuspect.add(ask.owner);
+    try {
+      const { held } = await db.one(holdsSuspect, [ask.owner]);
+      return held ? [] : await take(ask, true);
+    } finally {
+      takingSuspect.delete(ask.owner);
+    }
   }
 
   return async (ask) => {
@@ -97,14 +104,14 @@ function named(job: Claimed, lane: Lane): Job {
 /** The block was newer than the snapshot that looked for its jobs: a second statement sees them. */
 async function fetchMissing(db: Pool, job: Claimed, events: EventBus): Promise<void> {
   events.emit('invariant.violated', { what: 'a claim did not see a job of its block', job_id: job.job_id });
-  job.payload = (await db.one(findPayload, [job.job_id])).payload;
-  job.max_attempts ??= 1;
+  Object.assign(job, await db.one(findClaimed, [job.job_id]));
 }
 
 async function expire(settle: Settle, job: Claimed, lane: Lane): Promise<void> {
   await settle(
     {
-      start: job,
+      // The epoch is spent, the attempt is not: nothing ran.
+      start: { ...job, attempt: job.attempt - 1 },
       status: 'expired',
       class: null,
       source: 'errand',

@@ -1,5 +1,7 @@
 // Keeps a lease: for pull workers one start at a time, for handlers all leases of the process in one statement.
-// Invariant: `until` counts from now and never passes the job's own deadline.
+// Invariant: `until` counts from now and never passes the job's own deadline by more than the 2 s in which its holder can
+// report the timeout itself.
+// Next room: store/claims.ts.
 import type { Start } from '../domain/start.ts';
 import { extendLeases, heartbeat } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';

@@ -1,7 +1,7 @@
 // Tells whoever may claim that heads became ready: workers and pull callers of this process at once, other processes by
 // a NOTIFY of its own, at most one in 2 ms. A NOTIFY inside the insert would serialise every commit of the cluster.
 // Invariant: only a hint. Losing all of them costs one poll interval.
-// Next room: claim.ts.
+// Next room: roles/worker/worker.ts and pull.ts, which are told; both claim through claim.ts.
 import type { Heads } from '../domain/heads.ts';
 
 export interface ReadyHead {

@@ -10,7 +10,7 @@ import { Flush } from '../store/flush.ts';
 import type { Ready } from './ready.ts';
 
 /** The accepted ending, or null: the lease was lost and what the caller brings is dropped. */
-export type SettleAnswer = Settled | null;
+export type SettleAnswer = (Settled & { repeated: boolean }) | null;
 
 /** Ends one start of a job that stands in `lane`. */
 export type Settle = (ending: Ending, lane: { queue: string; type: string }) => Promise<SettleAnswer>;
@@ -69,7 +69,7 @@ export function settling(options: SettleOptions): Settle {
     const { job_id, epoch, attempt, started_at } = ending.start;
     if (answer === null) {
       events.emit('lease.refused', { job_id, epoch, verb: ending.status });
-    } else {
+    } else if (!answer.repeated) {
       events.emit('job.ended', {
         job_id,
         ...lane,
@@ -92,10 +92,10 @@ function match(endings: readonly Ending[], settled: readonly Settled[]): SettleA
   const byStart = new Map(settled.map((one) => [`${one.job_id}.${one.epoch}`, one]));
   return endings.map(({ start }) => {
     const key = `${start.job_id}.${start.epoch}`;
-    const one = byStart.get(key) ?? null;
+    const one = byStart.get(key);
     // The same start twice in one batch: the first is the one that was written.
-    if (one !== null) byStart.delete(key);
-    return one;
+    byStart.delete(key);
+    return one === undefined ? null : { ...one, repeated: false };
   });
 }
 
@@ -114,6 +114,8 @@ async function recognise(
   endings.forEach((ending, i) => {
     if (answers[i] !== null) return;
     const row = byStart.get(`${ending.start.job_id}.${ending.start.epoch}`);
-    if (row !== undefined && row.status === ending.status) answers[i] = row;
+    const isSame =
+      row?.status === ending.status && row.class === ending.class && row.source === ending.source;
+    if (isSame) answers[i] = { ...row, repeated: true };
   });
 }

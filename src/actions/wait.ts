@@ -1,7 +1,7 @@
 // Lets callers wait for a job. Ends in this process release them at once; ends elsewhere by a hint through Redis, and in
 // any case by one coalesced look at the outcomes for all waiters of the process.
 // Invariants: a waiter always ends: by the job, by its time, or by the drain; the number of waiters is bounded.
-// Next room: http/jobs.ts, which answers.
+// Next room: http/waiting.ts and http/status.ts, which answer.
 import { Problem } from '../domain/problem.ts';
 import type { Pool } from '../store/db.ts';
 import { findEnded } from '../store/jobs.ts';

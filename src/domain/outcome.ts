@@ -1,7 +1,7 @@
 // What the end of a job means: to the caller who waited for it, and to the job itself after a failed attempt.
 // Guards: a success is never turned into a refusal, because that would invite a second run of finished work; a
 // dead job answers as `job-failed`, so it cannot be mistaken for a fault of the request.
-// Next room: actions/wait.ts answers with it, actions/settle.ts records it.
+// Next room: http/waiting.ts answers with it; roles/worker/run.ts, actions/pull.ts and actions/chores.ts record it.
 
 import { type BackoffPolicy, backoffDelayMs } from './backoff.ts';
 import type { SyncExpectation } from './expectation.ts';
@@ -146,7 +146,7 @@ function expiredProblem(job: JobFacts): Problem {
 
 function cancelledProblem(job: JobFacts): Problem {
   return new Problem('job-cancelled', {
-    detail: `job ${job.id} was cancelled; retry it if the work is still wanted`,
+    detail: `job ${job.id} was cancelled; submit it again if the work is still wanted`,
     job: { id: job.id, state: job.state },
   });
 }

@@ -27,8 +27,7 @@ export const problems = {
     title: 'Body is not UTF-8',
     retryable: false,
     meaning: 'The body holds bytes that are not UTF-8, the only encoding JSON has between systems.',
-    remedy:
-      'Encode the body as UTF-8, or send bytes that are no text as `payload_base64` with a `content_type`.',
+    remedy: 'Encode the body as UTF-8; send bytes that are no text as base64 inside a JSON string.',
   },
   'duplicate-key': {
     status: 400,
@@ -94,7 +93,7 @@ export const problems = {
     title: 'The job was cancelled',
     retryable: false,
     meaning: 'Somebody else cancelled the job while this request waited for it.',
-    remedy: 'Use `POST /v1/jobs/{id}/retry` if the work is still wanted.',
+    remedy: 'Submit it again, with a new `Idempotency-Key`, if the work is still wanted.',
   },
   'lease-lost': {
     status: 409,
@@ -184,8 +183,7 @@ export const problems = {
     retryable: true,
     meaning:
       'The job did not end within the wait. With `"executed": false` it was cancelled and will not run; with `"in_progress"` it goes on; with `"pending"` it belongs to an earlier request and still waits.',
-    remedy:
-      'After `false`, send it again with a new `Idempotency-Key` or use `POST /v1/jobs/{id}/retry`; otherwise follow `Location`.',
+    remedy: 'After `false`, send it again with a new `Idempotency-Key`; otherwise follow `Location`.',
   },
   'validation-failed': {
     status: 422,
@@ -215,7 +213,7 @@ export const problems = {
     retryable: false,
     meaning:
       'The request was in order, but the job it waited for is dead: 422 when a worker or handler declared it permanent or poison, 504 when it ran out of time, 502 when a target or worker failed, 500 when a handler of this server failed.',
-    remedy: 'Look at `job.error`, mend the cause and use `POST /v1/jobs/{id}/retry`.',
+    remedy: 'Look at `job.error`, mend the cause and submit the work again.',
   },
   'headers-too-large': {
     status: 431,
@@ -277,7 +275,7 @@ export const problems = {
     title: 'The job expired before it started',
     retryable: false,
     meaning: 'The `expires_at` of the job passed before it could start; it did not run and will not run.',
-    remedy: 'Send it again with a later `expires_at`, or use `POST /v1/jobs/{id}/retry`.',
+    remedy: 'Send it again with a later `expires_at`.',
   },
 } as const satisfies Record<string, ProblemEntry>;
 

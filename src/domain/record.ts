@@ -1,6 +1,6 @@
 // The job as a caller sees it: the record and the status, made from the facts the database states.
 // Invariant: members are the columns' names; `terminal` stands beside every state, so new states can be added.
-// Next room: http/jobs.ts.
+// Next room: http/answer.ts and http/status.ts.
 import { isTerminal, type JobState } from './job.ts';
 import { type ErrorClass, type ErrorSource, failureStatus, type JobError } from './outcome.ts';
 

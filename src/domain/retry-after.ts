@@ -1,7 +1,7 @@
 // When to ask again: the Retry-After of a 202 and of a status poll. Guards: a caller who obeys it polls often
 // while an answer is likely and rarely when not, and callers who began together drift apart. These are the rows
 // without statistics (http-contract 8.4).
-// Next room: http/jobs.ts, which sends it.
+// Next room: http/answer.ts, which sends it.
 
 import { isTerminal, type JobState } from './job.ts';
 

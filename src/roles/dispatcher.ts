@@ -31,9 +31,11 @@ export function dispatcher(options: {
       }),
     ]),
   );
+  let started = false;
   return {
     name: 'dispatcher',
     start() {
+      started = true;
       for (const one of loops.values()) void one.start();
     },
     async stop(deadline) {
@@ -41,7 +43,10 @@ export function dispatcher(options: {
     },
     ages: () =>
       Object.fromEntries(
-        [...loops.values()].map((one) => [one.name, (performance.now() - one.last_success) / 1_000]),
+        (started ? [...loops.values()] : []).map((one) => [
+          one.name,
+          (performance.now() - one.last_success) / 1_000,
+        ]),
       ),
     wakeIn: (chore, ms) => loops.get(chore)?.wakeIn(ms),
   };

@@ -127,7 +127,7 @@ with recursive r as (
 select lane, prio from r`;
 
 /**
- * Extends leases from now on, never past a job's own deadline: $1 leases, $2 jobs, $3 epochs, $4 seconds. A start that is
+ * Extends leases from now on, to the job's own deadline at most, and 2 s more in which its holder can say so itself: $1 leases, $2 jobs, $3 epochs, $4 seconds. A start that is
  * not in the answer has lost its lease or has ended.
  */
 export const heartbeat = hot<{ lease: string; job_id: string; until: Date; cancel_requested: boolean }>(
@@ -190,7 +190,8 @@ export async function settleJobs(
     numbers(endings.map((ending) => ending.start.lane)),
     numbers(endings.map((ending) => ending.start.prio)),
     numbers(endings.map((ending) => ending.start.owner)),
-    numbers(endings.map((ending) => ending.start.started_at.getTime())),
+    // What expired at its claim never started.
+    numbers(endings.map((one) => (one.status === 'expired' ? 'null' : one.start.started_at.getTime()))),
     endings.map((ending) => ending.result),
   ];
   const plain = endings.every((ending) => ending.status === 'succeeded' && ending.created_uri === null);
@@ -208,8 +209,11 @@ export async function settleJobs(
   }
   const { settled, all } = await db.one(settleSucceeded, params);
   if (all) return endings.map((ending) => accepted(ending));
+  // A batch may hold a stale start and the present one of the same job: the epoch tells them apart.
   const kept = new Set(settled);
-  return endings.filter((ending) => kept.has(ending.start.job_id)).map((ending) => accepted(ending));
+  return endings
+    .filter((ending) => kept.has(`${ending.start.job_id}.${ending.start.epoch}`))
+    .map((ending) => accepted(ending));
 }
 
 function accepted(ending: Ending): Settled {
@@ -225,12 +229,12 @@ with h as materialized (
   from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::float8[],
     $11::text[]) x(job_id, lease, epoch, attempt, lane, prio, worker, started_ms, result)
   where x.lease = any(array(select id from h))
-  on conflict do nothing returning job_id
+  on conflict do nothing returning job_id, epoch
 ), d as (
   delete from errand.lease
   where id = any(array(select id from h)) and (id = any($2::bigint[]) or cardinality(ids) = 1)
 ), n as (select count(*) = cardinality($3) "all" from o)
-select n."all", case when not n."all" then array(select job_id from o) end settled from n`;
+select n."all", case when not n."all" then array(select job_id || '.' || epoch from o) end settled from n`;
 
 export const settleAny = hot<Settled>('settle_any')`
 with h as materialized (
@@ -284,9 +288,11 @@ export const findOutcomes = sql<{
   job_id: string;
   epoch: number;
   status: Ending['status'];
+  class: ErrorClass | null;
+  source: ErrorSource | null;
   next_at: Date | null;
 }>`
-select o.job_id, o.epoch, o.status, o.next_at from unnest($1::bigint[], $2::int[]) x(job_id, epoch)
+select o.job_id, o.epoch, o.status, o.class, o.source, o.next_at from unnest($1::bigint[], $2::int[]) x(job_id, epoch)
 join errand.outcome o on o.job_id = x.job_id and o.epoch = x.epoch`;
 
 /** A lease that ran out, with one of its jobs that has not ended; `job_id` null = all of them have. */
@@ -299,6 +305,7 @@ export interface Abandoned {
   owner: number;
   started_at: Date;
   overdue: boolean;
+  cancel_requested: boolean;
   job_id: string | null;
   max_attempts: number;
   backoff: BackoffPolicy | null;
@@ -308,7 +315,7 @@ export interface Abandoned {
 /** Leases that ran out, locked until the transaction ends: $1 floor, $2 most. */
 export const findAbandoned = sql<Abandoned>`
 select l.id lease, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.deadline <= errand.now() overdue,
-  i.id job_id, i.max_attempts, i.backoff, i.losses
+  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.losses
 from (select * from errand.lease where id >= $1::bigint and until < errand.now() order by id limit $2::int
   for update skip locked) l
 left join lateral (

@@ -1,9 +1,10 @@
 // How a job comes into being and how it is read. One statement per flush: jobs, their blocks and their idempotency keys
 // commit together or not at all.
 // Invariant: a job is in exactly one place: a block, `later`, a lease, or its terminal outcome.
-// Next room: claims.ts, which moves it on.
+// Next room: actions/ready.ts, which tells that it can start; claims.ts moves it on.
 import type { JobState } from '../domain/job.ts';
 import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
+import type { Claimed } from './claims.ts';
 import type { Db } from './db.ts';
 import { hot, numbers, sql } from './sql.ts';
 
@@ -212,6 +213,13 @@ export const findJobs = hot<JobFacts>('find_jobs')`select * from errand.job_fact
 export const findEnded = hot<{ job_id: string }>('find_ended')`
 select distinct o.job_id from unnest($1::bigint[]) i(id)
 cross join lateral (select job_id from errand.outcome where job_id = i.id and status <= 'expired' offset 0) o`;
+
+/** What a claim needs of a job. */
+export const findClaimed = sql<
+  Pick<Claimed, 'max_attempts' | 'created_at' | 'expired' | 'backoff' | 'payload'>
+>`
+select max_attempts, created_at, coalesce(expires_at <= errand.now(), false) expired, backoff, payload
+from errand.job where id = $1`;
 
 export const findPayload = sql<{ payload: string }>`select payload from errand.job where id = $1`;
 

@@ -1,9 +1,8 @@
 // Brings the schema to the version this program was written for. Forward only: expand first, contract a release later.
-// Invariant: two runners never migrate at once (a row lock of ours, which also holds behind PgBouncer, unlike the session
-// lock of node-pg-migrate), and no step waits for a lock longer than it may.
+// Invariant: two runners never migrate at once (a lock of ours, which also holds behind PgBouncer, unlike the session lock
+// of node-pg-migrate), and no step waits for a lock longer than it may.
 // Next room: migrations/, plain SQL.
 import { readdir } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
 import pg from 'pg';
@@ -12,19 +11,12 @@ const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
 
 /** Applies what is missing and names it. Waits up to 60 s for another runner; throws when a step fails. */
 export async function migrate(url: string, log: (line: string) => void = () => {}): Promise<string[]> {
-  const client = new pg.Client({
-    connectionString: url,
-    connectionTimeoutMillis: 5_000,
-    statement_timeout: 600_000,
-  });
-  client.on('error', () => {});
-  await client.connect();
+  const [worker, holder] = [clientOf(url), clientOf(url)];
   try {
-    await client.query(`set lock_timeout = '10s'`);
-    await makeLockTable(client);
-    return await underLock(client, () => apply(client, log));
+    await Promise.all([worker.connect(), holder.connect()]);
+    return await underLock(holder, () => apply(worker, log));
   } finally {
-    await client.end();
+    await Promise.allSettled([worker.end(), holder.end()]);
   }
 }
 
@@ -57,40 +49,28 @@ async function steps(): Promise<string[]> {
     .sort();
 }
 
-/** "if not exists" still fails when two create at the same moment: the second time there is something to find. */
-async function makeLockTable(client: pg.Client): Promise<void> {
-  const make = () =>
-    client.query(
-      `create schema if not exists errand_migrations;
-       create table if not exists errand_migrations.lock (id int primary key, holder text, until timestamptz)`,
-    );
-  await make().catch(make);
+function clientOf(url: string): pg.Client {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+  client.on('error', () => {});
+  return client;
 }
 
-async function underLock<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
-  const holder = `${process.pid}.${Math.random().toString(36).slice(2)}`;
-  const giveUp = performance.now() + 60_000;
-  for (;;) {
-    const { rowCount } = await client.query(
-      `insert into errand_migrations.lock values (1, $1, clock_timestamp() + interval '15 minutes')
-       on conflict (id) do update set holder = excluded.holder, until = excluded.until
-       where lock.until < clock_timestamp() or lock.holder is null`,
-      [holder],
-    );
-    if (rowCount === 1) break;
-    if (performance.now() > giveUp) {
-      throw new Error('another migration has been running for a minute; see table errand_migrations.lock');
-    }
-    await sleep(250);
-  }
+/** A lock that lives in a transaction of its own: it holds behind PgBouncer, and ends with a runner that is killed. */
+async function underLock<T>(holder: pg.Client, work: () => Promise<T>): Promise<T> {
+  await holder.query(
+    `begin; set local lock_timeout = '60s'; set local idle_in_transaction_session_timeout = 0`,
+  );
   try {
-    return await work();
-  } finally {
-    await client.query('update errand_migrations.lock set holder = null where holder = $1', [holder]);
+    await holder.query(`select pg_advisory_xact_lock(hashtext('errand.migrate'))`);
+  } catch (cause) {
+    throw new Error('another migration has been running for a minute; wait for it to end', { cause });
   }
+  return work();
 }
 
 async function apply(client: pg.Client, log: (line: string) => void): Promise<string[]> {
+  await client.query(`set lock_timeout = '10s'; set statement_timeout = '10min'`);
+  await client.query('create schema if not exists errand_migrations');
   const done = await runner({
     dbClient: client,
     dir: folder,

@@ -1,5 +1,6 @@
 // Room for jobs to come: `job` and `outcome` are partitioned by id, so that retention drops tables instead of deleting
-// rows. Invariant: room for half as many ids again as a partition holds lies ahead, so an insert always has a place to go.
+// rows. Invariant: room for one and a half partitions lies ahead, so an insert always has a place to go.
+// Next room: migrations/, whose function makes one.
 import type { Db } from './db.ts';
 import { sql } from './sql.ts';
 

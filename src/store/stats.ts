@@ -21,7 +21,8 @@ export function queueDepths(db: Db): Promise<QueueDepth[]> {
 
 export const depths = sql<QueueDepth>`
 with q as (
-  select lane, sum(cardinality(ids) - pos) n, extract(epoch from errand.now() - min(at)) age from errand.block group by lane
+  select lane, sum(cardinality(ids) - pos) n, extract(epoch from errand.now() - min(at)) age from errand.block
+  where cardinality(ids) > pos group by lane
 ), r as (
   select l.lane, count(*) n from errand.lease l cross join lateral unnest(l.ids) i(id)
   where not exists (select from errand.outcome o where o.job_id = i.id and o.epoch = l.epoch) group by l.lane

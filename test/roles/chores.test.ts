@@ -191,3 +191,54 @@ test('a completion repeated after its success succeeds again, another ending of 
   await assert.rejects(errand.actions.pull.fail(lease_id, failing), { slug: 'lease-lost' });
   assert.equal(await state(id), 'succeeded');
 });
+
+test('an ending that comes after another was written is refused, even where both ended the job', async () => {
+  const id = await submit({ type: 'late', max_attempts: 1 });
+  const { lease_id } = await lease('late');
+  await abandon(id);
+  assert.equal(await state(id), 'dead');
+  const failing = { class: 'permanent' as const, message: 'mine', retry_after_seconds: null };
+  await assert.rejects(errand.actions.pull.fail(lease_id, failing), { slug: 'lease-lost' });
+  assert.equal((await errand.actions.inspect.job(id))?.class, 'lost');
+});
+
+test('a job that was asked to stop and loses its worker is cancelled, also at its last attempt', async () => {
+  const id = await submit({ type: 'both', max_attempts: 1 });
+  await lease('both');
+  assert.deepEqual(await errand.actions.cancel.cancel(id), { kind: 'requested' });
+  await abandon(id);
+  assert.equal(await state(id), 'cancelled');
+});
+
+test('an ending is counted once, however often it is repeated', async () => {
+  const id = await submit({ type: 'counted' });
+  const { lease_id } = await lease('counted');
+  let ends = 0;
+  const off = errand.events.on('job.ended', (event) => {
+    if (event.job_id === id) ends++;
+  });
+  const end = { result: '1', created_uri: null };
+  for (let n = 0; n < 3; n++) await errand.actions.pull.complete(lease_id, end);
+  off();
+  assert.equal(ends, 1);
+});
+
+test('two pulls of one worker at once get one suspect between them', async () => {
+  const ids = [await submit({ type: 'pair' }), await submit({ type: 'pair' })];
+  for (const _ of ids) await lease('pair', 'crashing');
+  for (const id of ids) await abandon(id);
+  const ask = { worker: 'w', queues: [], types: ['pair'], limit: 5, lease_seconds: 30, wait_ms: 0 };
+  const got = await Promise.all([1, 2, 3, 4].map(() => errand.actions.pull.lease(ask)));
+  assert.equal(got.flat().length, 1);
+});
+
+test('the age of the oldest ready job forgets blocks whose jobs were all taken out', async () => {
+  const id = await submit({ type: 'taken-out' });
+  await errand.actions.cancel.cancel(id);
+  const { rows } = await client.query(
+    `select cardinality(ids) - pos n from errand.block b join errand.lane on lane.id = b.lane where route = 'taken-out'`,
+  );
+  assert.deepEqual(rows, [{ n: 0 }], 'the block is not there any more: this test proves nothing');
+  const text = await (await fetch(`${errand.url}/metrics`)).text();
+  assert.match(text, /^errand_oldest_ready_seconds\{queue="default",type="taken-out"\} 0$/m);
+});

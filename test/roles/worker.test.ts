@@ -50,6 +50,7 @@ before(async () => {
           return untilAborted(context.signal);
         },
       }),
+      defineHandler({ type: 'slow', run: () => new Promise((resolve) => setTimeout(resolve, 4_500)) }),
       defineHandler({ type: 'huge', run: () => 'x'.repeat(300_000) }),
     ],
   });
@@ -166,6 +167,25 @@ test('a lease that was taken away aborts its handler, and what it brings is drop
   await aborted;
   const job = await facts(id);
   assert.deepEqual([job.state, job.class], ['dead', 'lost']);
+});
+
+test('leases are renewed by our own clock, however wrong it is against the database’s', async () => {
+  const database = new pg.Client({ connectionString: errand.databaseUrl });
+  await database.connect();
+  // The database's clock runs five minutes ahead of this process.
+  await database.query(
+    `create or replace function errand.now() returns timestamptz language sql stable
+     as 'select now() + interval ''5 minutes'''`,
+  );
+  try {
+    const id = await submit({ type: 'slow' });
+    assert.equal((await ended(id)).epoch, 1);
+  } finally {
+    await database.query(
+      `create or replace function errand.now() returns timestamptz language sql stable as 'select now()'`,
+    );
+    await database.end();
+  }
 });
 
 test('a drain gives running jobs back without costing an attempt', async () => {

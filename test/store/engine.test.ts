@@ -213,3 +213,37 @@ select (select count(*)::int from errand.outcome where status <= 'expired') term
 
 const epochGaps = sql<{ job_id: string }>`
 select job_id from errand.outcome group by job_id having max(epoch) <> count(*)`;
+
+test('a stale ending is refused also in one batch with the present ending of the same job', async () => {
+  const lane = (await lanes.named('batch', 'work')).id;
+  const { inserted } = await insertJobs(db, [aJob(lane)]);
+  const claimOf = async () => {
+    const { jobs } = await claimJobs(db, {
+      lanes: [lane, lane],
+      prios: [5, 15],
+      cursors: ['0', '0'],
+      want: 1,
+      owner,
+      lease_seconds: 60,
+      blocks: 1,
+    });
+    return jobs[0] as Claimed;
+  };
+  const first = await claimOf();
+  await settleJobs(
+    db,
+    [{ ...plain, start: first, status: 'lost', class: 'lost', source: 'errand', delay_ms: 0 }],
+    [],
+  );
+  const second = await claimOf();
+  assert.deepEqual([second.job_id, second.epoch], [inserted[0]?.id, 2]);
+  const settled = await settleJobs(
+    db,
+    [first, second].map((start) => ({ ...plain, start, status: 'succeeded', result: String(start.epoch) })),
+    [],
+  );
+  assert.deepEqual(
+    settled.map((one) => one.epoch),
+    [2],
+  );
+});

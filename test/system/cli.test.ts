@@ -71,6 +71,23 @@ test('two migrations at once wait for each other', async () => {
   }
 });
 
+test('a migration is not kept waiting by one that was killed', async () => {
+  const database = await cloneDatabase();
+  const holder = new pg.Client({ connectionString: database.url });
+  holder.on('error', () => {});
+  await holder.connect();
+  try {
+    // What a killed runner leaves behind: its connection ends, and its lock with it.
+    await holder.query(`begin; select pg_advisory_xact_lock(hashtext('errand.migrate'))`);
+    const { migrate } = await import('../../src/store/migrate.ts');
+    const waiting = migrate(database.url);
+    await holder.end();
+    assert.deepEqual(await waiting, []);
+  } finally {
+    await database.drop();
+  }
+});
+
 test('a database that cannot be reached ends the start with one line', () => {
   const { code, err } = errand(['serve'], { DATABASE_URL: 'postgres://127.0.0.1:1/x' });
   assert.equal(code, 1);

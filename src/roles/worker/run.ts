@@ -19,6 +19,8 @@ export interface Running {
   abort: AbortController;
   stopped: StopReason | null;
   cancel_requested: boolean;
+  /** When it was handed to us, on our own monotonic clock: the database's clock may differ from ours. */
+  began: number;
 }
 
 export interface RunOptions {
@@ -127,13 +129,14 @@ function ending(running: Running, verdict: Verdict, random: () => number): Endin
 }
 
 async function settleWithRetries(running: Running, end: Ending, settle: Settle): Promise<void> {
-  const giveUp = performance.now() + 60_000;
+  const { deadline, started_at } = running.job;
+  const giveUp = running.began + (deadline.getTime() - started_at.getTime()) + 5_000;
   for (let pause = 100; ; pause = Math.min(pause * 2, 2_000)) {
     try {
       await settle(end, { queue: running.job.queue, type: running.job.type });
       return;
     } catch (error) {
-      // Past this the lease has run out and the rescue has written another end.
+      // Past its deadline the lease cannot be renewed and the rescue writes another end.
       if (performance.now() > giveUp || running.stopped === 'lost') throw error;
       await new Promise((resolve) => setTimeout(resolve, pause));
     }

@@ -93,7 +93,13 @@ export function worker(options: WorkerOptions): Worker {
   }
 
   function begin(job: Job): void {
-    const one: Running = { job, abort: new AbortController(), stopped: null, cancel_requested: false };
+    const one: Running = {
+      job,
+      abort: new AbortController(),
+      stopped: null,
+      cancel_requested: false,
+      began: performance.now(),
+    };
     running.add(one);
     leaseOf(job).jobs.add(one);
     void runJob(one, handlers.get(job.type) as Handler, options)
@@ -132,8 +138,8 @@ export function worker(options: WorkerOptions): Worker {
 
   async function renew(): Promise<undefined> {
     if (running.size === 0) return;
-    const age = Date.now() - (options.lease_seconds * 1_000) / 4;
-    const old = [...running].filter((one) => one.job.started_at.getTime() < age);
+    const before = performance.now() - (options.lease_seconds * 1_000) / 4;
+    const old = [...running].filter((one) => one.began < before);
     const asked = new Set(old.map((one) => one.job.lease));
     if (asked.size === 0) return;
     const standing = await beatAll(options.db, [...asked], options.lease_seconds);
