@@ -14,6 +14,8 @@ export interface FlushOptions<Item, Result> {
   max: number;
   /** Shortest time between the starts of two flushes, in ms; the first is immediate. */
   gapMs: number;
+  /** So many items do not wait for the gap: a batch of this size is cheap enough already. Default: `max`. */
+  enough?: number;
   /** Items that may wait; more are refused with 503 `queue-saturated`. */
   maxWaiting: number;
   /** Whether a failed flush may be repeated item by item (the fault was an item's, and nothing took effect). */
@@ -26,6 +28,7 @@ export class Flush<Item, Result> {
   #waiting: Entry<Item, Result>[] = [];
   #running = 0;
   #lastStart = 0;
+  #timer: NodeJS.Timeout | undefined;
   #scheduled = false;
 
   constructor(options: FlushOptions<Item, Result>) {
@@ -53,16 +56,22 @@ export class Flush<Item, Result> {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#running >= this.#options.inFlight || this.#waiting.length === 0) return;
+    if (this.#running >= this.#options.inFlight || this.#waiting.length === 0) return;
+    const { gapMs, enough = this.#options.max } = this.#options;
+    const isEnough = this.#waiting.length >= enough;
+    if (this.#scheduled && !(isEnough && this.#timer !== undefined)) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#scheduled = true;
-    const wait = this.#lastStart + this.#options.gapMs - performance.now();
+    const wait = isEnough ? 0 : this.#lastStart + gapMs - performance.now();
     // setImmediate, not a microtask: the requests parsed in this turn of the event loop join the same flush.
     if (wait <= 0) setImmediate(() => this.#start());
-    else setTimeout(() => this.#start(), wait);
+    else this.#timer = setTimeout(() => this.#start(), wait);
   }
 
   #start(): void {
     this.#scheduled = false;
+    this.#timer = undefined;
     const entries = this.#waiting.splice(0, this.#options.max);
     if (entries.length === 0) return;
     this.#running++;

@@ -15,6 +15,7 @@ export class Lanes {
   #db: Db;
   #byId = new Map<number, Lane>();
   #byName = new Map<string, Lane>();
+  #making = new Map<string, Promise<Lane>>();
 
   constructor(db: Db) {
     this.#db = db;
@@ -27,10 +28,9 @@ export class Lanes {
 
   /** The lane of a queue and type, made on first use: a queue named for the first time exists. */
   async named(queue: string, route: string): Promise<Lane> {
-    const known = this.known(queue, route);
-    if (known !== undefined) return known;
-    await this.#db.many(makeLane, [0, queue, route]);
-    return this.#keep(await this.#db.one(findLane, [0, queue, route]));
+    return (
+      this.known(queue, route) ?? once(this.#making, `${queue}/${route}`, () => this.#make(queue, route))
+    );
   }
 
   /** The lane of an id. */
@@ -53,6 +53,11 @@ export class Lanes {
     return this.#byId.values();
   }
 
+  async #make(queue: string, route: string): Promise<Lane> {
+    await this.#db.many(makeLane, [0, queue, route]);
+    return this.#keep(await this.#db.one(findLane, [0, queue, route]));
+  }
+
   #keep(lane: Lane): Lane {
     this.#byId.set(lane.id, lane);
     this.#byName.set(`${lane.queue}/${lane.route}`, lane);
@@ -65,6 +70,7 @@ export class Workers {
   #db: Db;
   #ids = new Map<string, number>();
   #names = new Map<number, string>();
+  #making = new Map<string, Promise<number>>();
 
   constructor(db: Db) {
     this.#db = db;
@@ -72,12 +78,7 @@ export class Workers {
 
   /** The id of a worker's name, made on first use. */
   async named(name: string): Promise<number> {
-    const known = this.#ids.get(name);
-    if (known !== undefined) return known;
-    await this.#db.many(makeWorker, [0, name]);
-    const { id } = await this.#db.one(findWorker, [0, name]);
-    this.#keep(id, name);
-    return id;
+    return this.#ids.get(name) ?? once(this.#making, name, () => this.#make(name));
   }
 
   /** The name behind a worker's id; null when there is none. */
@@ -90,6 +91,13 @@ export class Workers {
     return this.#names.get(id) ?? null;
   }
 
+  async #make(name: string): Promise<number> {
+    await this.#db.many(makeWorker, [0, name]);
+    const { id } = await this.#db.one(findWorker, [0, name]);
+    this.#keep(id, name);
+    return id;
+  }
+
   #keep(id: number, name: string): void {
     // Names come from callers: forget all of them rather than grow without bound.
     if (this.#ids.size >= 10_000) {
@@ -99,6 +107,13 @@ export class Workers {
     this.#ids.set(name, id);
     this.#names.set(id, name);
   }
+}
+
+/** A thousand callers who name the same new thing at once ask for it once. */
+function once<T>(making: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  const underWay = making.get(key) ?? make().finally(() => making.delete(key));
+  making.set(key, underWay);
+  return underWay;
 }
 
 export const makeLane = sql<never>`

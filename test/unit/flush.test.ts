@@ -83,6 +83,13 @@ test('fails all together when the fault was nobody’s', async () => {
   assert.equal(batches.length, 0);
 });
 
+test('does not wait for the gap once there is enough', async () => {
+  const { flush, batches } = aFlush({ gapMs: 60_000, enough: 3 });
+  await flush.add(0);
+  assert.deepEqual(await Promise.all([1, 2, 3].map((item) => flush.add(item))), [10, 20, 30]);
+  assert.deepEqual(batches, [[0], [1, 2, 3]]);
+});
+
 test('takes no more than its most into one flush', async () => {
   const { flush, batches } = aFlush({ max: 2 });
   await Promise.all([1, 2, 3, 4, 5].map((item) => flush.add(item)));
