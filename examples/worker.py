@@ -81,14 +81,19 @@ class Worker:
             while True:
                 self.lease()
         except SystemExit as leaving:
-            for name in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(name, signal.SIG_IGN)
-            for lease in list(self.held.values()):
-                lease.stop.set()
-                status, _, _ = post(f"{URL}/v1/leases/{lease.id}/release", {})
-                print(f"job {lease.job['id']} given back: {status}", flush=True)
-            # At once: threads that still work must not get to report anything, their jobs belong to others now.
-            os._exit(leaving.code)
+            code = leaving.code
+        # Out here the call that waited for jobs is closed; inside, it could still be handed what is given back.
+        self.give_back()
+        # At once: threads that still work must not get to report anything, their jobs belong to others now.
+        os._exit(code)
+
+    def give_back(self):
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, signal.SIG_IGN)
+        for lease in list(self.held.values()):
+            lease.stop.set()
+            status, _, _ = post(f"{URL}/v1/leases/{lease.id}/release", {})
+            print(f"job {lease.job['id']} given back: {status}", flush=True)
 
     def lease(self):
         self.free.acquire()

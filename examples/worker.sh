@@ -15,10 +15,6 @@ lease_seconds=${LEASE_SECONDS:-30}
 dir=$(mktemp -d)
 lease='' child='' beats=''
 
-# A signal that meets a background process in its first moment finds the traps of this script there: they are not for it.
-is_worker() { [ "${BASHPID:-$$}" = "$$" ]; }
-trap '! is_worker || rm -rf "$dir"' EXIT
-
 # POSTs the body $2 to the path $1, writes the answer to the file $3 and prints the status, 000 when nobody answered.
 # It becomes the curl process, so call it in $( ) or in the background: a signal to it then ends the request itself.
 post() {
@@ -99,7 +95,9 @@ run_one() {
   beats=$!
   wait "$child" || code=$?
   child=''
-  kill "$beats" 2>/dev/null || true
+  # SIGKILL: in its first moment a background process still has the traps of this script, and would run `stop` itself.
+  kill -9 "$beats" 2>/dev/null || true
+  beats=''
   if [ -e "$dir/lost" ]; then
     echo "lost $lease: the work was stopped"
   elif [ -e "$dir/cancelled" ]; then
@@ -118,18 +116,18 @@ run_one() {
 
 # SIGTERM: stop the work, give the job back (the attempt does not count), leave.
 stop() {
-  is_worker || exit 0
   trap '' TERM INT
   if [ -n "$child" ]; then
     kill "$child" 2>/dev/null || true
     wait "$child" || true
   fi
-  [ -z "$beats" ] || kill "$beats" 2>/dev/null || true
+  [ -z "$beats" ] || kill -9 "$beats" 2>/dev/null || true
   # The answer to a long poll may have arrived in this very moment.
   [ -n "$lease" ] || lease=$(lease_in "$dir/lease")
   if [ -n "$lease" ]; then
     echo "release $lease: $(post "/v1/leases/$lease/release" '{}' "$dir/settled")"
   fi
+  rm -rf "$dir"
   exit 0
 }
 trap stop TERM INT
@@ -157,6 +155,7 @@ while :; do
       ;;
     *)
       echo "the service hands out no jobs: $(cat "$dir/lease")" >&2
+      rm -rf "$dir"
       exit 1
       ;;
   esac

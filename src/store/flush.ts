@@ -27,7 +27,7 @@ export class Flush<Item, Result> {
   #options: FlushOptions<Item, Result>;
   #waiting: Entry<Item, Result>[] = [];
   #running = 0;
-  #lastStart = 0;
+  #lastStart = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #scheduled = false;
 

@@ -347,6 +347,7 @@ function startWorker(
   t.after(async () => {
     worker.child.kill('SIGKILL');
     await exitOf(worker.child);
+    if (!t.passed) t.diagnostic(`${name} printed:\n${worker.output()}`);
   });
   return {
     ...worker,
