@@ -9,7 +9,7 @@ const longestSeconds = 604_800;
 
 const seconds = z.number().min(0).max(longestSeconds);
 
-/** The backoff of a job as on the wire; defaults are exponential, 2 s to 900 s (README decision 13). */
+/** The backoff of a job as on the wire; defaults are exponential, 2 s to 900 s. */
 export const Backoff = z
   .strictObject({
     strategy: z
@@ -46,7 +46,7 @@ export const Backoff = z
 /** A backoff with its defaults filled in. */
 export type BackoffPolicy = z.output<typeof Backoff>;
 
-/** The backoff of a job that asks for none: exponential, 2 s to 900 s, full jitter (README decision 13). */
+/** The backoff of a job that asks for none: exponential, 2 s to 900 s, full jitter. */
 export const defaultBackoff: BackoffPolicy = Object.freeze({
   strategy: 'exponential',
   base_seconds: 2,

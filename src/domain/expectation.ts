@@ -1,15 +1,15 @@
 // Decides how a submit is answered: Expect (or its twin Errand-Expect, for clients and proxies that cannot pass
 // Expect) is a demand, Prefer a wish, and the demand wins. Guards: what cannot be understood is refused before
 // anything is stored, and the answer states what was understood. HTTP/1.0 is no special case: only 100-continue
-// would be ignored there, and that member is dropped everywhere (http-contract 4.2).
+// would be ignored there, and that member is dropped everywhere (docs/contract.md, Modes).
 // Next room: http/negotiate.ts, which reads the headers and writes the answer's.
 
 import { Problem } from './problem.ts';
 
-/** A demand for a synchronous answer (http-contract 4.2 row 5). */
+/** A demand for a synchronous answer (docs/contract.md, Modes, row 5). */
 export type SyncExpectation = '200-ok' | '201-created' | '204-no-content';
 
-/** One of the four expectations honoured here (http-contract 4.2). */
+/** One of the four expectations honoured here (docs/contract.md, Modes). */
 export type Expectation = '202-accepted' | SyncExpectation;
 
 /** The raw header values; several lines of one header are joined with ", " as node:http does. */
@@ -19,14 +19,14 @@ export interface NegotiationHeaders {
   readonly prefer?: string | undefined;
 }
 
-/** How long a request may wait, in seconds: without a wish, and at most (README decision 13). */
+/** How long a request may wait, in seconds: without a wish, and at most. */
 export interface WaitLimits {
   readonly defaultWaitSeconds: number;
   readonly waitCapSeconds: number;
 }
 
 interface Understood {
-  /** The value of `Errand-Mode` (README decision 15). */
+  /** The value of `Errand-Mode` (docs/contract.md, Modes). */
   readonly errandMode: string;
   /** The value of `Preference-Applied` on a 202, or null when no wish was honoured (RFC 7240 section 3). */
   readonly preferenceApplied: string | null;
@@ -64,7 +64,7 @@ export interface RefusedMode extends Understood {
 /** A way to answer a submit. */
 export type AnswerMode = AsyncMode | SoftMode | SyncMode;
 
-/** What to send as `Errand-Mode` with a refusal (README decision 15). */
+/** What to send as `Errand-Mode` with a refusal. */
 export const refusedMode = 'refused';
 
 // Shared, so that the usual request without any of the headers costs nothing.
@@ -77,7 +77,7 @@ const plainAsync: AsyncMode = Object.freeze({
   returnMinimal: false,
 });
 
-/** Resolves the mode of a submit from its headers, in the exact order of http-contract 4.2. */
+/** Resolves the mode of a submit from its headers, in the exact order of docs/contract.md, Modes. */
 export function negotiate(headers: NegotiationHeaders, limits: WaitLimits): AnswerMode | RefusedMode {
   if (headers.expect === undefined && headers.errandExpect === undefined && headers.prefer === undefined) {
     return plainAsync;
@@ -91,8 +91,8 @@ export function negotiate(headers: NegotiationHeaders, limits: WaitLimits): Answ
 }
 
 /**
- * Checks the syntax of the expectations alone, rows 1 to 3 of http-contract 4.2: null, or the 417 that can be
- * sent before the body is read (http-contract 2.4; RFC 9110 section 10.1.1).
+ * Checks the syntax of the expectations alone, rows 1 to 3 of docs/contract.md, Modes: null, or the 417 that can be
+ * sent before the body is read (RFC 9110 section 10.1.1).
  */
 export function refusal(expect: string | undefined, errandExpect?: string | undefined): Problem | null {
   if (expect === undefined && errandExpect === undefined) return null;
@@ -102,7 +102,7 @@ export function refusal(expect: string | undefined, errandExpect?: string | unde
 
 /**
  * The 417 for paths that do not negotiate: null when no member but 100-continue (and those in `allowed`, such as
- * 202-accepted for a batch) was sent (README decision 15).
+ * 202-accepted for a batch) was sent.
  */
 export function refusalWhereOnly(
   allowed: readonly Expectation[],

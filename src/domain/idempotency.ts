@@ -11,7 +11,7 @@ const keyPattern = /^[A-Za-z0-9._:~/+=-]{1,255}$/;
 
 /**
  * Reads the Idempotency-Key, quoted or bare, or null when none was sent; throws `idempotency-key-malformed`
- * (draft-ietf-httpapi-idempotency-key-header-07, http-contract 8.2).
+ * (draft-ietf-httpapi-idempotency-key-header-07; docs/contract.md, Idempotency).
  */
 export function parseIdempotencyKey(header: string | undefined): string | null {
   if (header === undefined) return null;
@@ -20,7 +20,7 @@ export function parseIdempotencyKey(header: string | undefined): string | null {
   throw new Problem('idempotency-key-malformed', { detail: faultOf(key) });
 }
 
-/** Takes the SHA-256 over route template, media type without parameters and raw body (http-contract 8.2). */
+/** Takes the SHA-256 over route template, media type without parameters and raw body. */
 export function fingerprint(route: string, mediaType: string, rawBody: Buffer): Buffer {
   const bareType = mediaType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
   const request = Buffer.concat([Buffer.from(`${route}\0${bareType}\0`), rawBody]);

@@ -4,10 +4,10 @@
 
 const openStates = ['blocked', 'scheduled', 'queued', 'running', 'retrying'] as const;
 
-/** The states a job never leaves (README decision 11). */
+/** The states a job never leaves (docs/contract.md, States). */
 export const terminalStates = ['succeeded', 'dead', 'cancelled', 'expired'] as const;
 
-/** Every state of a job, open ones first (http-contract 4.5). */
+/** Every state of a job, open ones first. */
 export const jobStates = [...openStates, ...terminalStates] as const;
 
 /** A state from which a job still moves. */
@@ -35,7 +35,7 @@ export type JobEvent =
   | 'cancel_honoured'
   | 'expired';
 
-/** Who may move a job where: the table of http-contract 4.5; what is not listed cannot happen. */
+/** Who may move a job where: the table in docs/contract.md, States; what is not listed cannot happen. */
 export const transitions: Readonly<Record<JobState, Readonly<Partial<Record<JobEvent, JobState>>>>> = {
   blocked: {
     unblocked: 'queued',
@@ -60,17 +60,17 @@ export const transitions: Readonly<Record<JobState, Readonly<Partial<Record<JobE
   expired: {},
 };
 
-/** Says where an event moves a job, or null when it cannot happen in that state (http-contract 4.5). */
+/** Says where an event moves a job, or null when it cannot happen in that state. */
 export function next(state: JobState, event: JobEvent): JobState | null {
   return transitions[state][event] ?? null;
 }
 
-/** Tells whether a state is one a job never leaves (README decision 11). */
+/** Tells whether a state is one a job never leaves. */
 export function isTerminal(state: JobState): state is TerminalState {
   return (terminalStates as readonly JobState[]).includes(state);
 }
 
-/** The form of queue names and job types, 1 to 63 characters (README decision 13). */
+/** The form of queue names and job types, 1 to 63 characters (docs/contract.md, Conventions). */
 export const namePattern = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
 /** Tells whether a text can be the name of a queue. */
@@ -86,7 +86,7 @@ export function isJobType(text: string): boolean {
 const idPattern = /^[1-9][0-9]{0,18}$/;
 const largestId = '9223372036854775807';
 
-/** Tells whether a text can be the id of a job: a decimal from 1 to 2^63-1 without leading zeros (README decision 3). */
+/** Tells whether a text can be the id of a job: a decimal from 1 to 2^63-1 without leading zeros. */
 export function isJobId(text: string): boolean {
   return idPattern.test(text) && (text.length < largestId.length || text <= largestId);
 }
@@ -104,7 +104,7 @@ const stateLetters: Readonly<Record<JobState, string>> = {
   expired: 'e',
 };
 
-/** Writes the strong, opaque ETag of a job, quotes included (http-contract 8.3). */
+/** Writes the strong, opaque ETag of a job, quotes included (docs/contract.md, Conditional requests). */
 export function jobEtag(job: {
   readonly state: JobState;
   readonly attempt: number;

@@ -8,7 +8,7 @@
 import { Buffer, isUtf8 } from 'node:buffer';
 import { Problem, type ProblemFault } from './problem.ts';
 
-/** A JSON value kept as the text it was sent as, byte for byte (http-contract section 3). */
+/** A JSON value kept as the text it was sent as, byte for byte (docs/contract.md, JSON). */
 export class RawJson {
   readonly text: string;
 
@@ -41,7 +41,7 @@ export type Envelope = Record<string, unknown>;
 
 /**
  * Parses a body; throws `invalid-utf8`, `malformed-json`, `duplicate-key`, `payload-not-storable` or
- * `validation-failed` (http-contract section 3, RFC 8259, RFC 7493).
+ * `validation-failed` (docs/contract.md, JSON; RFC 8259; RFC 7493).
  */
 export function parseEnvelope(body: Buffer, limits: EnvelopeLimits): Envelope {
   if (body.length === 0) throw malformed('the body is empty; send a JSON object');
@@ -154,7 +154,7 @@ class Reader {
     if (!this.escaped) return this.text.slice(start + 1, this.at - 1);
     // The source was checked by skipString, so JSON.parse cannot fail and cannot name content in an error.
     const value = JSON.parse(this.text.slice(start, this.at)) as string;
-    // Postgres text holds neither; inside an opaque member both stay escapes and are legal (reliability 49, 50).
+    // Postgres text holds neither; inside an opaque member both stay escapes and are legal.
     if (value.includes('\0') || !value.isWellFormed()) throw this.notStorable(depth);
     return value;
   }

@@ -8,13 +8,13 @@ import type { SyncExpectation } from './expectation.ts';
 import type { JobState } from './job.ts';
 import { Problem } from './problem.ts';
 
-/** Why an attempt failed (README decision 12). */
+/** Why an attempt failed (docs/contract.md, Outcomes). */
 export const errorClasses = ['retryable', 'permanent', 'poison', 'rate_limited', 'timeout', 'lost'] as const;
 
-/** The class of a failed attempt (README decision 12). */
+/** The class of a failed attempt. */
 export type ErrorClass = (typeof errorClasses)[number];
 
-/** Who reported the failure (README decision 12). */
+/** Who reported the failure. */
 export const errorSources = ['target', 'worker', 'handler', 'errand'] as const;
 
 /** The reporter of a failure: the pushed URL, a pull worker, a function in this process, or Errand itself. */
@@ -37,7 +37,7 @@ export interface JobFacts {
   readonly error: JobError | null;
 }
 
-/** How the caller waits: by wish (`soft`) or by one of the three demands (http-contract 4.2). */
+/** How the caller waits: by wish (`soft`) or by one of the three demands (docs/contract.md, Modes). */
 export type WaitMode = 'soft' | SyncExpectation;
 
 /** What to put into the body of an answer. */
@@ -51,7 +51,7 @@ export interface Answer {
   readonly body: AnswerBody;
 }
 
-/** Says what a job at its end answers, or null while it is open: the outcome table of http-contract 4.3. */
+/** Says what a job at its end answers, or null while it is open: the table in docs/contract.md, Outcomes. */
 export function answerFor(mode: WaitMode, job: JobFacts): Answer | null {
   switch (job.state) {
     case 'succeeded':
@@ -67,7 +67,7 @@ export function answerFor(mode: WaitMode, job: JobFacts): Answer | null {
   }
 }
 
-/** Says which status a dead job answers: 504, 422, 502 or 500 (README decision 12). */
+/** Says which status a dead job answers: 504, 422, 502 or 500 (docs/contract.md, Outcomes). */
 export function failureStatus(error: JobError | null): 422 | 500 | 502 | 504 {
   if (error === null) return 500;
   if (error.class === 'timeout') return 504;
@@ -93,7 +93,7 @@ export type AfterFailure =
   | { readonly outcome: 'dead' }
   | { readonly outcome: 'cancelled' };
 
-/** Decides what becomes of a job after a failed attempt (http-contract 4.5; README decisions 4, 11 and 12). */
+/** Decides what becomes of a job after a failed attempt (docs/contract.md, States). */
 export function afterFailure(failure: Failure): AfterFailure {
   // A lease that ran out under a cancel request is the cancel's end; a failure that is told stays as it was told.
   if (failure.cancel_requested && failure.class === 'lost') return { outcome: 'cancelled' };
@@ -153,14 +153,14 @@ function cancelledProblem(job: JobFacts): Problem {
 
 const longestRetryAfterSeconds = 86_400;
 
-// A lost lease says nothing against the job, so it is ready again at once (README decision 4).
+// A lost lease says nothing against the job, so it is ready again at once.
 function retryDelayMs(failure: Failure): number {
   if (failure.class === 'lost') return 0;
   const own = backoffDelayMs(failure.backoff, failure.attempt, failure.random);
   return Math.max(own, retryAfterMs(failure.retry_after_seconds));
 }
 
-// Bad-input 42: a Retry-After may be negative, absurd or no number at all (RFC 9110 section 10.2.3).
+// A Retry-After may be negative, absurd or no number at all (RFC 9110 section 10.2.3).
 function retryAfterMs(seconds: number | null): number {
   if (seconds === null || !(seconds > 0)) return 0;
   return Math.ceil(Math.min(seconds, longestRetryAfterSeconds) * 1000);

@@ -279,7 +279,7 @@ export const problems = {
   },
 } as const satisfies Record<string, ProblemEntry>;
 
-/** The code of one listed problem, as in the last segment of its `type` (http-contract 8.1). */
+/** The code of one listed problem, as in the last segment of its `type` (docs/contract.md, Errors). */
 export type ProblemSlug = keyof typeof problems;
 
 /** One fault in a body: where (JSON pointer as a URI fragment), which, and a sentence (RFC 9457 section 3). */
@@ -289,7 +289,7 @@ export interface ProblemFault {
   readonly detail: string;
 }
 
-/** The job an answer is about: at least its id and state (http-contract 4.3). */
+/** The job an answer is about: at least its id and state (docs/contract.md, Outcomes). */
 export interface ProblemJob {
   readonly id: string;
   readonly state: string;

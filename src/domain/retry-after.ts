@@ -1,6 +1,6 @@
 // When to ask again: the Retry-After of a 202 and of a status poll. Guards: a caller who obeys it polls often
-// while an answer is likely and rarely when not, and callers who began together drift apart. These are the rows
-// without statistics (http-contract 8.4).
+// while an answer is likely and rarely when not, and callers who began together drift apart. No statistics
+// are kept: its age or its due time decides (docs/contract.md, Retry-After).
 // Next room: http/answer.ts, which sends it.
 
 import { isTerminal, type JobState } from './job.ts';
@@ -16,7 +16,7 @@ export interface RetryAfterFacts {
 const longestWait = 60;
 const longestWaitForDue = 3600;
 
-/** Says after how many whole seconds to ask again, or null when the job is at its end (http-contract 8.4). */
+/** Says after how many whole seconds to ask again, or null when the job is at its end. */
 export function retryAfterSeconds(job: RetryAfterFacts, now: Date, random: () => number): number | null {
   if (isTerminal(job.state)) return null;
   if ((job.state === 'scheduled' || job.state === 'retrying') && job.run_at !== null) {

@@ -103,7 +103,7 @@ export function hasRoom(waiters: Waiters): boolean {
 
 /** Aborts when the caller of a request goes away before the answer was written. */
 export function departure(reply: FastifyReply): AbortSignal {
-  // Not request.signal: that one aborts as soon as the body of a POST was read (http-contract 2.1).
+  // Not request.signal: that one aborts as soon as the body of a POST was read.
   const controller = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) controller.abort();
@@ -121,7 +121,7 @@ export function headerSafe(uri: string): string {
   return uri.toWellFormed().replaceAll(/[^\x21-\x7e]+/g, encodeURIComponent);
 }
 
-/** Whether a URI is a path of this server: `//host` and `/\host` are not, to a browser (http-contract 4.4). */
+/** Whether a URI is a path of this server: `//host` and `/\host` are not, to a browser. */
 export function isOwnPath(uri: string): boolean {
   return /^\/(?![/\\])/.test(uri);
 }

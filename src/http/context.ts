@@ -29,7 +29,7 @@ export function requestIdOf(request: Pick<IncomingMessage, 'headers'>): string {
   return typeof given === 'string' && idPattern.test(given) ? given : randomUUID();
 }
 
-/** Sets the headers every answer has (http-contract section 3). */
+/** Sets the headers every answer has (docs/contract.md, Conventions). */
 export function setDefaultHeaders(request: FastifyRequest, reply: FastifyReply): void {
   reply.header('x-request-id', request.id);
   reply.header('cache-control', 'no-store');

@@ -1,7 +1,7 @@
 // Reads Expect, Errand-Expect and Prefer before the body is read, so that a demand that cannot be met costs nobody an
 // upload. Only routes marked `negotiates` resolve a mode; elsewhere an expectation is refused.
-// Invariants: a refusal stores nothing, and closes the connection, because the client may still be sending (http-contract
-// 2.4); every answer to a submit says how the request was understood.
+// Invariants: a refusal stores nothing, and closes the connection, because the client may still be sending
+// (docs/contract.md, Expect on the wire); every answer to a submit says how the request was understood.
 // Next room: body.ts reads the body; submit.ts acts on the mode.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';

@@ -1,7 +1,7 @@
 // The socket's side of the API: the server with its time limits, what node decides about a request before Fastify sees it,
 // and the answers to what is no HTTP at all.
 // Invariants: a client that is slow or silent is cut within the limits; an expectation reaches our code instead of node's
-// own 417 (http-contract 2.4); even a broken request gets problem+json.
+// own 417 (docs/contract.md, Expect on the wire); even a broken request gets problem+json.
 // Next room: app.ts.
 import {
   createServer,
@@ -18,7 +18,7 @@ import { Problem, toBody } from '../domain/problem.ts';
 import { requestIdOf } from './context.ts';
 import { problemType } from './problem.ts';
 
-/** Limits of the server, in ms, bytes and connections; the defaults are http-contract section 7. */
+/** Limits of the server, in ms, bytes and connections (docs/contract.md, Server limits). */
 export interface ServerLimits {
   request_timeout_ms: number;
   headers_timeout_ms: number;

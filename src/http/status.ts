@@ -1,5 +1,5 @@
 // What a poller needs: how far the job is, and the way to its result.
-// Invariants: 303 leads to paths of this server only, because clients carry their credentials along (http-contract 4.4);
+// Invariants: 303 leads to paths of this server only, because clients carry their credentials along;
 // the result leaves byte for byte; a poll that waits is held by the process, never by a connection to the database.
 // Next room: actions/wait.ts, which holds; jobs.ts for the whole record.
 import type { FastifyReply } from 'fastify';

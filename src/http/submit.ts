@@ -16,7 +16,7 @@ import { answerAfterWait } from './waiting.ts';
 
 const route = 'POST /v1/jobs';
 
-/** `POST /v1/jobs` (http-contract 4.1 to 4.3). */
+/** `POST /v1/jobs` (docs/contract.md, Modes and Outcomes). */
 export function submitJob(actions: Actions): Route<{ Body: NewJob }> {
   return {
     config: { negotiates: true, headers: ['Expect', 'Errand-Expect', 'Prefer', 'Idempotency-Key'] },

@@ -1,4 +1,4 @@
-// Holds a caller who wants the outcome in the same call, and answers by the table of http-contract 4.3.
+// Holds a caller who wants the outcome in the same call, and answers by the table in docs/contract.md, Outcomes.
 // Invariants: a success is never refused; a job is cancelled at the end of a demanded wait only when this request made it
 // and it has never started, in one step of the database, so `executed: false` is always true; what was stored is never
 // told as lost.

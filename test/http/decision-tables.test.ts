@@ -1,5 +1,5 @@
-// The decision tables of http-contract, 4.2 (what the headers ask for) and 4.3 (what the job answers), asked in full over
-// raw sockets: every way to ask × both versions of HTTP × every end a job can have. The tables are data, in
+// The tables of docs/contract.md, Modes (what the headers ask for) and Outcomes (what the job answers), asked in full
+// over raw sockets: every way to ask × both versions of HTTP × every end a job can have. The tables are data, in
 // test/support/decision-tables.ts.
 
 import assert from 'node:assert/strict';
@@ -109,7 +109,7 @@ test('elsewhere any expectation but 100-continue is 417, and Errand-Mode says so
   assert.deepEqual(cancels, ['cancel'], 'only the request without an expectation reached its route');
 });
 
-/** Asks in every way of table 4.2 and both versions of HTTP; tells all that was wrong. */
+/** Asks in every way of the table Modes and both versions of HTTP; tells all that was wrong. */
 async function everyWay(ask: (ask: Ask, version: '1.0' | '1.1') => Promise<void>): Promise<void> {
   const faults = await inParallel(
     asks.flatMap((one) =>

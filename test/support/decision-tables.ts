@@ -1,6 +1,6 @@
-// Why this room exists: the decision tables of http-contract as data, row by row, so that a reader can hold them against
+// Why this room exists: the tables of docs/contract.md as data, row by row, so that a reader can hold them against
 // the page, and so that fresh jobs and replays are asked the same.
-// Invariant: `asks` is table 4.2, one line per way to write a request; `ends` is table 4.3, one entry per row.
+// Invariant: `asks` is the table Modes, one line per way to write a request; the rows of Outcomes have one entry each.
 // Next room: test/http/decision-tables.test.ts, which asks everything.
 import assert from 'node:assert/strict';
 import type { FakeJobs } from './fake-actions.ts';
@@ -9,7 +9,7 @@ import { type Header, problemOf, type WireAnswer } from './serve.ts';
 /** A demand for an answer now. */
 export type Demand = '200-ok' | '201-created' | '204-no-content';
 
-/** A column of table 4.3. */
+/** A column of the table Outcomes. */
 export type Column = Demand | 'soft' | 'async';
 
 /** A way to ask, and what is to be understood of it. */
@@ -24,7 +24,7 @@ export interface Ask {
   minimal: boolean;
 }
 
-/** A cell of table 4.3; `{id}` stands for the job. */
+/** A cell of the table Outcomes; `{id}` stands for the job. */
 export interface Cell {
   status: number;
   location?: string | undefined;
@@ -37,7 +37,7 @@ export interface Cell {
   state?: string;
 }
 
-/** A row of table 4.3. */
+/** A row of the table Outcomes. */
 export interface End {
   row: string;
   /** What happens to the job. */
@@ -111,7 +111,7 @@ const leaving = (text: string, applied?: string): Ask => ({
   minimal: applied?.includes('minimal') ?? false,
 });
 
-/** Table 4.2: rows 5, 6, then 4 and 7. */
+/** Modes: rows 5, 6, then 4 and 7. */
 export const asks: readonly Ask[] = [
   ...demands.flatMap(demanding),
   wishing('Prefer: wait=1', 'wait=0.5'),
@@ -144,7 +144,7 @@ export const asks: readonly Ask[] = [
 
 const unknown = ['bogus', '200', '200-ok;x=1', '200-ok;wait=5', '"200-ok"', '100', 'x'.repeat(9_000), 'ä'];
 
-/** Table 4.2, rows 2 and 3: what is refused before the body is read. */
+/** Modes, rows 2 and 3: what is refused before the body is read. */
 export const refusedAsks: readonly { headers: readonly Header[]; code: string }[] = [
   ...[
     ...unknown.map((value) => `Expect: ${value}`),
@@ -190,7 +190,7 @@ const ranOut =
     return { status: 417, body: 'problem', code: 'expectation-timeout', location, executed, state };
   };
 
-/** Table 4.3: rows that are the same for a job this request made and for one that was there. */
+/** Outcomes: rows that are the same for a job this request made and for one that was there. */
 export const finished: readonly End[] = [
   {
     row: 'succeeded with result',
@@ -266,7 +266,7 @@ export const finished: readonly End[] = [
   },
 ];
 
-/** Table 4.3: what a wait that runs out means for a job this request made. */
+/** Outcomes: what a wait that runs out means for a job this request made. */
 export const ranOutOnOwn: readonly End[] = [
   { row: 'queued', script: () => {}, cell: ranOut(false, 'cancelled', 'queued') },
   {
@@ -295,7 +295,7 @@ export const ranOutOnOwn: readonly End[] = [
   },
 ];
 
-/** Table 4.3: the same for a job that was there, which another caller may own: it is never cancelled. */
+/** Outcomes: the same for a job that was there, which another caller may own: it is never cancelled. */
 export const ranOutOnAnothers: readonly End[] = [
   { row: 'queued', script: () => {}, cell: ranOut('pending', 'queued') },
   { row: 'running', script: (jobs, id) => jobs.start(id), cell: ranOut('in_progress', 'running') },

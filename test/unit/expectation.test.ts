@@ -1,4 +1,4 @@
-// Proves the mode table of http-contract 4.2 row by row, and that no header can break or slow it.
+// Proves the table of docs/contract.md, Modes, row by row, and that no header can break or slow it.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

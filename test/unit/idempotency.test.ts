@@ -1,4 +1,4 @@
-// Proves that a key is read as http-contract 8.2 says and that a fingerprint tells requests apart.
+// Proves that a key is read as docs/contract.md, Idempotency, says and that a fingerprint tells requests apart.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

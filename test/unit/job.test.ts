@@ -1,4 +1,4 @@
-// Proves the state table of http-contract 4.5 and what counts as a name, an id and a tag.
+// Proves the table of docs/contract.md, States, and what counts as a name, an id and a tag.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

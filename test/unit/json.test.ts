@@ -1,5 +1,5 @@
 // Proves that the envelope parser reads what JSON.parse reads, keeps payloads byte for byte and refuses the
-// bad bodies of reliability 43 to 53 with a pointer and without repeating content.
+// bad bodies of docs/contract.md, JSON, with a pointer and without repeating content.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-// Proves the outcome table of http-contract 4.3 cell by cell, and what follows a failed attempt.
+// Proves the table of docs/contract.md, Outcomes, cell by cell, and what follows a failed attempt.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-// Proves when a caller is told to ask again: http-contract 8.4, the rows without statistics.
+// Proves when a caller is told to ask again: docs/contract.md, Retry-After.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

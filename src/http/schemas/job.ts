@@ -32,7 +32,7 @@ export const moment = z.iso
     message: 'must lie in the years 1970 to 9999',
   });
 
-/** The body of `POST /v1/jobs` (http-contract 4.1). */
+/** The body of `POST /v1/jobs`. */
 export const NewJob = z
   .strictObject({
     queue: name.default('default').describe('Queue the job goes to; it exists once it is named.'),

@@ -1,4 +1,4 @@
-// The contract of the lease protocol: what a pull worker sends and is told (http-contract 5).
+// The contract of the lease protocol: what a pull worker sends and is told (docs/contract.md, Leases).
 // Invariant: `lease_seconds` always means from now on.
 // Next room: http/leases.ts.
 import { z } from 'zod';

@@ -1,4 +1,4 @@
-// The contract of an error: RFC 9457 with our members (http-contract 8.1).
+// The contract of an error: RFC 9457 with our members (docs/contract.md, Errors).
 // Next room: http/problem.ts, which writes it.
 import { z } from 'zod';
 import { jobStates } from '../../domain/job.ts';
