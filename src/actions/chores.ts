@@ -1,22 +1,22 @@
 // What keeps jobs moving when nobody asks: every worker and dispatcher runs these, SKIP LOCKED makes that safe.
 // Invariants: a lease that ran out always ends its start, so no job stays running without a live lease; a due job always
 // becomes ready; each chore fails alone.
-// Next room: roles/loop.ts, which runs them; store/claims.ts, whose statements they are.
+// Next room: roles/loop.ts, which runs them; store/endings.ts and store/claims.ts, whose statements they are.
 
 import { defaultBackoff } from '../domain/backoff.ts';
 import { afterFailure } from '../domain/outcome.ts';
 import type { EventBus } from '../events.ts';
+import { listHeads, promoteDue } from '../store/claims.ts';
+import type { Pool } from '../store/db.ts';
 import {
   type Abandoned,
   type Ending,
   findAbandoned,
-  listHeads,
   lowestLease,
-  promoteDue,
+  noDetails,
   type Settled,
   settleJobs,
-} from '../store/claims.ts';
-import type { Pool } from '../store/db.ts';
+} from '../store/endings.ts';
 import { dueToExpire, forgetExpiring } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { addPartitions } from '../store/partitions.ts';
@@ -121,18 +121,16 @@ function endingOf(lost: Abandoned, random: () => number): Ending {
     random,
   });
   return {
+    ...noDetails,
     start: { ...lost, job_id: lost.job_id as string },
     status: next.outcome !== 'retry' ? 'dead' : lost.overdue ? 'retry' : 'lost',
     class: cause,
     source: 'errand',
-    http_status: null,
     error: lost.overdue
       ? 'the attempt ran longer than timeout_seconds'
       : poison
         ? 'three workers in a row were lost while they ran this job'
         : 'the worker stopped renewing its lease',
-    created_uri: null,
-    result: null,
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
   };
 }
@@ -140,15 +138,11 @@ function endingOf(lost: Abandoned, random: () => number): Ending {
 /** Nobody is left to obey the cancel: the end of the lease is its end. */
 function cancelledEnding(lost: Abandoned): Ending {
   return {
+    ...noDetails,
     start: { ...lost, job_id: lost.job_id as string },
     status: 'cancelled',
-    class: null,
     source: 'errand',
-    http_status: null,
     error: 'cancelled while it ran; its worker was lost',
-    created_uri: null,
-    result: null,
-    delay_ms: null,
   };
 }
 

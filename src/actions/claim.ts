@@ -6,6 +6,7 @@ import type { OpenLeases } from '../domain/open-leases.ts';
 import type { EventBus } from '../events.ts';
 import { type Claimed, claimJobs, holdsSuspect } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
+import { noDetails } from '../store/endings.ts';
 import { findClaimed } from '../store/jobs.ts';
 import type { Lane, Lanes } from '../store/lanes.ts';
 import type { Settle } from './settle.ts';
@@ -110,16 +111,12 @@ async function fetchMissing(db: Pool, job: Claimed, events: EventBus): Promise<v
 async function expire(settle: Settle, job: Claimed, lane: Lane): Promise<void> {
   await settle(
     {
+      ...noDetails,
       // The epoch is spent, the attempt is not: nothing ran.
       start: { ...job, attempt: job.attempt - 1 },
       status: 'expired',
-      class: null,
       source: 'errand',
-      http_status: null,
       error: 'expires_at passed before the job started',
-      created_uri: null,
-      result: null,
-      delay_ms: null,
     },
     named(job, lane),
   );

@@ -8,8 +8,8 @@ import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
 import { afterFailure, type ErrorClass } from '../domain/outcome.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
-import type { Ending, Settled } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
+import { type Ending, noDetails, type Settled } from '../store/endings.ts';
 import { findJobs } from '../store/jobs.ts';
 import type { Lanes, Workers } from '../store/lanes.ts';
 import type { Claim, Job } from './claim.ts';
@@ -111,7 +111,7 @@ export function pulling(options: PullOptions): Pull {
 
     async complete(lease_id, { result, created_uri }) {
       const start = open(lease_id);
-      await end(start, { ...plain, status: 'succeeded', result, created_uri });
+      await end(start, { ...noDetails, status: 'succeeded', result, created_uri });
       return start.job_id;
     },
 
@@ -128,7 +128,7 @@ export function pulling(options: PullOptions): Pull {
         random,
       });
       return end(start, {
-        ...plain,
+        ...noDetails,
         status: next.outcome,
         class: failing.class,
         source: 'worker',
@@ -138,19 +138,9 @@ export function pulling(options: PullOptions): Pull {
     },
 
     release: (lease_id, delay_seconds) =>
-      end(open(lease_id), { ...plain, status: 'released', delay_ms: delay_seconds * 1_000 }),
+      end(open(lease_id), { ...noDetails, status: 'released', delay_ms: delay_seconds * 1_000 }),
   };
 }
-
-const plain: Omit<Ending, 'start' | 'status'> = {
-  class: null,
-  source: null,
-  http_status: null,
-  error: null,
-  created_uri: null,
-  result: null,
-  delay_ms: null,
-};
 
 function lost(): Problem {
   return new Problem('lease-lost', {

@@ -1,13 +1,15 @@
 // Ends starts: completions, failures, releases and losses all come through here, in coalesced statements.
 // Invariants: an ending is accepted only while its lease stands and as the first of its epoch; what is refused changes
 // nothing; the same ending repeated is told as accepted again.
-// Next room: store/claims.ts `settleJobs`; then wait.ts, which releases callers who wait for the job.
+// Next room: store/endings.ts `settleJobs`; then wait.ts, which releases callers who wait for the job.
 import type { OpenLeases } from '../domain/open-leases.ts';
 import type { EventBus } from '../events.ts';
-import { type Ending, findOutcomes, type Settled, settleJobs } from '../store/claims.ts';
 import { type Pool, sqlState } from '../store/db.ts';
+import { type Ending, findOutcomes, type Settled, settleJobs } from '../store/endings.ts';
 import { Flush } from '../store/flush.ts';
 import type { Ready } from './ready.ts';
+
+export { noDetails } from '../store/endings.ts';
 
 /** The accepted ending, or null: the lease was lost and what the caller brings is dropped. */
 export type SettleAnswer = (Settled & { repeated: boolean }) | null;

@@ -1,7 +1,7 @@
 // The handle a worker holds: the sealed facts of one start of one job. It proves by itself that this server issued it, so
 // a forged handle is refused without asking the database, and an ending needs no read to be written.
 // Invariant: a handle fits one start of one job, and has one spelling.
-// Next room: store/claims.ts, where the lease row decides whether the handle still counts.
+// Next room: store/endings.ts, where the lease row decides whether the handle still counts.
 
 import { Buffer } from 'node:buffer';
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';

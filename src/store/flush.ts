@@ -2,7 +2,7 @@
 // a busy one grows its batches, so the cost per job falls as the load rises and nobody waits for a timer.
 // Invariants: every item is answered exactly once, after its own flush; the queue is bounded; a flush that fails for
 // one item's fault is repeated item by item, so no item suffers for its neighbour.
-// Next room: jobs.ts and claims.ts, whose statements are run through it.
+// Next room: jobs.ts and endings.ts, whose statements are run through it.
 import { Problem } from '../domain/problem.ts';
 
 export interface FlushOptions<Item, Result> {

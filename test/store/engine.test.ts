@@ -2,16 +2,9 @@
 // promotions and rescues do to each other, every job ends exactly once and no start is given out twice.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import {
-  type Claimed,
-  claimJobs,
-  type Ending,
-  findAbandoned,
-  listHeads,
-  promoteDue,
-  settleJobs,
-} from '../../src/store/claims.ts';
+import { type Claimed, claimJobs, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { openPool, type Pool } from '../../src/store/db.ts';
+import { type Ending, findAbandoned, noDetails, settleJobs } from '../../src/store/endings.ts';
 import { findJobs, insertJobs, type NewJob, takeOut } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
@@ -40,16 +33,6 @@ after(async () => {
   await db.end();
   await database.drop();
 });
-
-const plain: Omit<Ending, 'start' | 'status'> = {
-  class: null,
-  source: null,
-  http_status: null,
-  error: null,
-  created_uri: null,
-  result: null,
-  delay_ms: null,
-};
 
 function aJob(lane: number, over: Partial<NewJob> = {}): NewJob {
   return {
@@ -132,14 +115,19 @@ test('every job ends exactly once under claimers, cancellers, retries, releases,
       if (jobs.length === 0) await new Promise((resolve) => setImmediate(resolve));
       else if (dies) {
         await rescueOnce();
-        await settle(jobs, (start) => ({ ...plain, start, status: 'succeeded' }));
+        await settle(jobs, (start) => ({ ...noDetails, start, status: 'succeeded' }));
       } else {
         const half = Math.ceil(jobs.length / 2);
-        await settle(jobs.slice(0, half), (start) => ({ ...plain, start, status: 'succeeded', result: '1' }));
+        await settle(jobs.slice(0, half), (start) => ({
+          ...noDetails,
+          start,
+          status: 'succeeded',
+          result: '1',
+        }));
         await settle(jobs.slice(half), (start) =>
           turn % 5 === 0
             ? {
-                ...plain,
+                ...noDetails,
                 start,
                 status: 'retry',
                 class: 'retryable',
@@ -147,8 +135,8 @@ test('every job ends exactly once under claimers, cancellers, retries, releases,
                 delay_ms: turn % 2 === 0 ? 20 : 0,
               }
             : turn % 7 === 0
-              ? { ...plain, start, status: 'released', delay_ms: 0 }
-              : { ...plain, start, status: 'succeeded' },
+              ? { ...noDetails, start, status: 'released', delay_ms: 0 }
+              : { ...noDetails, start, status: 'succeeded' },
         );
       }
     }
@@ -162,7 +150,7 @@ test('every job ends exactly once under claimers, cancellers, retries, releases,
         .filter((one) => one.job_id !== null)
         .map(
           (one): Ending => ({
-            ...plain,
+            ...noDetails,
             start: { ...one, job_id: one.job_id as string },
             status: 'lost',
             class: 'lost',
@@ -232,14 +220,19 @@ test('a stale ending is refused also in one batch with the present ending of the
   const first = await claimOf();
   await settleJobs(
     db,
-    [{ ...plain, start: first, status: 'lost', class: 'lost', source: 'errand', delay_ms: 0 }],
+    [{ ...noDetails, start: first, status: 'lost', class: 'lost', source: 'errand', delay_ms: 0 }],
     [],
   );
   const second = await claimOf();
   assert.deepEqual([second.job_id, second.epoch], [inserted[0]?.id, 2]);
   const settled = await settleJobs(
     db,
-    [first, second].map((start) => ({ ...plain, start, status: 'succeeded', result: String(start.epoch) })),
+    [first, second].map((start) => ({
+      ...noDetails,
+      start,
+      status: 'succeeded',
+      result: String(start.epoch),
+    })),
     [],
   );
   assert.deepEqual(

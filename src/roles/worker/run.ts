@@ -4,10 +4,10 @@
 // Next room: actions/settle.ts.
 
 import type { Job } from '../../actions/claim.ts';
-import type { Settle } from '../../actions/settle.ts';
+import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
 import { afterFailure, type ErrorClass } from '../../domain/outcome.ts';
-import type { Ending } from '../../store/claims.ts';
+import type { Ending } from '../../store/endings.ts';
 import { type Handler, JobError } from './handlers.ts';
 
 /** Why a running job is told to stop. */
@@ -96,16 +96,7 @@ function failed(kind: ErrorClass, message: string): Extract<Verdict, { ok: false
 
 function ending(running: Running, verdict: Verdict, random: () => number): Ending {
   const { job, stopped } = running;
-  const plain = {
-    start: job,
-    class: null,
-    source: null,
-    http_status: null,
-    error: null,
-    created_uri: null,
-    result: null,
-    delay_ms: null,
-  };
+  const plain = { ...noDetails, start: job };
   if (verdict.ok) return { ...plain, status: 'succeeded', result: verdict.result };
   if (stopped === 'drain') return { ...plain, status: 'released', delay_ms: 0 };
   const cause = { class: verdict.class, source: 'handler' as const, error: verdict.message };

@@ -1,0 +1,243 @@
+// Everything a process is made of: pools, clients, verbs and services, made and tied together here and nowhere else.
+// Reading it top down is reading what the program is made of.
+// Next room: roles/, which run what is made here.
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { Actions } from './actions/actions.ts';
+import { cancelling } from './actions/cancel.ts';
+import { chores } from './actions/chores.ts';
+import { claiming } from './actions/claim.ts';
+import { inspecting } from './actions/inspect.ts';
+import { pulling } from './actions/pull.ts';
+import { Ready } from './actions/ready.ts';
+import { settling } from './actions/settle.ts';
+import { submitting } from './actions/submit.ts';
+import { Waiters } from './actions/wait.ts';
+import type { Config } from './config.ts';
+import { Heads } from './domain/heads.ts';
+import { OpenLeases } from './domain/open-leases.ts';
+import type { EventBus } from './events.ts';
+import { buildApp } from './http/app.ts';
+import { api } from './roles/api.ts';
+import { dispatcher } from './roles/dispatcher.ts';
+import { type Service, stopAll } from './roles/service.ts';
+import type { Handler } from './roles/worker/handlers.ts';
+import { worker } from './roles/worker/worker.ts';
+import { Hints } from './signal/redis.ts';
+import { openPool, type Pool } from './store/db.ts';
+import { Lanes, Workers } from './store/lanes.ts';
+import { Listener, notifyReady } from './store/listen.ts';
+import { sharedSecret } from './store/secrets.ts';
+import { durability, ping, queueDepths } from './store/stats.ts';
+import { watchingHealth } from './telemetry/health.ts';
+import { metering } from './telemetry/metrics.ts';
+
+export const release = '0.1.0';
+
+/** Builds the parts; nothing runs yet but the pools and the probes of health. */
+export async function build(
+  config: Config,
+  url: string,
+  events: EventBus,
+  handlers: ReadonlyMap<string, Handler>,
+) {
+  let closed = false;
+  const storeError = (where: string) => (error: unknown) => {
+    // Connections that end after their pool was told to are no trouble.
+    if (!closed) events.emit('store.error', { where, error });
+  };
+  const pool = (name: string, max: number, fixedPlans: boolean): Pool =>
+    openPool({
+      url,
+      name,
+      max,
+      fixedPlans,
+      statementTimeoutMs: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 1_000,
+      onError: storeError(`postgres ${name}`),
+    });
+  const intake = pool('intake', config.ERRAND_INTAKE_CONNECTIONS, true);
+  const engine = pool('engine', config.ERRAND_ENGINE_CONNECTIONS, true);
+  const read = pool('read', config.ERRAND_READ_CONNECTIONS, true);
+  const pools = [intake, engine, read];
+  const closePools = () => Promise.all(pools.map((one) => one.end()));
+
+  const lanes = new Lanes(read);
+  const workers = new Workers(read);
+  const secret = await sharedSecret(read, 'lease', randomBytes(32));
+  await warnOfWeakDurability(read, events);
+  await lanes.refresh();
+
+  const heads = new Heads();
+  const open = new OpenLeases();
+  const ready = new Ready({
+    heads,
+    notify: (payload) => notifyReady(engine, payload),
+    meet: (lane) => (lanes.peek(lane) === undefined ? lanes.refresh() : undefined),
+    onError: storeError('notify'),
+  });
+  const waiters = new Waiters({
+    db: read,
+    most: config.ERRAND_MAX_WAITERS,
+    hinted: () => hints?.up ?? false,
+    onError: storeError('wait'),
+  });
+  const hints = config.REDIS_URL === undefined ? null : carryHints(config.REDIS_URL, waiters, events);
+  const onEnded = (ids: string[]) => {
+    waiters.release(ids);
+    hints?.ended(ids);
+  };
+
+  const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
+
+  const settle = settling({ db: engine, open, ready, events, onEnded, onLater });
+  const claim = claiming({ db: engine, heads, lanes, open, settle, events });
+  const cancel = cancelling({
+    db: read,
+    lanes,
+    events,
+    onEnded,
+    onRequested: (id) => handlerRunner.cancelRequested(id),
+  });
+  const actions: Actions = {
+    submit: submitting({ db: intake, lanes, ready, events, onLater }),
+    inspect: inspecting(read, lanes, workers),
+    cancel,
+    pull: pulling({
+      db: engine,
+      claim,
+      settle,
+      lanes,
+      workers,
+      ready,
+      waiters,
+      secrets: [secret],
+      random: Math.random,
+    }),
+    waiters,
+  };
+
+  const choreRunner = dispatcher({
+    chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }),
+    onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
+    onError: (chore, error) => events.emit('chore.failed', { chore, error }),
+  });
+  const owner = await workers.named(`${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`);
+  const handlerRunner = worker({
+    db: engine,
+    claim,
+    settle,
+    ready,
+    heads,
+    lanes,
+    handlers,
+    owner: () => owner,
+    concurrency: config.ERRAND_HANDLER_CONCURRENCY,
+    lease_seconds: config.ERRAND_LEASE_SECONDS,
+    resultLimitBytes: config.ERRAND_PAYLOAD_LIMIT_BYTES,
+    random: Math.random,
+    onError: (chore, error) => events.emit('chore.failed', { chore, error }),
+  });
+
+  let draining = false;
+  let started = false;
+  const health = watchingHealth({
+    release,
+    pingDatabase: () => read.one(ping),
+    pingRedis: hints === null ? null : () => hints.probe(),
+    loops: () => choreRunner.ages(),
+    draining: () => draining,
+    started: () => started,
+  });
+  const metrics = metering({
+    events,
+    depths: () => queueDepths(read),
+    pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
+    waiters: () => waiters.count,
+  });
+  const listener = new Listener(
+    config.ERRAND_DIRECT_DATABASE_URL ?? url,
+    (payload) => ready.hear(payload),
+    (up, error) => {
+      if (!up) events.emit('store.error', { where: 'listen', error });
+    },
+  );
+  const lifecycle = { draining: () => draining };
+  const app = buildApp({ config, actions, events, metrics, health, lifecycle });
+  const front = api(app, config.HOST, config.PORT);
+
+  const roles = new Set(config.ERRAND_ROLES);
+  const services: Service[] = [
+    { name: 'listen', start: () => listener.start(), stop: () => listener.stop() },
+    ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
+    ...(roles.has('worker') || roles.has('dispatcher') ? [choreRunner] : []),
+    ...(roles.has('worker') && handlers.size > 0 ? [handlerRunner] : []),
+    // Every role listens: probes and metrics are asked of all of them.
+    front,
+    {
+      name: 'started',
+      start: () => {
+        started = true;
+      },
+      stop: async () => {},
+    },
+  ];
+
+  async function close(): Promise<void> {
+    closed = true;
+    health.stop();
+    await closePools();
+  }
+
+  return {
+    services,
+    actions,
+    url: () => front.url(),
+    close,
+    async drain(atOnce: boolean): Promise<void> {
+      draining = true;
+      const deadline = performance.now() + config.ERRAND_DRAIN_DEADLINE_SECONDS * 1_000;
+      events.emit('service.said', { level: 'info', message: 'draining' });
+      // Claiming stops at once; the API serves on until balancers have noticed.
+      const handlersDone = services.includes(handlerRunner)
+        ? handlerRunner.stop(deadline)
+        : Promise.resolve();
+      const delay = atOnce ? 0 : config.drainDelaySeconds * 1_000;
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      await front.stop(deadline);
+      await handlersDone;
+      const rest = services.filter((service) => service !== front && service !== handlerRunner);
+      for (const error of await stopAll(rest, deadline))
+        events.emit('store.error', { where: 'drain', error });
+      await close();
+      events.emit('service.said', { level: 'info', message: 'drained' });
+    },
+  };
+}
+
+function carryHints(url: string, waiters: Waiters, events: EventBus): Hints {
+  return new Hints({
+    url,
+    onHint: (ids) => {
+      events.emit('hint.received', { ids: ids.length });
+      waiters.release(ids);
+    },
+    onSent: (ids) => events.emit('hint.sent', { ids }),
+    onState: (up, error) => {
+      if (!up) events.emit('store.error', { where: 'redis', error });
+      // Hints may have been missed while it was away.
+      else waiters.lookNow().catch((cause) => events.emit('store.error', { where: 'wait', error: cause }));
+    },
+  });
+}
+
+async function warnOfWeakDurability(db: Pool, events: EventBus): Promise<void> {
+  const { fsync, synchronous_commit } = await db.one(durability);
+  if (fsync === 'off' || synchronous_commit === 'off') {
+    events.emit('service.said', {
+      level: 'warn',
+      message: 'postgres may lose what it has confirmed: a 202 is no promise here',
+      fsync,
+      synchronous_commit,
+    });
+  }
+}

@@ -1,0 +1,201 @@
+// How a start ends: settle, and what the rescue needs to know of leases that ran out. docs/storage.md is the design note.
+// Invariants: the insert of the outcome row (job_id, epoch) decides between completion, recovery and release; an ending is
+// written only while its lease stands; what runs again goes into a new block.
+// Next room: actions/settle.ts and actions/chores.ts.
+import type { BackoffPolicy } from '../domain/backoff.ts';
+import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
+import type { Start } from '../domain/start.ts';
+import type { Db } from './db.ts';
+import { hot, numbers, sql } from './sql.ts';
+
+/** How a start ended. `delay_ms` is set where another start follows: 0 = at once. */
+export interface Ending {
+  start: Start;
+  status: 'succeeded' | 'dead' | 'cancelled' | 'expired' | 'retry' | 'lost' | 'released' | 'snoozed';
+  class: ErrorClass | null;
+  source: ErrorSource | null;
+  http_status: number | null;
+  error: string | null;
+  created_uri: string | null;
+  result: string | null;
+  delay_ms: number | null;
+}
+
+/** What most endings have none of. */
+export const noDetails: Omit<Ending, 'start' | 'status'> = {
+  class: null,
+  source: null,
+  http_status: null,
+  error: null,
+  created_uri: null,
+  result: null,
+  delay_ms: null,
+};
+
+/** An ending that was accepted, with what it became: a wish to retry is `cancelled` where a cancel was asked for. */
+export interface Settled {
+  job_id: string;
+  epoch: number;
+  status: Ending['status'];
+  next_at: Date | null;
+}
+
+/**
+ * Writes endings where their leases stand and no other ending came first; deletes `emptied` leases. What is not in the
+ * answer was refused. Two forms: the hot one for batches in which nothing runs again.
+ */
+export async function settleJobs(
+  db: Db,
+  endings: readonly Ending[],
+  emptied: readonly string[],
+): Promise<Settled[]> {
+  const leases = [...new Set(endings.map((ending) => ending.start.lease))];
+  const params: unknown[] = [
+    numbers(leases.concat(emptied)),
+    numbers(emptied),
+    numbers(endings.map((ending) => ending.start.job_id)),
+    numbers(endings.map((ending) => ending.start.lease)),
+    numbers(endings.map((ending) => ending.start.epoch)),
+    numbers(endings.map((ending) => ending.start.attempt)),
+    numbers(endings.map((ending) => ending.start.lane)),
+    numbers(endings.map((ending) => ending.start.prio)),
+    numbers(endings.map((ending) => ending.start.owner)),
+    // What expired at its claim never started.
+    numbers(endings.map((one) => (one.status === 'expired' ? 'null' : one.start.started_at.getTime()))),
+    endings.map((ending) => ending.result),
+  ];
+  const plain = endings.every((ending) => ending.status === 'succeeded' && ending.created_uri === null);
+  if (!plain) {
+    return db.many(settleAny, [
+      ...params,
+      endings.map((ending) => ending.status),
+      endings.map((ending) => ending.class),
+      endings.map((ending) => ending.source),
+      endings.map((ending) => ending.http_status),
+      endings.map((ending) => ending.error),
+      endings.map((ending) => ending.created_uri),
+      endings.map((ending) => ending.delay_ms),
+    ]);
+  }
+  const { settled, all } = await db.one(settleSucceeded, params);
+  if (all) return endings.map((ending) => accepted(ending));
+  // A batch may hold a stale start and the present one of the same job: the epoch tells them apart.
+  const kept = new Set(settled);
+  return endings
+    .filter((ending) => kept.has(`${ending.start.job_id}.${ending.start.epoch}`))
+    .map((ending) => accepted(ending));
+}
+
+function accepted(ending: Ending): Settled {
+  return { job_id: ending.start.job_id, epoch: ending.start.epoch, status: ending.status, next_at: null };
+}
+
+export const settleSucceeded = hot<{ all: boolean; settled: string[] | null }>('settle_succeeded')`
+with h as materialized (
+  select id from errand.lease where id = any($1::bigint[]) order by id for update
+), o as (
+  insert into errand.outcome (job_id, epoch, attempt, lane, prio, worker, started_at, status, result)
+  select x.job_id, x.epoch, x.attempt, x.lane, x.prio, x.worker, to_timestamp(x.started_ms / 1000.0), 'succeeded', x.result
+  from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::float8[],
+    $11::text[]) x(job_id, lease, epoch, attempt, lane, prio, worker, started_ms, result)
+  where x.lease = any(array(select id from h))
+  on conflict do nothing returning job_id, epoch
+), d as (
+  delete from errand.lease
+  where id = any(array(select id from h)) and (id = any($2::bigint[]) or cardinality(ids) = 1)
+), n as (select count(*) = cardinality($3) "all" from o)
+select n."all", case when not n."all" then array(select job_id || '.' || epoch from o) end settled from n`;
+
+export const settleAny = hot<Settled>('settle_any')`
+with h as materialized (
+  select id, cancels from errand.lease where id = any($1::bigint[]) order by id for update
+), c as materialized (
+  select coalesce(array_agg(u.id), '{}') ids from h cross join lateral unnest(h.cancels) u(id)
+), x as materialized (
+  select x.*, x.delay_ms is not null and not x.job_id = any((select ids from c)::bigint[]) again
+  from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::float8[],
+    $11::text[], $12::text[], $13::text[], $14::text[], $15::int2[], $16::text[], $17::text[], $18::float8[])
+    x(job_id, lease, epoch, attempt, lane, prio, worker, started_ms, result, status, class, source, http_status, error,
+      created_uri, delay_ms)
+  where x.lease = any(array(select id from h))
+), o as (
+  insert into errand.outcome (job_id, epoch, attempt, lane, prio, worker, started_at, status, result, class, source,
+    http_status, error, created_uri, next_at)
+  select job_id, epoch, attempt, lane, prio, worker, to_timestamp(started_ms / 1000.0),
+    case when delay_ms is null or again then status else 'cancelled' end::errand.outcome_status, result,
+    class::errand.failure_class, source::errand.failure_source, http_status, error, created_uri,
+    case when again then errand.now() + delay_ms * interval '1 ms' end
+  from x on conflict do nothing returning job_id, epoch, attempt, lane, prio, status, next_at
+), n as materialized (
+  select o.job_id, o.lane, o.epoch + 1 epoch, o.next_at, j.timeout_seconds,
+    (o.attempt + (o.status not in ('released', 'snoozed'))::int)::int2 attempt,
+    (case o.status when 'lost' then o.prio % 10 + 10 when 'retry' then o.prio % 10 else o.prio end)::int2 prio
+  from o cross join lateral (select timeout_seconds from errand.job where job.id = o.job_id offset 0) j
+  where o.next_at is not null
+), w as (
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
+  select job_id, next_at, lane, timeout_seconds, epoch, prio, attempt from n where next_at > errand.now()
+), k as materialized (
+  -- A suspect gets a block of its own: whoever dies with it must not convict its neighbours.
+  select nextval('errand.block_seq') seq, g.* from (
+    select lane, prio, epoch, attempt, timeout_seconds, array_agg(job_id order by job_id) ids
+    from n where next_at <= errand.now()
+    group by lane, prio, epoch, attempt, timeout_seconds, case when prio >= 10 then job_id end) g
+), b as (
+  insert into errand.block (seq, ord, lane, prio, epoch, attempt, timeout_seconds, ids)
+  select seq, seq, lane, prio, epoch, attempt, timeout_seconds, ids from k
+), p as (
+  insert into errand.place (job_id, blk) select i.id, k.seq from k cross join lateral unnest(k.ids) i(id)
+  on conflict (job_id) do update set blk = excluded.blk
+), d as (
+  delete from errand.lease
+  where id = any(array(select id from h)) and (id = any($2::bigint[]) or cardinality(ids) = 1)
+)
+select job_id, epoch, status, next_at from o`;
+
+/** What is recorded of one start; absent = it has no outcome yet. */
+export const findOutcomes = sql<{
+  job_id: string;
+  epoch: number;
+  status: Ending['status'];
+  class: ErrorClass | null;
+  source: ErrorSource | null;
+  next_at: Date | null;
+}>`
+select o.job_id, o.epoch, o.status, o.class, o.source, o.next_at from unnest($1::bigint[], $2::int[]) x(job_id, epoch)
+join errand.outcome o on o.job_id = x.job_id and o.epoch = x.epoch`;
+
+/** A lease that ran out, with one of its jobs that has not ended; `job_id` null = all of them have. */
+export interface Abandoned {
+  lease: string;
+  epoch: number;
+  attempt: number;
+  lane: number;
+  prio: number;
+  owner: number;
+  started_at: Date;
+  overdue: boolean;
+  cancel_requested: boolean;
+  job_id: string | null;
+  max_attempts: number;
+  backoff: BackoffPolicy | null;
+  losses: number;
+}
+
+/** Leases that ran out, locked until the transaction ends: $1 floor, $2 most. */
+export const findAbandoned = sql<Abandoned>`
+select l.id lease, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.deadline <= errand.now() overdue,
+  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.losses
+from (select * from errand.lease where id >= $1::bigint and until < errand.now() order by id limit $2::int
+  for update skip locked) l
+left join lateral (
+  select u.id, j.max_attempts, j.backoff, (
+    select count(*)::int from (select status from errand.outcome where job_id = u.id order by epoch desc limit 2) z
+    where z.status = 'lost') losses
+  from unnest(l.ids) u(id)
+  cross join lateral (select max_attempts, backoff from errand.job where job.id = u.id offset 0) j
+  where not exists (select from errand.outcome o where o.job_id = u.id and o.epoch = l.epoch)) i on true`;
+
+/** The lowest lease that stands: dead index entries below it need not be read again. */
+export const lowestLease = sql<{ id: string | null }>`
+select (select id from errand.lease where id >= $1::bigint order by id limit 1) id`;
