@@ -12,7 +12,7 @@ import type { Health } from './health.ts';
 export async function openapiDocument(): Promise<object> {
   // No route runs, so nothing of what routes call is needed; none of the settings is shown in the document.
   const app = buildApp({
-    config: { ERRAND_PAYLOAD_LIMIT_BYTES: 1 } as Config,
+    config: { ERRAND_PAYLOAD_LIMIT_BYTES: 1, ERRAND_ROLES: ['api'] } as unknown as Config,
     actions: {} as Actions,
     events: {} as EventBus,
     metrics: {} as Metrics,

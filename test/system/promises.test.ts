@@ -86,7 +86,7 @@ test('over 1,000 races "executed": false never coexists with a handler that star
   for (const id of withdrawn) assert.equal(ran.has(id), false, `job ${id} ran after executed was false`);
 });
 
-const levels = '['.repeat(63) + '{"deep":1}' + ']'.repeat(63);
+const levels = `${'['.repeat(63)}{"deep":1}${']'.repeat(63)}`;
 const payloads = {
   'a number beyond 2^53': '9007199254740993',
   'a number beyond a double': '{"n":1e400}',
