@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, normalize, relative, sep } from 'node:path';
+import { dirname, join, normalize, sep } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -36,7 +36,7 @@ function read(paths: readonly string[], pattern: RegExp): Text[] {
 
 // A page of another place is named like ours in upper case, ARCHITECTURE.md, so case counts.
 const foreign =
-  /README,? decisions?\b|http-contract|\breliability(\.md)? \d|\b(performance|architecture|ecosystem|mission|reliability|storage-features)\.md|\bstorage-features\b|\bdecisions? \d+(, \d+)*( and \d+)?\)/;
+  /README,? decisions?\b|http[-]contract|\breliability(\.md)? \d|\b(performance|architecture|ecosystem|mission|reliability|storage[-]features)\.md|\bstorage[-]features\b|\bdecisions? \d+(, \d+)*( and \d+)?\)/;
 
 function foreignCitations(texts: readonly Text[]): string[] {
   return texts.flatMap(({ path, text }) =>
@@ -145,28 +145,26 @@ test('every next room of a source file exists', () => {
 });
 
 test('nothing cites a page that is not in the repository', () => {
-  const self = relative(root, fileURLToPath(import.meta.url))
-    .split(sep)
-    .join('/');
   const places = readdirSync(root).filter((name) => !skipped.has(name) && name !== 'package-lock.json');
-  const texts = read(
-    places.flatMap(filesBelow).filter((path) => path !== self),
-    /\.(ts|js|mjs|md|sql|py|sh|json|ya?ml)$|(^|\/)Dockerfile$/,
-  );
+  const texts = read(places.flatMap(filesBelow), /\.(ts|js|mjs|md|sql|py|sh|json|ya?ml)$|(^|\/)Dockerfile$/);
   assert.ok(texts.length > sources.length + pages.length);
   assert.deepEqual(foreignCitations(texts), []);
 });
 
+// The tilde is taken out: this file must not hold the citations itself.
 for (const line of [
-  'the default (README decision 13).',
-  'by the table of http-contract 4.3.',
-  'bad bodies of reliability 43 to 53',
-  'as storage-features says',
-  'see performance.md 6 and architecture.md',
+  'the default (README deci~sion ~13).',
+  'by the table of http-~contract 4.3.',
+  'bad bodies of reliability ~43 to 53',
+  'as storage-~features says',
+  'see performance~.md 6 and architecture~.md',
   '(http states; decisions 4, 11 and 12)',
 ]) {
   test(`notices a planted citation: ${line}`, () => {
-    assert.equal(foreignCitations([{ path: 'src/domain/job.ts', text: `a\n// ${line}` }]).length, 1);
+    assert.equal(
+      foreignCitations([{ path: 'src/domain/job.ts', text: `a\n// ${line.replaceAll('~', '')}` }]).length,
+      1,
+    );
   });
 }
 
