@@ -108,6 +108,7 @@ class Worker:
         for lease in map(Lease, answer["leases"]):
             slots -= 1
             self.held[lease.id] = lease
+            print(f"job {lease.job['id']} started", flush=True)
             for task in (self.run_one, self.keep):
                 threading.Thread(target=task, args=(lease,), daemon=True).start()
         for _ in range(slots):

@@ -95,7 +95,7 @@ run_one() {
   beats=$!
   wait "$child" || code=$?
   child=''
-  # SIGKILL: in its first moment a background process still has the traps of this script, and would run `stop` itself.
+  # SIGKILL: in its first moment a background process still has the traps of this script, and might run `stop` itself.
   kill -9 "$beats" 2>/dev/null || true
   beats=''
   if [ -e "$dir/lost" ]; then
@@ -117,10 +117,13 @@ run_one() {
 # SIGTERM: stop the work, give the job back (the attempt does not count), leave.
 stop() {
   trap '' TERM INT
-  if [ -n "$child" ]; then
-    kill "$child" 2>/dev/null || true
-    wait "$child" || true
-  fi
+  # $! where the signal came between a start and its note. Again and again, because the first moment can swallow a signal.
+  child=${child:-${!-}}
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ -n "$child" ] && kill "$child" 2>/dev/null || break
+    sleep 0.2
+  done
+  [ -z "$child" ] || kill -9 "$child" 2>/dev/null || true
   [ -z "$beats" ] || kill -9 "$beats" 2>/dev/null || true
   # The answer to a long poll may have arrived in this very moment.
   [ -n "$lease" ] || lease=$(lease_in "$dir/lease")
@@ -143,6 +146,7 @@ while :; do
       pause=1
       lease=$(lease_in "$dir/lease")
       if [ -n "$lease" ]; then
+        echo "started $lease"
         run_one "$@" || true
         lease=''
         : >"$dir/lease"
