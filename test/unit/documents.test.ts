@@ -158,7 +158,7 @@ for (const line of [
   'bad bodies of reliability ~43 to 53',
   'as storage-~features says',
   'see performance~.md 6 and architecture~.md',
-  '(http states; decisions 4, 11 and 12)',
+  '(http states; deci~sions 4, 11 and 12)',
 ]) {
   test(`notices a planted citation: ${line}`, () => {
     assert.equal(
