@@ -1,6 +1,6 @@
 // Why this room exists: the import of the cities under kill -9 runs twice, small in "npm test" and whole as a drill.
 // Invariant: every kill happens while the application is in the middle of a slice for a worker that never hears the end of
-// it: the worst moment there is. A run without such a moment fails instead of proving nothing.
+// it: the worst moment there is. `interrupted` counts these; a kill without one proves nothing, and the caller must say so.
 // Next room: examples/import, whose programs run here as a user starts them.
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
@@ -30,8 +30,8 @@ export interface ImportFacts {
   slices: number;
   /** Cities in the table at each kill. */
   at_kill: number[];
-  /** Slices the application was in the middle of, summed over the kills. */
-  interrupted: number;
+  /** Slices the application was in the middle of at each kill. */
+  interrupted: number[];
   /** Slices the application was sent more than once. */
   repeated: number;
   import_ms: number;
@@ -88,7 +88,7 @@ export async function runImport(plan: ImportPlan): Promise<ImportFacts> {
       cities: 0,
       slices,
       at_kill: [],
-      interrupted: 0,
+      interrupted: [],
       repeated: 0,
       import_ms: 0,
       verdict: '',
@@ -99,7 +99,7 @@ export async function runImport(plan: ImportPlan): Promise<ImportFacts> {
         await Promise.all([service?.kill9(), worker.kill9()]);
       });
       facts.at_kill.push(taken);
-      facts.interrupted += interrupted;
+      facts.interrupted.push(interrupted);
       service = await serve();
       worker = work();
     }
