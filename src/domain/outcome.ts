@@ -95,11 +95,10 @@ export type AfterFailure =
 
 /** Decides what becomes of a job after a failed attempt (docs/contract.md, States). */
 export function afterFailure(failure: Failure): AfterFailure {
-  // A lease that ran out under a cancel request is the cancel's end; a failure that is told stays as it was told.
-  if (failure.cancel_requested && failure.class === 'lost') return { outcome: 'cancelled' };
+  // Whoever stops after having been asked to has obeyed, whatever words it finds for it.
+  if (failure.cancel_requested) return { outcome: 'cancelled' };
   if (failure.class === 'permanent' || failure.class === 'poison') return { outcome: 'dead' };
   if (failure.attempt >= failure.max_attempts) return { outcome: 'dead' };
-  if (failure.cancel_requested) return { outcome: 'cancelled' };
   return { outcome: 'retry', delay_ms: retryDelayMs(failure) };
 }
 
@@ -139,7 +138,7 @@ function deadProblem(job: JobFacts): Problem {
 
 function expiredProblem(job: JobFacts): Problem {
   return new Problem('job-expired', {
-    detail: `job ${job.id} expired before it could start; send it again with a later expires_at`,
+    detail: `job ${job.id} expired before its next start; send it again with a later expires_at`,
     job: { id: job.id, state: job.state },
   });
 }

@@ -116,14 +116,14 @@ export const problems = {
     title: 'The result is no longer kept',
     retryable: false,
     meaning: 'The job ended longer ago than its result is kept.',
-    remedy: 'Fetch results within the retention time, or raise the retention time.',
+    remedy: 'Fetch results while they are kept, or store them elsewhere.',
   },
   'job-archived': {
     status: 410,
     title: 'The job is no longer kept',
     retryable: false,
     meaning: 'The job existed, ended, and was removed when its retention time had passed.',
-    remedy: 'Read jobs within the retention time, or raise the retention time.',
+    remedy: 'Read jobs while they are kept, or store what you need of them elsewhere.',
   },
   'precondition-failed': {
     status: 412,
@@ -152,7 +152,7 @@ export const problems = {
     retryable: false,
     meaning: 'The body has a `Content-Type` or a `Content-Encoding` that this path does not read.',
     remedy:
-      'Send one of the types in `Accept-Post` without `Content-Encoding`; for other bytes use `POST /v1/queues/{queue}/jobs`.',
+      'Send one of the types in `Accept-Post` without `Content-Encoding`; other bytes travel as base64 in a JSON string.',
   },
   'expectation-unknown': {
     status: 417,
@@ -234,8 +234,9 @@ export const problems = {
     title: 'The database cannot be reached',
     retryable: true,
     retry_after_seconds: 2,
-    meaning: 'Postgres did not answer in time; nothing was stored by this request.',
-    remedy: 'Repeat the request after `Retry-After`.',
+    meaning:
+      'Postgres did not answer in time. A submit was not stored; a heartbeat, an ending or a cancel may have taken effect.',
+    remedy: 'Repeat the request after `Retry-After`: each of them may be repeated without harm.',
   },
   'outcome-unknown': {
     status: 503,
@@ -272,9 +273,9 @@ export const problems = {
   },
   'job-expired': {
     status: 504,
-    title: 'The job expired before it started',
+    title: 'The job expired',
     retryable: false,
-    meaning: 'The `expires_at` of the job passed before it could start; it did not run and will not run.',
+    meaning: 'The `expires_at` of the job passed before it could start, or start again; it will not run.',
     remedy: 'Send it again with a later `expires_at`.',
   },
 } as const satisfies Record<string, ProblemEntry>;

@@ -9,7 +9,7 @@ import type { WaitEnd } from '../actions/wait.ts';
 import type { SoftMode, SyncMode } from '../domain/expectation.ts';
 import { isTerminal } from '../domain/job.ts';
 import { type Answer, answerFor } from '../domain/outcome.ts';
-import { Problem } from '../domain/problem.ts';
+import { Problem, type ProblemSlug } from '../domain/problem.ts';
 import { errorOf, type NamedFacts } from '../domain/record.ts';
 import {
   departure,
@@ -51,6 +51,14 @@ export async function answerAfterWait(
   if (wait.mode.preferenceAppliedToOutcome !== null) {
     reply.header('preference-applied', wait.mode.preferenceAppliedToOutcome);
   }
+  try {
+    return await answered(actions, reply, wait);
+  } catch (error) {
+    return unreadable(wait, error);
+  }
+}
+
+async function answered(actions: Actions, reply: FastifyReply, wait: Wait): Promise<FastifyReply> {
   const seen = await untilEnd(actions, reply, wait);
   if (seen === null) return sendNobody(reply);
   const { over, facts } = seen;
@@ -75,7 +83,7 @@ async function untilEnd(actions: Actions, reply: FastifyReply, wait: Wait): Prom
     // A timer may fire a millisecond early, and `waited_ms` is told to the caller.
     const over = left <= 0 ? 'time' : await actions.waiters.ended(wait.id, Math.ceil(left) + 1, gone);
     if (over === 'gone') return null;
-    const facts = await existing(actions.inspect, wait.id).catch((error) => unreadable(wait, error));
+    const facts = await existing(actions.inspect, wait.id);
     if (over !== 'ended' || isTerminal(facts.state)) return { over, facts };
   }
 }
@@ -141,9 +149,11 @@ function unfinished(
   });
 }
 
+const storeTrouble: ReadonlySet<ProblemSlug> = new Set(['database-unavailable', 'queue-saturated']);
+
 // The job is stored, whatever the database says now: a caller who is told less would send it twice.
 function unreadable({ id }: Wait, error: unknown): never {
-  if (!(error instanceof Problem) || error.status !== 503) throw error;
+  if (!(error instanceof Problem) || !storeTrouble.has(error.slug)) throw error;
   throw new Problem('outcome-unknown', {
     detail: `job ${id} is stored, but how it is could not be read; follow Location`,
     headers: { location: statusPath(id) },

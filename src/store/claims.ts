@@ -124,7 +124,9 @@ export const heartbeat = hot<{ lease: string; job_id: string; until: Date; cance
   'heartbeat',
 )`
 with u as (
-  update errand.lease set until = least(errand.now() + $4::int * interval '1 s', deadline + interval '2 s')
+  -- A lease of several jobs serves all of them: a short wish for one must not shorten it for the others.
+  update errand.lease set until = greatest(case when cardinality(ids) > 1 then until end,
+    least(errand.now() + $4::int * interval '1 s', deadline + interval '2 s'))
   where id = any(array(select id from errand.lease where id = any($1::bigint[]) order by id for update))
   returning id, until, cancels
 )
