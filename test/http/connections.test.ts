@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { curl } from '../support/curl.ts';
 import { shortWaits } from '../support/decision-tables.ts';
@@ -89,43 +89,45 @@ const slow: { who: string; first: string; drip: string }[] = [
   },
 ];
 
-for (const { who, first, drip } of slow) {
-  test(`a client that ${who} gets 408 and is cut`, async () => {
-    const { port, jobs, errors } = await serve(hasty);
-    const socket = await open(port);
-    const began = performance.now();
-    socket.write(first);
-    const dripping = setInterval(() => socket.write(drip), 20);
-    const answer = await readAnswer(socket);
-    clearInterval(dripping);
-    const took = performance.now() - began;
-    assert.equal(answer.status, 408);
-    assert.equal(problemOf(answer).code, 'request-timeout');
-    assert.equal(answer.headers.connection, 'close');
-    assert.equal(answer.closed, true);
-    assert.ok(took < 2_500, `it took ${Math.round(took)} ms`);
-    assert.equal(jobs.stored, 0);
-    assert.deepEqual(errors, []);
-  });
-}
-
-test('a caller who waits longer than a request may take to arrive is not cut', async () => {
-  const { port } = await serve({ ...hasty, env: { ERRAND_WAIT_CAP_SECONDS: '1.2' } });
-  const began = performance.now();
-  const answer = await post(port, '/v1/jobs', { type: 'never' }, [['Prefer', 'wait=2']]);
-  assert.equal(answer.status, 202);
-  assert.ok(performance.now() - began >= 1_200);
-});
-
-test('a connection that rests between requests is kept', async () => {
-  const { port } = await serve(hasty);
-  const socket = await open(port);
-  for (let n = 0; n < 2; n++) {
-    socket.write('GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n');
-    assert.equal((await readAnswer(socket, 'keep')).status, 200);
-    await pause(700);
+describe('time limits', { concurrency: true }, () => {
+  for (const { who, first, drip } of slow) {
+    test(`a client that ${who} gets 408 and is cut`, async () => {
+      const { port, jobs, errors } = await serve(hasty);
+      const socket = await open(port);
+      const began = performance.now();
+      socket.write(first);
+      const dripping = setInterval(() => socket.write(drip), 20);
+      const answer = await readAnswer(socket);
+      clearInterval(dripping);
+      const took = performance.now() - began;
+      assert.equal(answer.status, 408);
+      assert.equal(problemOf(answer).code, 'request-timeout');
+      assert.equal(answer.headers.connection, 'close');
+      assert.equal(answer.closed, true);
+      assert.ok(took < 2_500, `it took ${Math.round(took)} ms`);
+      assert.equal(jobs.stored, 0);
+      assert.deepEqual(errors, []);
+    });
   }
-  socket.destroy();
+
+  test('a caller who waits longer than a request may take to arrive is not cut', async () => {
+    const { port } = await serve({ ...hasty, env: { ERRAND_WAIT_CAP_SECONDS: '1.2' } });
+    const began = performance.now();
+    const answer = await post(port, '/v1/jobs', { type: 'never' }, [['Prefer', 'wait=2']]);
+    assert.equal(answer.status, 202);
+    assert.ok(performance.now() - began >= 1_200);
+  });
+
+  test('a connection that rests between requests is kept', async () => {
+    const { port } = await serve(hasty);
+    const socket = await open(port);
+    for (let n = 0; n < 2; n++) {
+      socket.write('GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n');
+      assert.equal((await readAnswer(socket, 'keep')).status, 200);
+      await pause(700);
+    }
+    socket.destroy();
+  });
 });
 
 test('rubbish behind a request that waits is not answered in its place', async () => {

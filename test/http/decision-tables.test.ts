@@ -3,7 +3,7 @@
 // test/support/decision-tables.ts.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import {
   type Ask,
   asks,
@@ -21,44 +21,47 @@ import { type Header, inParallel, post, problemOf, type Served, send, serve } fr
 
 const versions = ['1.1', '1.0'] as const;
 
-for (const end of [...finished, ...ranOutOnOwn]) {
-  const when = finished.includes(end) ? '' : 'wait ran out, ';
-  test(`a new job answers by the row "${when}${end.row}", however it was asked`, async () => {
-    const served = await serve({ env: shortWaits });
-    served.jobs.scripts.set('scripted', (id) => {
-      // Some ends come before the caller waits, some while it waits.
-      setTimeout(() => end.script(served.jobs, id), Number(id) % 3 === 0 ? 0 : 40);
+// Rows mostly wait, so several are asked at once.
+describe('table 4.3', { concurrency: 4 }, () => {
+  for (const end of [...finished, ...ranOutOnOwn]) {
+    const when = finished.includes(end) ? '' : 'wait ran out, ';
+    test(`a new job answers by the row "${when}${end.row}", however it was asked`, async () => {
+      const served = await serve({ env: shortWaits });
+      served.jobs.scripts.set('scripted', (id) => {
+        // Some ends come before the caller waits, some while it waits.
+        setTimeout(() => end.script(served.jobs, id), Number(id) % 3 === 0 ? 0 : 40);
+      });
+      await everyWay(async (ask, version) => {
+        const answer = await submit(served, ask.headers, version, { type: 'scripted', ...end.body });
+        expectCell(served.jobs, answer, ask, end);
+        const awaits = awaitsContinue(ask.headers, version);
+        assert.equal(answer.continued, awaits, '100 Continue');
+        assert.equal(answer.headers.connection, version === '1.0' ? 'close' : 'keep-alive');
+        expectAskedToStop(served, end, ask, idIn(answer.headers.link));
+      });
     });
-    await everyWay(async (ask, version) => {
-      const answer = await submit(served, ask.headers, version, { type: 'scripted', ...end.body });
-      expectCell(served.jobs, answer, ask, end);
-      const awaits = awaitsContinue(ask.headers, version);
-      assert.equal(answer.continued, awaits, '100 Continue');
-      assert.equal(answer.headers.connection, version === '1.0' ? 'close' : 'keep-alive');
-      expectAskedToStop(served, end, ask, idIn(answer.headers.link));
-    });
-  });
-}
+  }
 
-for (const end of [...finished, ...ranOutOnAnothers]) {
-  const when = finished.includes(end) ? '' : 'wait ran out, ';
-  test(`a replay finds the present state of the job: row "${when}${end.row}"`, async () => {
-    const served = await serve({ env: shortWaits });
-    const key: Header = ['Idempotency-Key', '"order-4711"'];
-    // Another caller's job is not cancelled even where this caller asks for that.
-    const body = { type: 'a', on_timeout: 'cancel' };
-    const id = idIn((await post(served.port, '/v1/jobs', body, [key])).headers.link);
-    end.script(served.jobs, id);
-    await everyWay(async (ask, version) => {
-      const answer = await submit(served, [key, ...ask.headers], version, body);
-      assert.equal(answer.headers['idempotency-replayed'], 'true');
-      assert.equal(idIn(answer.headers.link), id);
-      expectCell(served.jobs, answer, ask, end);
+  for (const end of [...finished, ...ranOutOnAnothers]) {
+    const when = finished.includes(end) ? '' : 'wait ran out, ';
+    test(`a replay finds the present state of the job: row "${when}${end.row}"`, async () => {
+      const served = await serve({ env: shortWaits });
+      const key: Header = ['Idempotency-Key', '"order-4711"'];
+      // Another caller's job is not cancelled even where this caller asks for that.
+      const body = { type: 'a', on_timeout: 'cancel' };
+      const id = idIn((await post(served.port, '/v1/jobs', body, [key])).headers.link);
+      end.script(served.jobs, id);
+      await everyWay(async (ask, version) => {
+        const answer = await submit(served, [key, ...ask.headers], version, body);
+        assert.equal(answer.headers['idempotency-replayed'], 'true');
+        assert.equal(idIn(answer.headers.link), id);
+        expectCell(served.jobs, answer, ask, end);
+      });
+      assert.equal(served.jobs.stored, 1);
+      assert.ok(!served.jobs.calls.some((call) => call.startsWith('cancel')));
     });
-    assert.equal(served.jobs.stored, 1);
-    assert.ok(!served.jobs.calls.some((call) => call.startsWith('cancel')));
-  });
-}
+  }
+});
 
 test('a demand that is unknown or contradicts itself is 417 before the body, stores nothing and closes', async () => {
   const served = await serve({ env: shortWaits });

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { FakeJobs } from '../support/fake-actions.ts';
 import { get, type Header, post, problemOf, send, serve, type WireAnswer } from '../support/serve.ts';
 import { until } from '../support/until.ts';
 
@@ -238,6 +239,11 @@ test('a long poll does not wait when there is news already, nothing to come, no 
   jobs.waiters.drain();
   assert.equal((await held).status, 200);
   assert.equal((await get(port, `/v1/jobs/${open}/status`, [wait(5)])).status, 200);
+  const full = await serve({ env, jobs: new FakeJobs(0) });
+  assert.equal(
+    (await get(full.port, `/v1/jobs/${full.jobs.add({ type: 'a' })}/status`, [wait(5)])).status,
+    200,
+  );
   assert.ok(performance.now() - began < 2_000);
 });
 

@@ -27,6 +27,8 @@ export class FakeJobs {
   readonly jobs = new Map<string, FakeJob>();
   readonly scripts = new Map<string, Script>();
   readonly calls: string[] = [];
+  /** What was submitted, as the routes handed it over. */
+  readonly submissions: Submission[] = [];
   readonly waiters: Waiters;
   /** Ids up to here have existed and are no longer kept. */
   gone = 0;
@@ -170,6 +172,7 @@ export class FakeJobs {
 
   async #submit(submission: Submission) {
     this.calls.push('submit');
+    this.submissions.push(submission);
     if (this.refusal !== null) throw this.refusal;
     const key = submission.idempotency;
     const known = key === null ? undefined : this.#keys.get(`${key.route} ${key.key}`);
