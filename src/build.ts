@@ -159,6 +159,8 @@ export async function build(
     (payload) => ready.hear(payload),
     (up, error) => {
       if (!up) events.emit('store.error', { where: 'listen', error });
+      // What was told while nobody listened is found by looking.
+      else choreRunner.wakeIn('look', 0);
     },
   );
   const lifecycle = { draining: () => draining };

@@ -107,6 +107,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const faults: string[] = [];
   const given: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
+    // What the client examples are told: whoever exports it may start a service in the same shell.
+    if (name === 'ERRAND_URL') continue;
     const target = name.replace(/_FILE$/, '');
     if (value === undefined || value === '' || !(target in Environment.shape)) {
       if (name.startsWith('ERRAND_') && !name.startsWith('ERRAND_TEST_'))

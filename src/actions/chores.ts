@@ -45,6 +45,7 @@ const batch = 500;
 /** Seconds back that mean all. */
 const everything = 1_000_000_000;
 const full_ms = 10_000;
+const longest_look_pause_ms = 2_000;
 
 /** The chores of every worker and dispatcher. */
 export function chores(options: ChoreOptions): Chore[] {
@@ -202,7 +203,7 @@ function lookingForHeads({ db, ready }: ChoreOptions): Chore {
       if (began < next) return { moved: 0 };
       const heads = await db.many(listHeads);
       const took = performance.now() - began;
-      next = took > 20 ? began + took * 100 : 0;
+      next = took > 20 ? began + Math.min(took * 100, longest_look_pause_ms) : 0;
       ready.found(heads);
       return { moved: heads.length };
     },

@@ -1,9 +1,13 @@
 // Handlers inside the process: what they return, throw and ignore, and what a drain, a cancel, a deadline or a lost lease
 // does to them.
 import assert from 'node:assert/strict';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
 import { defineHandler, type HandlerContext, JobError } from '../../src/errand.ts';
+import { loadHandlers } from '../../src/roles/worker/handlers.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
 
 const fixed = JSON.stringify({ strategy: 'fixed', base_seconds: 0.05, cap_seconds: 1, jitter: 'none' });
@@ -207,6 +211,16 @@ test('a drain gives running jobs back without costing an attempt', async () => {
   await second.drain(true);
   const job = await facts(id);
   assert.deepEqual([job.state, job.attempt, job.epoch], ['queued', 0, 1]);
+});
+
+test('a handler in any folder can import "errand"', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'errand-handlers-'));
+  writeFileSync(
+    join(folder, 'greet.ts'),
+    `import { defineHandler } from 'errand';\nexport default defineHandler({ type: 'greet', run: () => 'hello' });\n`,
+  );
+  const handlers = await loadHandlers(folder);
+  assert.deepEqual([...handlers.keys()], ['greet']);
 });
 
 test('no invariant was violated on the way', async () => {

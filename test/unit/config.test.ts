@@ -45,6 +45,10 @@ test('refuses to listen beyond loopback unless the missing authentication is spe
   assert.equal(readConfig({ HOST: '0.0.0.0', ERRAND_AUTH: 'off' }).drainDelaySeconds, 5);
 });
 
+test('lets the variable of the clients pass', () => {
+  assert.equal(readConfig({ ERRAND_URL: 'http://127.0.0.1:8080' }).PORT, 8080);
+});
+
 test('reads a value from the file that NAME_FILE names', () => {
   const file = join(mkdtempSync(join(tmpdir(), 'errand-config-')), 'url');
   writeFileSync(file, 'postgres://h/db\n');

@@ -2,6 +2,7 @@
 // made by defineHandler.
 // Next room: run.ts, which calls them.
 import { readdir } from 'node:fs/promises';
+import { registerHooks } from 'node:module';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ErrorClass } from '../../domain/outcome.ts';
@@ -55,6 +56,12 @@ export class JobError extends Error {
 /** Loads every module of a folder; throws when one is not a handler or a type is served twice. */
 export async function loadHandlers(folder: string): Promise<Map<string, Handler>> {
   const handlers = new Map<string, Handler>();
+  // A folder outside this package could not find "errand" by itself.
+  const errand = import.meta.resolve('errand');
+  registerHooks({
+    resolve: (specifier, context, next) =>
+      specifier === 'errand' ? { url: errand, shortCircuit: true } : next(specifier, context),
+  });
   const files = (await readdir(folder))
     .filter((file) => /\.(ts|js|mjs)$/.test(file) && !file.endsWith('.d.ts'))
     .sort();
