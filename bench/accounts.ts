@@ -20,14 +20,39 @@ export function cpuOf(pid: number): number {
 
 /** CPU time of a PostgreSQL server and all its backends, those that have ended included, in µs. */
 export function cpuOfServer(postmaster: number): number {
-  const server = statOf(postmaster);
-  if (server === undefined) return Number.NaN;
-  const living = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => statOf(Number(name)))
-    .filter((stat) => stat?.parent === postmaster)
-    .reduce((sum, stat) => sum + (stat as Stat).own_us, 0);
-  return server.own_us + server.reaped_us + living;
+  return cpuOfTree([postmaster]);
+}
+
+/** CPU time of these processes and all their descendants, those that have ended included, in µs. */
+export function cpuOfTree(roots: readonly number[]): number {
+  if (roots.some((root) => statOf(root) === undefined)) return Number.NaN;
+  const stats = new Map<number, Stat>();
+  for (const name of readdirSync('/proc')) {
+    const stat = /^\d+$/.test(name) ? statOf(Number(name)) : undefined;
+    if (stat !== undefined) stats.set(Number(name), stat);
+  }
+  const isOurs = (pid: number): boolean =>
+    roots.includes(pid) || (stats.has(pid) && isOurs((stats.get(pid) as Stat).parent));
+  let sum = 0;
+  for (const [pid, stat] of stats) if (isOurs(pid)) sum += stat.own_us + stat.reaped_us;
+  return sum;
+}
+
+/** CPU time of everything on this machine, in µs. */
+export function cpuOfMachine(): number {
+  let text: string;
+  try {
+    text = readFileSync('/proc/stat', 'utf8');
+  } catch {
+    return Number.NaN;
+  }
+  // user nice system idle iowait irq softirq steal: see proc(5).
+  const [user, nice, system, , , irq, softirq, steal] = (text.split('\n', 1)[0] ?? '')
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  const ticks = [user, nice, system, irq, softirq, steal].reduce<number>((sum, one) => sum + (one ?? 0), 0);
+  return ticks * us_per_tick;
 }
 
 function statOf(pid: number): Stat | undefined {

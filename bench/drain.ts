@@ -3,6 +3,7 @@
 // same process; delivered = unique = enqueued = finished or there is no figure; uniqueness is also held under four
 // claimers that take blocks in part.
 // Next room: contestants/stage.ts, which runs the clock.
+import { calmRounds } from './calm.ts';
 import { type Drained, enter } from './contestant.ts';
 import type { Figure, FigureOptions } from './figure.ts';
 import type { Ground } from './ground.ts';
@@ -26,30 +27,41 @@ const finishedQuery = {
 
 export async function drain({ rounds = 5, ground, say }: FigureOptions): Promise<Figure> {
   await installPeers(say);
-  const drains: Record<Name, Drained[]> = { errand: [], graphile: [] };
-  for (let round = 0; round < rounds; round++) {
-    for (const name of inTurn<Name>(round, 'errand', 'graphile')) {
-      const drained = await drainOnce(ground, name, `drain_${name}_${round}`);
-      drains[name].push(drained);
-      say(`drain, round ${round + 1}: ${name} ${Math.round(backlog / drained.seconds)} jobs/s`);
-    }
-  }
+  let databases = 0;
+  const { kept, others, remarks } = await calmRounds({
+    rounds,
+    server: ground.pid,
+    say,
+    async take(round) {
+      const pair: Partial<Record<Name, Drained>> = {};
+      for (const name of inTurn<Name>(round, 'errand', 'graphile')) {
+        pair[name] = await drainOnce(ground, name, `drain_${databases++}`);
+      }
+      const { errand, graphile } = pair as Record<Name, Drained>;
+      const [ours, theirs] = [backlog / errand.seconds, backlog / graphile.seconds].map(Math.round);
+      say(`drain: ${ours} against ${theirs} jobs/s`);
+      return { errand, graphile };
+    },
+  });
   await race(ground);
   say(`drain: ${race_jobs} jobs through four partial claimers, each delivered once`);
 
-  const rates = (name: Name) => drains[name].map(({ seconds }) => backlog / seconds);
+  const rates = (name: Name) => kept.map((pair) => backlog / pair[name].seconds);
   const each = (name: Name, what: 'node_us' | 'postgres_us') =>
-    drains[name].map((one) => one[what] / backlog);
+    kept.map((pair) => pair[name][what] / backlog);
   return {
     name: 'drain',
     title: 'Drain of no-op jobs, one process',
     goal: { text: '2.5 × graphile-worker, fast preset', value: 2.5, at: 'least', unit: '×' },
     headline: spreadOf(ratios(rates('errand'), rates('graphile'))),
-    lines: (['errand', 'graphile'] as const).flatMap((name) => [
-      { what: `${name}: jobs run`, unit: '/s', spread: spreadOf(rates(name)) },
-      { what: `${name}: Node CPU`, unit: 'µs/job', spread: spreadOf(each(name, 'node_us')) },
-      { what: `${name}: database CPU`, unit: 'µs/job', spread: spreadOf(each(name, 'postgres_us')) },
-    ]),
+    lines: [
+      ...(['errand', 'graphile'] as const).flatMap((name) => [
+        { what: `${name}: jobs run`, unit: '/s', spread: spreadOf(rates(name)) },
+        { what: `${name}: Node CPU`, unit: 'µs/job', spread: spreadOf(each(name, 'node_us')) },
+        { what: `${name}: database CPU`, unit: 'µs/job', spread: spreadOf(each(name, 'postgres_us')) },
+      ]),
+      { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
+    ],
     setup: {
       backlog: `${backlog} jobs`,
       'warm-up': `${warm_up} jobs, in the same process`,
@@ -61,6 +73,7 @@ export async function drain({ rounds = 5, ground, say }: FigureOptions): Promise
     checks: [
       'delivered = unique = enqueued = finished in every round, for both',
       `${race_jobs} jobs through four claimers of ${race_concurrency} slots in two processes: each delivered once`,
+      ...remarks,
     ],
   };
 }

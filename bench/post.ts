@@ -5,6 +5,7 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { cpuOf, cpuOfServer } from './accounts.ts';
+import { calmRounds, type Rounds } from './calm.ts';
 import type { Answer } from './contestant.ts';
 import type { Figure, FigureOptions } from './figure.ts';
 import type { LoadOrder, LoadResult } from './load.ts';
@@ -17,6 +18,7 @@ const warm_up_seconds = 1;
 const least_rounds = 8;
 
 type Name = 'errand' | 'fastify';
+type Pair = Record<Name, Round>;
 
 interface Round extends LoadResult {
   node_us: number;
@@ -30,29 +32,37 @@ export async function post({ rounds = 10, ground, say }: FigureOptions): Promise
     fastify: [pathOf('./contestants/fastify.ts')],
   };
   const servers: Partial<Record<Name, Server>> = {};
-  const seen: Record<Name, Round[]> = { errand: [], fastify: [] };
+  const all: Pair[] = [];
   try {
     for (const name of ['errand', 'fastify'] as const) servers[name] = await serve(programs[name], url);
-    for (let round = 0; round < rounds; round++) {
-      for (const name of inTurn<Name>(round, 'errand', 'fastify')) {
-        const measured = await measure(servers[name] as Server, ground.pid);
-        seen[name].push(measured);
-        say(`post, round ${round + 1}: ${name} ${Math.round(measured.per_second)} requests/s`);
-      }
-    }
-    const statements = await deliveryCheck(url, seen, ground.ask);
-    return figureOf(rounds, seen, statements);
+    const taken = await calmRounds({
+      rounds,
+      server: ground.pid,
+      say,
+      async take(round) {
+        const pair: Partial<Pair> = {};
+        for (const name of inTurn<Name>(round, 'errand', 'fastify')) {
+          pair[name] = await measure(servers[name] as Server, ground.pid);
+        }
+        const { errand, fastify } = pair as Pair;
+        all.push({ errand, fastify });
+        say(`post: ${Math.round(errand.per_second)} against ${Math.round(fastify.per_second)} requests/s`);
+        return { errand, fastify };
+      },
+    });
+    // Rounds that were dropped put their rows there as well.
+    return figureOf(taken, await deliveryCheck(url, all, ground.ask));
   } finally {
     await Promise.all(Object.values(servers).map((server) => server.stop()));
   }
 }
 
-function figureOf(rounds: number, seen: Record<Name, Round[]>, statements: number): Figure {
-  const rates = (name: Name) => seen[name].map((round) => round.per_second);
+function figureOf({ kept, others, remarks }: Rounds<Pair>, statements: number): Figure {
+  const rates = (name: Name) => kept.map((pair) => pair[name].per_second);
   const line = (name: Name, what: string, unit: string, pick: (round: Round) => number) => ({
     what: `${name}: ${what}`,
     unit,
-    spread: spreadOf(seen[name].map(pick)),
+    spread: spreadOf(kept.map((pair) => pick(pair[name]))),
   });
   return {
     name: 'post',
@@ -67,6 +77,7 @@ function figureOf(rounds: number, seen: Record<Name, Round[]>, statements: numbe
         line(name, 'Node CPU', 'µs/request', (round) => round.node_us),
       ]),
       line('errand', 'database CPU', 'µs/request', (round) => round.postgres_us),
+      { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
       { what: 'errand: statements', unit: '/request', spread: spreadOf([statements]) },
     ],
     setup: {
@@ -78,9 +89,10 @@ function figureOf(rounds: number, seen: Record<Name, Round[]>, statements: numbe
     },
     checks: [
       'number of 202 = rows in errand.job, and no other status',
-      ...(rounds < least_rounds
-        ? [`only ${rounds} paired rounds: fewer than the ${least_rounds} a claim needs`]
+      ...(kept.length < least_rounds
+        ? [`only ${kept.length} paired rounds: fewer than the ${least_rounds} a claim needs`]
         : []),
+      ...remarks,
     ],
   };
 }
@@ -164,14 +176,14 @@ async function load(order: LoadOrder): Promise<LoadResult> {
 /** Every 202 is a row and every row a 202; returns statements for each request. */
 async function deliveryCheck(
   url: string,
-  seen: Record<Name, Round[]>,
+  pairs: readonly Pair[],
   ask: FigureOptions['ground']['ask'],
 ): Promise<number> {
-  for (const { statuses } of [...seen.errand, ...seen.fastify]) {
+  for (const { statuses } of pairs.flatMap(({ errand, fastify }) => [errand, fastify])) {
     const other = Object.keys(statuses).filter((status) => status !== '202');
     if (other.length > 0) throw new Error(`answers other than 202: ${JSON.stringify(statuses)}; no figure`);
   }
-  const accepted = seen.errand.reduce((sum, { statuses }) => sum + (statuses['202'] ?? 0), 0);
+  const accepted = pairs.reduce((sum, { errand: { statuses } }) => sum + (statuses['202'] ?? 0), 0);
   const [row] = await ask<{ rows: number; statements: number }>(
     url,
     `select (select count(*) from errand.job)::int "rows", (select sum(calls) from pg_stat_statements
