@@ -20,6 +20,8 @@ export interface Errand {
   url: string;
   actions: Actions;
   events: EventBus;
+  /** Types that handlers of this process run. */
+  types: readonly string[];
   /** Where the embedded Postgres keeps its data; null when DATABASE_URL names another. */
   embedded: { dataDir: string; port: number; version: string } | null;
   /** Stops without losing anything; `at_once` skips the time that balancers get to notice. */
@@ -56,6 +58,7 @@ export async function compose(config: Config, options: ComposeOptions): Promise<
       url: parts.url(),
       actions: parts.actions,
       events,
+      types: [...handlers.keys()],
       embedded,
       async drain(atOnce) {
         await parts.drain(atOnce);

@@ -45,6 +45,7 @@ async function serve(mayMigrate: boolean): Promise<void> {
   const config = readConfig();
   const errand = await compose(config, { migrate: mayMigrate });
   onSignals(errand);
+  onAccidents(errand);
   process.stdout.write(banner(errand, config.REDIS_URL !== undefined));
 }
 
@@ -61,21 +62,42 @@ function onSignals(errand: Errand): void {
   }
 }
 
-function banner({ url, embedded }: Errand, withRedis: boolean): string {
+/** A handler's stray rejection must not take the API and its neighbours along; anything else ends in an orderly stop. */
+function onAccidents({ events, drain }: Errand): void {
+  const tell = (message: string, error: unknown) =>
+    events.emit('service.said', {
+      level: 'error',
+      message,
+      error: error instanceof Error ? error.message : String(error),
+    });
+  process.on('unhandledRejection', (error) =>
+    tell('a promise was rejected and nobody took it; going on', error),
+  );
+  process.on('uncaughtException', (error) => {
+    tell('an error was thrown where nobody could catch it; stopping', error);
+    const end = () => process.exit(1);
+    setTimeout(end, 5_000).unref();
+    drain(true).then(end, end);
+  });
+}
+
+function banner({ url, embedded, types }: Errand, withRedis: boolean): string {
   const store =
     embedded === null
       ? 'postgres as DATABASE_URL says'
       : `embedded PostgreSQL ${embedded.version} at ${embedded.dataDir}, port ${embedded.port} (set DATABASE_URL for production)`;
+  const type = types.includes('echo') ? 'echo' : (types[0] ?? 'echo');
   return [
     '',
     `Errand ${release} listens on ${url}`,
     `  ${store}`,
     `  redis: ${withRedis ? 'as REDIS_URL says' : 'disabled'}`,
+    `  handlers: ${types.join(', ') || 'none; lease jobs over HTTP'}`,
     '',
     'Try it:',
-    `  curl -i ${url}/v1/jobs -H 'content-type: application/json' -d '{"type":"echo","payload":{"hello":"world"}}'`,
+    `  curl -i ${url}/v1/jobs -H 'content-type: application/json' -d '{"type":"${type}","payload":{"hello":"world"}}'`,
     `  curl -iL ${url}/v1/jobs/1/status`,
-    `  curl -i ${url}/v1/jobs -H 'content-type: application/json' -H 'Expect: 200-ok' -d '{"type":"echo","payload":[1,2,3]}'`,
+    `  curl -i ${url}/v1/jobs -H 'content-type: application/json' -H 'Expect: 200-ok' -d '{"type":"${type}","payload":[1,2,3]}'`,
     '',
     '',
   ].join('\n');

@@ -39,7 +39,7 @@ export function cancelling(options: {
   const { db, lanes, events, onEnded, onRequested } = options;
 
   async function take(id: string, status: 'cancelled' | 'expired', lastEpoch: number): Promise<CancelAnswer> {
-    const why = status === 'expired' ? 'expires_at passed before the job started' : null;
+    const why = status === 'expired' ? 'expires_at passed before the next start' : null;
     let before: string | null | undefined;
     for (let n = 0; n < tries; n++) {
       const { taken, blk, lane } = await db.one(takeOut, [id, status, lastEpoch, why]);

@@ -116,7 +116,7 @@ async function expire(settle: Settle, job: Claimed, lane: Lane): Promise<void> {
       start: { ...job, attempt: job.attempt - 1 },
       status: 'expired',
       source: 'errand',
-      error: 'expires_at passed before the job started',
+      error: 'expires_at passed before the next start',
     },
     named(job, lane),
   );

@@ -72,6 +72,10 @@ export function pulling(options: PullOptions): Pull {
     return settled;
   }
 
+  function seal(start: Start): string {
+    return issueLeaseId(start, options.secrets[0] as Buffer);
+  }
+
   function open(lease_id: string): Start {
     const start = readLeaseId(lease_id, options.secrets);
     if (start === null) throw lost();
@@ -81,25 +85,25 @@ export function pulling(options: PullOptions): Pull {
   return {
     async lease(ask) {
       const owner = await workers.named(ask.worker);
-      const until = performance.now() + ask.wait_ms;
-      for (;;) {
-        const woken = wakeUp(ready);
-        const jobs = await claim({
-          owner,
-          lanes: matching(lanes, ask.queues, ask.types),
-          want: ask.limit,
-          lease_seconds: ask.lease_seconds,
-        });
-        const left = until - performance.now();
-        if (jobs.length > 0 || left <= 0) {
-          woken.stop();
-          return jobs.map((job) =>
-            Object.assign(job, { lease_id: issueLeaseId(job, options.secrets[0] as Buffer) }),
-          );
+      const { worker: _, wait_ms, signal, ...wish } = ask;
+      const done = new AbortController();
+      const over = ask.wait_ms > 0 ? waiters.hold(null, wait_ms, either(done.signal, signal)) : 'time';
+      let woken = wakeUp(ready);
+      try {
+        for (;;) {
+          const jobs = await claim({
+            owner,
+            lanes: matching(lanes, wish.queues, wish.types),
+            want: wish.limit,
+            lease_seconds: wish.lease_seconds,
+          });
+          if (jobs.length > 0) return jobs.map((job) => Object.assign(job, { lease_id: seal(job) }));
+          if ((await Promise.race([woken.promise, over])) !== 'ready') return [];
+          woken = wakeUp(ready);
         }
-        const over = await Promise.race([woken.promise, waiters.hold(null, left, ask.signal)]);
+      } finally {
         woken.stop();
-        if (over === 'drained' || over === 'gone') return [];
+        done.abort();
       }
     },
 
@@ -164,11 +168,16 @@ function fits(name: string, patterns: readonly string[]): boolean {
   );
 }
 
-/** Resolves at the next sign of work; listening begins before the look, so no sign falls between. */
+function either(one: AbortSignal, other: AbortSignal | undefined): AbortSignal {
+  return other === undefined ? one : AbortSignal.any([one, other]);
+}
+
+/** Resolves at the next sign of work, once; listening begins before the look, so no sign falls between. */
 function wakeUp(ready: Ready): { promise: Promise<'ready'>; stop: () => void } {
-  let stop = () => {};
-  const promise = new Promise<'ready'>((resolve) => {
-    stop = ready.on(() => resolve('ready'));
+  const { promise, resolve } = Promise.withResolvers<'ready'>();
+  const stop = ready.on(() => {
+    stop();
+    resolve('ready');
   });
   return { promise, stop };
 }

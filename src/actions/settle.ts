@@ -116,8 +116,9 @@ async function recognise(
   endings.forEach((ending, i) => {
     if (answers[i] !== null) return;
     const row = byStart.get(`${ending.start.job_id}.${ending.start.epoch}`);
-    const isSame =
-      row?.status === ending.status && row.class === ending.class && row.source === ending.source;
-    if (isSame) answers[i] = { ...row, repeated: true };
+    if (row === undefined || row.class !== ending.class || row.source !== ending.source) return;
+    // A wish to run again under a cancel was written as the cancel's end.
+    const wasCancelled = row.status === 'cancelled' && ending.delay_ms !== null;
+    if (row.status === ending.status || wasCancelled) answers[i] = { ...row, repeated: true };
   });
 }

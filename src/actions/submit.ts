@@ -52,7 +52,9 @@ export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions)
   return async (submission) => {
     const { queue, type, ...options } = submission;
     const lane = lanes.known(queue, type) ?? (await lanes.named(queue, type));
-    const inserted = await flush.add({ ...options, lane: lane.id }).catch(refuse);
+    const inserted = await flush
+      .add({ ...options, lane: lane.id })
+      .catch((error) => refuse(error, options.idempotency !== null));
     if (inserted === null) {
       const id = await replay(db, options.idempotency as NonNullable<NewJob['idempotency']>);
       events.emit('job.submitted', { job_id: id, queue, type, state: 'queued', replayed: true });
@@ -76,7 +78,7 @@ function isOneItemsFault(error: unknown): boolean {
   return /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? '');
 }
 
-function refuse(error: unknown): never {
+function refuse(error: unknown, hasKey: boolean): never {
   if (error instanceof DatabaseLost && error.sent) {
     throw new Problem('outcome-unknown', {
       detail: 'the database was lost during the commit; repeat the call with the same Idempotency-Key',
@@ -84,7 +86,7 @@ function refuse(error: unknown): never {
       cause: error,
     });
   }
-  if (sqlState(error) === '55P03') {
+  if (hasKey && sqlState(error) === '55P03') {
     throw new Problem('idempotency-in-flight', {
       detail: 'another request with this Idempotency-Key has not committed yet; try again',
       headers: { 'retry-after': '1' },

@@ -29,6 +29,7 @@ export class Waiters {
   #options: WaitOptions;
   #jobs = new Map<string, Set<Waiter>>();
   #count = 0;
+  #reserved = 0;
   #looking: NodeJS.Timeout | undefined;
   #draining = false;
 
@@ -40,7 +41,14 @@ export class Waiters {
     return this.#count;
   }
 
-  /** Throws 503 when no further waiter can be taken; call before anything is stored. */
+  /** Reserves a place to wait until `leave`, before anything is stored; throws 503 when there is none. */
+  reserve(): { leave(): void } {
+    this.admit();
+    this.#reserved++;
+    return { leave: () => this.#reserved-- };
+  }
+
+  /** Throws 503 when no further waiter can be taken. */
   admit(): void {
     if (this.#draining) {
       throw new Problem('draining', {
@@ -48,7 +56,7 @@ export class Waiters {
         headers: { 'retry-after': '1' },
       });
     }
-    if (this.#count >= this.#options.most) {
+    if (this.#count + this.#reserved >= this.#options.most) {
       throw new Problem('sync-capacity', {
         detail: `${this.#count} callers already wait here; try again or take a 202`,
         headers: { 'retry-after': '1' },

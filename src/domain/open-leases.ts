@@ -27,12 +27,15 @@ export class OpenLeases {
 
   /** Leases that would be empty once these starts have ended. */
   emptiedBy(starts: readonly Start[]): string[] {
-    const ending = new Map<string, number>();
+    // Jobs, not endings: the same completion may come twice in one batch.
+    const ending = new Map<string, Set<string>>();
     for (const { lease, job_id } of starts) {
-      if (this.#open.get(lease)?.has(job_id)) ending.set(lease, (ending.get(lease) ?? 0) + 1);
+      if (!this.#open.get(lease)?.has(job_id)) continue;
+      const jobs = ending.get(lease) ?? new Set();
+      ending.set(lease, jobs.add(job_id));
     }
     return [...ending]
-      .filter(([lease, count]) => this.#open.get(lease)?.size === count)
+      .filter(([lease, jobs]) => this.#open.get(lease)?.size === jobs.size)
       .map(([lease]) => lease);
   }
 

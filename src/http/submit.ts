@@ -43,14 +43,14 @@ async function submit(
   const { body, answerMode: mode } = request;
   const submission = submissionOf(request);
   refuseImpossible(body, mode);
-  const waits = admit(actions, mode);
-  const submitted = await actions.submit(submission);
+  const place = placeFor(actions, mode);
+  const submitted = await actions.submit(submission).finally(() => place?.leave());
   const { id, replayed } = submitted;
   if (replayed) reply.header('idempotency-replayed', 'true');
   reply.header('link', `<${statusPath(id)}>; rel="status"`);
   if (mode.kind === 'async') return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
   reply.header('errand-job-id', id);
-  if (!waits) return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
+  if (place === null) return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
   return answerAfterWait(actions, reply, {
     id,
     mode,
@@ -104,11 +104,9 @@ function refuseImpossible(body: NewJob, mode: AnswerMode): void {
 }
 
 // A demand needs a place to wait before anything is stored; a wish goes without and gets its 202 at once.
-function admit({ waiters }: Actions, mode: AnswerMode): boolean {
-  if (mode.kind === 'async') return false;
-  if (mode.kind === 'soft') return hasRoom(waiters);
-  waiters.admit();
-  return true;
+function placeFor({ waiters }: Actions, mode: AnswerMode): { leave(): void } | null {
+  if (mode.kind === 'async' || (mode.kind === 'soft' && !hasRoom(waiters))) return null;
+  return waiters.reserve();
 }
 
 async function factsOf(

@@ -32,7 +32,12 @@ export function api(app: App, host: string, port: number): Api {
   return {
     name: 'api',
     async start() {
-      await app.listen({ host, port });
+      await app.listen({ host, port }).catch((error) => {
+        if (error.code !== 'EADDRINUSE') throw error;
+        throw new Error(`port ${port} of ${host} is taken; set PORT, or stop the program that has it`, {
+          cause: error,
+        });
+      });
       const address = app.server.address() as AddressInfo;
       const shown = address.family === 'IPv6' ? `[${address.address}]` : address.address;
       url = `http://${shown}:${address.port}`;

@@ -6,16 +6,6 @@ import pg from 'pg';
 import { Problem } from '../domain/problem.ts';
 import type { Statement } from './sql.ts';
 
-/** How many connections of each kind one process may open. */
-export interface PoolSizes {
-  /** POSTs: kept apart so that reads cannot delay them. */
-  intake: number;
-  /** Claims, heartbeats, settles, chores: kept apart so that load on the API cannot starve them. */
-  engine: number;
-  /** Reads and control. */
-  read: number;
-}
-
 /** What runs statements: a pool, or one connection inside a transaction. */
 export interface Db {
   many<Row>(statement: Statement<Row>, params?: readonly unknown[]): Promise<Row[]>;
@@ -34,6 +24,7 @@ export interface Pool extends Db {
 
 /** A query the server refused: the SQLSTATE tells why. */
 export function sqlState(error: unknown): string | undefined {
+  if (error instanceof DatabaseLost) return sqlState(error.cause);
   return error instanceof pg.DatabaseError ? error.code : undefined;
 }
 
@@ -146,6 +137,7 @@ async function onConnection<T>(pool: pg.Pool, work: (client: pg.PoolClient) => P
       broken = error as Error;
       throw error instanceof DatabaseLost ? error : new DatabaseLost(true, error);
     }
+    if (isBusy(error)) throw new DatabaseLost(false, error);
     throw error;
   } finally {
     client.release(broken);
@@ -176,6 +168,11 @@ async function inTransaction<T>(client: pg.PoolClient, work: (db: Db) => Promise
     if (!isLost(error)) await client.query('rollback');
     throw error;
   }
+}
+
+/** The server took the statement back: it timed out, lost a race for locks, or ran out of a resource. */
+function isBusy(error: unknown): boolean {
+  return /^(55P03|57014|40001|40P01|53)/.test(sqlState(error) ?? '');
 }
 
 /** Anything but an error the server sent for this statement leaves the connection in an unknown state. */

@@ -236,14 +236,19 @@ with p as materialized (
   select coalesce((select blk from errand.place where job_id = $1::bigint), (select blk from errand.job where id = $1)) blk
 ), r as (
   update errand.block b set ids = array_remove(b.ids[b.pos + 1:], $1), pos = 0
-  where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and b.epoch <= $3::int
+  where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and cardinality(b.ids) - b.pos > 1 and b.epoch <= $3::int
+  returning b.lane, b.prio, b.epoch, b.attempt
+), l as (
+  -- The last one takes the block with it: nobody may ever come to claim an empty one.
+  delete from errand.block b
+  where b.seq = (select blk from p) and b.ids[b.pos + 1:] = array[$1] and b.epoch <= $3
   returning b.lane, b.prio, b.epoch, b.attempt
 ), w as (
   delete from errand.later where job_id = $1 and epoch <= $3 returning lane, prio, epoch, attempt
 ), o as (
   insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
   select $1, lane, prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4
-  from (select * from r union all select * from w) y returning lane
+  from (select * from r union all select * from l union all select * from w) y returning lane
 )
 select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane`;
 

@@ -9,6 +9,7 @@ import pg from 'pg';
 import { defineHandler, type HandlerContext, JobError } from '../../src/errand.ts';
 import { loadHandlers } from '../../src/roles/worker/handlers.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
+import { until } from '../support/until.ts';
 
 const fixed = JSON.stringify({ strategy: 'fixed', base_seconds: 0.05, cap_seconds: 1, jitter: 'none' });
 const seen = new Map<string, HandlerContext[]>();
@@ -44,6 +45,18 @@ before(async () => {
         type: 'broken',
         run: () => {
           throw new JobError('permanent', 'this can never work');
+        },
+      }),
+      defineHandler({
+        type: 'odd-class',
+        run: () => {
+          throw new JobError('nonsense' as 'permanent', 'x');
+        },
+      }),
+      defineHandler({
+        type: 'odd-message',
+        run: () => {
+          throw Object.assign(new Error('x'), { message: { a: 1 } });
         },
       }),
       defineHandler({ type: 'stuck', run: () => new Promise(() => {}) }),
@@ -160,6 +173,24 @@ test('a cancel reaches a running handler, and no new attempt starts', async () =
   assert.equal((await end).outcome, 'cancelled');
   assert.equal((await facts(id)).state, 'cancelled');
   assert.equal(seen.get(id)?.length, 1);
+});
+
+test('a handler that ignores a cancel loses its slot at its deadline', async () => {
+  const id = await submit({ type: 'stuck', timeout_seconds: 2, max_attempts: 1 });
+  await until(async () => (await facts(id)).state === 'running');
+  const end = ended(id);
+  assert.deepEqual(await errand.actions.cancel.cancel(id), { kind: 'requested' });
+  assert.equal((await end).outcome, 'cancelled');
+  assert.equal((await facts(id)).error, 'the attempt ran longer than timeout_seconds');
+});
+
+test('whatever a handler throws is an ordinary failure', async () => {
+  for (const type of ['odd-class', 'odd-message']) {
+    const id = await submit({ type, max_attempts: 1, timeout_seconds: 30 });
+    assert.equal((await ended(id)).outcome, 'dead');
+    const job = await facts(id);
+    assert.deepEqual([job.class, job.source], ['retryable', 'handler']);
+  }
 });
 
 test('a lease that was taken away aborts its handler, and what it brings is dropped', async () => {

@@ -38,6 +38,8 @@ export function defineHandler<Payload = unknown>(handler: {
   return handler as Handler;
 }
 
+const declared: ReadonlySet<string> = new Set(['retryable', 'permanent', 'poison', 'rate_limited']);
+
 /** Thrown by a handler to say what kind of failure it is; any other error is retryable. */
 export class JobError extends Error {
   readonly class: Exclude<ErrorClass, 'timeout' | 'lost'>;
@@ -47,6 +49,8 @@ export class JobError extends Error {
     message: string,
     options: { retry_after_seconds?: number; cause?: unknown } = {},
   ) {
+    if (!declared.has(kind))
+      throw new TypeError(`"${kind}" is no class of failure; use ${[...declared].join(', ')}`);
     super(message, { cause: options.cause });
     this.class = kind;
     this.retry_after_seconds = options.retry_after_seconds ?? null;
@@ -62,9 +66,12 @@ export async function loadHandlers(folder: string): Promise<Map<string, Handler>
     resolve: (specifier, context, next) =>
       specifier === 'errand' ? { url: errand, shortCircuit: true } : next(specifier, context),
   });
-  const files = (await readdir(folder))
-    .filter((file) => /\.(ts|js|mjs)$/.test(file) && !file.endsWith('.d.ts'))
-    .sort();
+  const names = await readdir(folder).catch((cause) => {
+    throw new Error(`ERRAND_HANDLERS_DIR "${folder}" cannot be read; make the folder or unset the variable`, {
+      cause,
+    });
+  });
+  const files = names.filter((file) => /\.(ts|js|mjs)$/.test(file) && !file.endsWith('.d.ts')).sort();
   for (const file of files) {
     const module = (await import(pathToFileURL(resolve(join(folder, file))).href)) as { default?: Handler };
     const handler = module.default;

@@ -7,11 +7,19 @@ import type { Job } from '../../actions/claim.ts';
 import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
 import { afterFailure, type ErrorClass } from '../../domain/outcome.ts';
+import { Problem } from '../../domain/problem.ts';
 import type { Ending } from '../../store/endings.ts';
 import { type Handler, JobError } from './handlers.ts';
 
-/** Why a running job is told to stop. */
-export type StopReason = 'deadline' | 'cancelled' | 'lost' | 'drain';
+/** Why a running job is told to stop, and in which words. */
+export const stopReasons = {
+  deadline: 'the attempt ran longer than timeout_seconds',
+  cancelled: 'the job was cancelled',
+  lost: 'the lease was lost',
+  drain: 'the server is stopping',
+} as const;
+
+export type StopReason = keyof typeof stopReasons;
 
 /** A start under way. */
 export interface Running {
@@ -21,6 +29,8 @@ export interface Running {
   cancel_requested: boolean;
   /** When it was handed to us, on our own monotonic clock: the database's clock may differ from ours. */
   began: number;
+  /** Rejected when nobody waits for the handler any more; a cancel is a request and does not reject it. */
+  quit: PromiseWithResolvers<never>;
 }
 
 export interface RunOptions {
@@ -43,7 +53,7 @@ type Verdict =
 async function execute(running: Running, handler: Handler, limit: number): Promise<Verdict> {
   const { job, abort } = running;
   try {
-    const returned = await untilAborted(
+    const returned = await untilQuit(
       handler.run(JSON.parse(job.payload), {
         job_id: job.job_id,
         queue: job.queue,
@@ -63,25 +73,24 @@ async function execute(running: Running, handler: Handler, limit: number): Promi
     return { ok: true, result };
   } catch (error) {
     if (error instanceof JobError)
-      return { ...failed(error.class, error.message), retry_after_seconds: error.retry_after_seconds };
-    if (running.stopped === 'deadline')
-      return failed('timeout', 'the attempt ran longer than timeout_seconds');
-    return failed('retryable', error instanceof Error ? error.message : String(error));
+      return { ...failed(error.class, messageOf(error)), retry_after_seconds: error.retry_after_seconds };
+    if (running.stopped === 'deadline') return failed('timeout', stopReasons.deadline);
+    return failed('retryable', messageOf(error));
   }
 }
 
-/** A handler that ignores its signal must not hold its slot past the deadline: the signal ends the wait for it. */
-function untilAborted(work: unknown, running: Running): unknown {
-  if (!(work instanceof Promise)) return work;
-  const { signal } = running.abort;
-  return new Promise((resolve, reject) => {
-    // A cancel is a request: the handler decides whether to obey. A deadline, a loss or a drain is not.
-    const stop = () => {
-      if (running.stopped !== 'cancelled') reject(signal.reason);
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
+/** A handler that ignores its signal must not hold its slot past its deadline, its lease or the drain: that ends the wait. */
+function untilQuit(work: unknown, { quit }: Running): Promise<unknown> {
+  return Promise.race([Promise.resolve(work), quit.promise]);
+}
+
+/** Whatever was thrown, in words: an error may carry anything as its message. */
+function messageOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return 'the handler threw something that cannot be shown';
+  }
 }
 
 function failed(kind: ErrorClass, message: string): Extract<Verdict, { ok: false }> {
@@ -98,16 +107,17 @@ function ending(running: Running, verdict: Verdict, random: () => number): Endin
   const { job, stopped } = running;
   const plain = { ...noDetails, start: job };
   if (verdict.ok) return { ...plain, status: 'succeeded', result: verdict.result };
-  if (stopped === 'drain') return { ...plain, status: 'released', delay_ms: 0 };
+  if (stopped === 'drain' && !running.cancel_requested) return { ...plain, status: 'released', delay_ms: 0 };
   const cause = { class: verdict.class, source: 'handler' as const, error: verdict.message };
-  if (stopped === 'cancelled')
+  if (running.cancel_requested) {
     return { ...plain, status: 'cancelled', source: 'handler', error: verdict.message };
+  }
   const next = afterFailure({
     class: verdict.class,
     attempt: job.attempt,
     max_attempts: job.max_attempts,
     retry_after_seconds: verdict.retry_after_seconds,
-    cancel_requested: running.cancel_requested,
+    cancel_requested: false,
     backoff: job.backoff ?? defaultBackoff,
     random,
   });
@@ -128,7 +138,8 @@ async function settleWithRetries(running: Running, end: Ending, settle: Settle):
       return;
     } catch (error) {
       // Past its deadline the lease cannot be renewed and the rescue writes another end.
-      if (performance.now() > giveUp || running.stopped === 'lost') throw error;
+      const mayHeal = error instanceof Problem && error.retryable;
+      if (!mayHeal || performance.now() > giveUp || running.stopped === 'lost') throw error;
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }

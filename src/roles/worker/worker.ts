@@ -13,7 +13,7 @@ import type { Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
 import type { Service } from '../service.ts';
 import type { Handler } from './handlers.ts';
-import { type Running, runJob, type StopReason } from './run.ts';
+import { type Running, runJob, type StopReason, stopReasons } from './run.ts';
 
 export interface WorkerOptions {
   db: Pool;
@@ -99,7 +99,10 @@ export function worker(options: WorkerOptions): Worker {
       stopped: null,
       cancel_requested: false,
       began: performance.now(),
+      quit: Promise.withResolvers(),
     };
+    // Nobody may be waiting for it when it is rejected.
+    one.quit.promise.catch(() => {});
     running.add(one);
     leaseOf(job).jobs.add(one);
     void runJob(one, handlers.get(job.type) as Handler, options)
@@ -157,9 +160,10 @@ export function worker(options: WorkerOptions): Worker {
   }
 
   function stop(one: Running, reason: StopReason): void {
-    if (one.stopped !== null && reason !== 'lost') return;
-    one.stopped = reason;
-    one.abort.abort(new Error(reason));
+    if (one.stopped === null || reason === 'lost') one.stopped = reason;
+    const error = new Error(stopReasons[reason]);
+    one.abort.abort(error);
+    if (reason !== 'cancelled') one.quit.reject(error);
   }
 
   const rounds: Loop = loop({ name: 'claim', every_ms: poll_ms, run: claimRound, onError });
