@@ -44,7 +44,7 @@ export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions)
     inFlight: 2,
     max: 500,
     gapMs: 2,
-    enough: 16,
+    enough: 32,
     maxWaiting: 5_000,
     splits: isOneItemsFault,
   });

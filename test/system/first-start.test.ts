@@ -26,7 +26,7 @@ test('a second start in the same folder says the port is taken, and the first go
   });
   assert.equal(await exitOf(second.child), 1);
   assert.match(second.output(), new RegExp(`${first.port}`));
-  assert.match(second.output(), /in use/);
+  assert.match(second.output(), /is taken; set PORT/);
   const id = await submit(first);
   assert.equal(await first.stop('SIGINT'), 0);
   assert.deepEqual(await findSurvivor(join(dataDir, 'postgres')), { kind: 'none' });
