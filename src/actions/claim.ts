@@ -75,13 +75,17 @@ export function claiming(options: ClaimOptions): Claim {
   return async (ask) => {
     const claimed = await takeSuspect(ask);
     const want = ask.want - claimed.length;
-    if (want > 0) claimed.push(...(await take({ ...ask, want }, false)));
+    // What is claimed is handed out, whatever happens next: dropping it would cost each job an attempt.
+    const report = (error: unknown) => events.emit('store.error', { where: 'claim', error });
+    const more = want > 0 ? take({ ...ask, want }, false) : Promise.resolve([]);
+    if (claimed.length === 0) claimed.push(...(await more));
+    else await more.then((jobs) => claimed.push(...jobs), report);
     open.granted(claimed);
     const jobs: Job[] = [];
     for (const job of claimed) {
       if (job.payload === null) await fetchMissing(db, job, events);
       const lane = lanes.peek(job.lane) ?? (await lanes.get(job.lane));
-      if (job.expired) await expire(settle, job, lane);
+      if (job.expired) await expire(settle, job, lane).catch(report);
       else jobs.push(named(job, lane));
     }
     for (const job of jobs) {

@@ -1,5 +1,5 @@
 // Tells whoever may claim that heads became ready: workers and pull callers of this process at once, other processes by
-// a NOTIFY of its own, at most one in 2 ms. A NOTIFY inside the insert would serialise every commit of the cluster.
+// a NOTIFY of its own, at most one in 5 ms. A NOTIFY inside the insert would serialise every commit of the cluster.
 // Invariant: only a hint. Losing all of them costs one poll interval.
 // Next room: roles/worker/worker.ts and pull.ts, which are told; both claim through claim.ts.
 import type { Heads } from '../domain/heads.ts';
@@ -18,7 +18,7 @@ export interface ReadyOptions {
   onError: (error: unknown) => void;
 }
 
-const gap_ms = 2;
+const gap_ms = 5;
 /** Inserts slower than this may commit behind a cursor that has passed them: their first block goes into the hint. */
 export const slow_insert_ms = 25;
 

@@ -41,10 +41,11 @@ export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions)
       ready.announce(heads, slow ? BigInt(first_block) : null);
       return inserted;
     },
+    // The running flush is the gap: what arrives meanwhile makes the next one large. The second is for when one is stuck.
     inFlight: 2,
+    overtakeMs: 20,
     max: 500,
-    gapMs: 2,
-    enough: 32,
+    gapMs: 0,
     maxWaiting: 5_000,
     splits: isOneItemsFault,
   });

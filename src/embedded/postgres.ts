@@ -56,8 +56,9 @@ const TRIES = 8;
 
 /** Starts PostgreSQL on `dataDir`, or joins the one that runs there; throws with the remedy or the server's last lines. */
 export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
-  const dataDir = await ensureFolder(resolve(options.dataDir));
+  // Before anything is made: where there are no programs, the remedy is another database, not another folder.
   const binaries = options.machine?.binaries ?? (await findBinaries());
+  const dataDir = await ensureFolder(resolve(options.dataDir));
   const ways = options.machine?.ways ?? waysToRun(await whoRuns());
   const footing = await findFooting(ways, binaries, dataDir);
   const durable = options.settings?.fsync !== 'off';

@@ -10,12 +10,12 @@ export interface FlushOptions<Item, Result> {
   run: (items: Item[]) => Promise<Result[]>;
   /** Flushes under way at once. */
   inFlight: number;
+  /** A further flush starts only when the last one has run so long, in ms: then it is stuck, not busy. Default: 0. */
+  overtakeMs?: number;
   /** Items of one flush at most. */
   max: number;
   /** Shortest time between the starts of two flushes, in ms; the first is immediate. */
   gapMs: number;
-  /** So many items do not wait for the gap: a batch of this size is cheap enough already. Default: `max`. */
-  enough?: number;
   /** Items that may wait; more are refused with 503 `queue-saturated`. */
   maxWaiting: number;
   /** Whether a failed flush may be repeated item by item (the fault was an item's, and nothing took effect). */
@@ -30,6 +30,7 @@ export class Flush<Item, Result> {
   #lastStart = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #scheduled = false;
+  #at = 0;
 
   constructor(options: FlushOptions<Item, Result>) {
     this.#options = options;
@@ -56,14 +57,15 @@ export class Flush<Item, Result> {
   }
 
   #schedule(): void {
-    if (this.#running >= this.#options.inFlight || this.#waiting.length === 0) return;
-    const { gapMs, enough = this.#options.max } = this.#options;
-    const isEnough = this.#waiting.length >= enough;
-    if (this.#scheduled && !(isEnough && this.#timer !== undefined)) return;
+    if (this.#waiting.length === 0 || this.#running >= this.#options.inFlight) return;
+    const { gapMs, overtakeMs = 0 } = this.#options;
+    const pause = this.#running > 0 ? Math.max(gapMs, overtakeMs) : gapMs;
+    const at = this.#lastStart + pause;
+    if (this.#scheduled && this.#at <= at) return;
     clearTimeout(this.#timer);
-    this.#timer = undefined;
     this.#scheduled = true;
-    const wait = isEnough ? 0 : this.#lastStart + gapMs - performance.now();
+    this.#at = at;
+    const wait = at - performance.now();
     // setImmediate, not a microtask: the requests parsed in this turn of the event loop join the same flush.
     if (wait <= 0) setImmediate(() => this.#start());
     else this.#timer = setTimeout(() => this.#start(), wait);
@@ -71,7 +73,6 @@ export class Flush<Item, Result> {
 
   #start(): void {
     this.#scheduled = false;
-    this.#timer = undefined;
     const entries = this.#waiting.splice(0, this.#options.max);
     if (entries.length === 0) return;
     this.#running++;

@@ -83,11 +83,26 @@ test('fails all together when the fault was nobody’s', async () => {
   assert.equal(batches.length, 0);
 });
 
-test('does not wait for the gap once there is enough', async () => {
-  const { flush, batches } = aFlush({ gapMs: 60_000, enough: 3 });
-  await flush.add(0);
-  assert.deepEqual(await Promise.all([1, 2, 3].map((item) => flush.add(item))), [10, 20, 30]);
-  assert.deepEqual(batches, [[0], [1, 2, 3]]);
+test('overtakes a flush that is stuck, and only then', async () => {
+  const gate = Promise.withResolvers<void>();
+  const batches: number[][] = [];
+  const { flush } = aFlush({
+    inFlight: 2,
+    overtakeMs: 30,
+    run: async (items) => {
+      batches.push(items);
+      if (items.includes(1)) await gate.promise;
+      return items;
+    },
+  });
+  const stuck = flush.add(1);
+  while (batches.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const began = performance.now();
+  assert.deepEqual(await Promise.all([flush.add(2), flush.add(3)]), [2, 3]);
+  assert.ok(performance.now() - began > 15, 'it did not wait for the flush under way');
+  assert.deepEqual(batches, [[1], [2, 3]]);
+  gate.resolve();
+  assert.equal(await stuck, 1);
 });
 
 test('takes no more than its most into one flush', async () => {
