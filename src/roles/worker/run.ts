@@ -29,8 +29,8 @@ export interface Running {
   cancel_requested: boolean;
   /** When it was handed to us, on our own monotonic clock: the database's clock may differ from ours. */
   began: number;
-  /** Rejected when nobody waits for the handler any more; a cancel is a request and does not reject it. */
-  quit: PromiseWithResolvers<never>;
+  /** Ends the wait for the handler; a cancel is a request and does not. Absent until something is waited for. */
+  quit: ((reason: Error) => void) | undefined;
 }
 
 export interface RunOptions {
@@ -80,8 +80,13 @@ async function execute(running: Running, handler: Handler, limit: number): Promi
 }
 
 /** A handler that ignores its signal must not hold its slot past its deadline, its lease or the drain: that ends the wait. */
-function untilQuit(work: unknown, { quit }: Running): Promise<unknown> {
-  return Promise.race([Promise.resolve(work), quit.promise]);
+function untilQuit(work: unknown, running: Running): unknown {
+  if (typeof (work as PromiseLike<unknown> | null | undefined)?.then !== 'function') return work;
+  // Made here, because most of a fast handler's cost would be promises it never needed.
+  return new Promise((resolve, reject) => {
+    running.quit = reject;
+    (work as PromiseLike<unknown>).then(resolve, reject);
+  });
 }
 
 /** Whatever was thrown, in words: an error may carry anything as its message. */

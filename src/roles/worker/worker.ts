@@ -99,10 +99,8 @@ export function worker(options: WorkerOptions): Worker {
       stopped: null,
       cancel_requested: false,
       began: performance.now(),
-      quit: Promise.withResolvers(),
+      quit: undefined,
     };
-    // Nobody may be waiting for it when it is rejected.
-    one.quit.promise.catch(() => {});
     running.add(one);
     leaseOf(job).jobs.add(one);
     void runJob(one, handlers.get(job.type) as Handler, options)
@@ -163,7 +161,7 @@ export function worker(options: WorkerOptions): Worker {
     if (one.stopped === null || reason === 'lost') one.stopped = reason;
     const error = new Error(stopReasons[reason]);
     one.abort.abort(error);
-    if (reason !== 'cancelled') one.quit.reject(error);
+    if (reason !== 'cancelled') one.quit?.(error);
   }
 
   const rounds: Loop = loop({ name: 'claim', every_ms: poll_ms, run: claimRound, onError });
