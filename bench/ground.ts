@@ -3,7 +3,7 @@
 // Invariant: the server belongs to this run alone and goes with it, data included; databases are not dropped in between,
 // because a drop forces a checkpoint into the next contestant's round.
 // Next room: contestant.ts, the processes that run on it.
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -17,6 +17,8 @@ export const settings = {
   max_connections: '200',
   shared_preload_libraries: 'pg_stat_statements',
 };
+
+const prefix = 'errand-bench-';
 
 export interface Machine {
   cores: number;
@@ -38,7 +40,8 @@ export interface Ground {
 }
 
 export async function prepareGround(): Promise<Ground> {
-  const folder = await mkdtemp(join(tmpdir(), 'errand-bench-'));
+  await sweepDeadRuns();
+  const folder = await mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`));
   const remove = () => rm(folder, { recursive: true, force: true, maxRetries: 5 });
   try {
     const server = await startEmbeddedPostgres({ dataDir: folder, database: 'postgres', settings });
@@ -63,6 +66,24 @@ export async function prepareGround(): Promise<Ground> {
   } catch (error) {
     await remove();
     throw error;
+  }
+}
+
+/** A run that was killed leaves gigabytes; its server is gone already. */
+async function sweepDeadRuns(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = new RegExp(`^${prefix}(\\d+)-`).exec(name)?.[1];
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => {});
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

@@ -30,9 +30,9 @@ export function ratios(above: readonly number[], below: readonly number[]): numb
   return above.map((value, i) => value / (below[i] as number));
 }
 
-/** The two contestants of a round in an order that alternates (A B, B A, A B …), so that drift favours neither. */
-export function inTurn<T>(round: number, first: T, second: T): [T, T] {
-  return round % 2 === 0 ? [first, second] : [second, first];
+/** The contestants of a round in an order that alternates (A B C, C B A, A B C …), so that drift favours none. */
+export function inTurn<T>(round: number, contestants: readonly T[]): readonly T[] {
+  return round % 2 === 0 ? contestants : contestants.toReversed();
 }
 
 /** The value below which `share` of the sorted values lie. */

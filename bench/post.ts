@@ -41,7 +41,7 @@ export async function post({ rounds = 10, ground, say }: FigureOptions): Promise
       say,
       async take(round) {
         const pair: Partial<Pair> = {};
-        for (const name of inTurn<Name>(round, 'errand', 'fastify')) {
+        for (const name of inTurn<Name>(round, ['errand', 'fastify'])) {
           pair[name] = await measure(servers[name] as Server, ground.pid);
         }
         const { errand, fastify } = pair as Pair;

@@ -28,6 +28,10 @@ if (unknown.length > 0 || (rounds !== undefined && !(Number.isInteger(rounds) &&
 
 const say = (line: string) => console.error(line);
 const ground = await prepareGround();
+// The server and its gigabytes must not outlive a run that is interrupted.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void ground.stop().finally(() => process.exit(130)));
+}
 const taken: Taken[] = [];
 try {
   for (const [name, take] of Object.entries(figures)) {
