@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { createInterface } from 'node:readline';
 import { freePort } from '../../src/embedded/server.ts';
 import { exitOf, exitWithin, spawnTied } from './children.ts';
-import { findRedis, type RedisBinary } from './redis-binary.ts';
+import { environmentOf, type Program } from './debian.ts';
+import { findRedis } from './redis-binary.ts';
 
 export interface TestRedis {
   url: string;
@@ -56,14 +57,14 @@ export async function startRedis({ port: wanted }: { port?: number } = {}): Prom
   };
 }
 
-async function launch({ path, libraryPath }: RedisBinary, port: number): Promise<ChildProcess> {
+async function launch(program: Program, port: number): Promise<ChildProcess> {
   const child = spawnTied(
-    path,
+    program.path,
     ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--daemonize', 'no'],
     {
       cwd: tmpdir(),
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: libraryPath === '' ? process.env : { ...process.env, LD_LIBRARY_PATH: libraryPath },
+      env: environmentOf(program),
     },
   );
   await untilReady(child, port);
