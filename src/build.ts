@@ -21,6 +21,7 @@ import { buildApp } from './http/app.ts';
 import { api } from './roles/api.ts';
 import { dispatcher } from './roles/dispatcher.ts';
 import { type Service, stopAll } from './roles/service.ts';
+import { calling } from './roles/worker/call.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import { worker } from './roles/worker/worker.ts';
 import { Hints } from './signal/redis.ts';
@@ -123,17 +124,19 @@ export async function build(
   });
   const owner = await workers.named(`${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`);
   const handlerRunner = worker({
+    name: 'handlers',
     db: engine,
     claim,
     settle,
     ready,
     heads,
     lanes,
-    handlers,
+    serves: (lane) => handlers.has(lane.route),
+    execute: calling(handlers, config.ERRAND_PAYLOAD_LIMIT_BYTES),
+    source: 'handler',
     owner: () => owner,
     concurrency: config.ERRAND_HANDLER_CONCURRENCY,
     lease_seconds: config.ERRAND_LEASE_SECONDS,
-    resultLimitBytes: config.ERRAND_PAYLOAD_LIMIT_BYTES,
     random: Math.random,
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });

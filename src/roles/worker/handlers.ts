@@ -1,6 +1,6 @@
 // Handlers: functions that run jobs inside Errand. A folder of modules is loaded once at start; each default export is
 // made by defineHandler.
-// Next room: run.ts, which calls them.
+// Next room: call.ts, which calls them.
 import { readdir } from 'node:fs/promises';
 import { registerHooks } from 'node:module';
 import { join, resolve } from 'node:path';

@@ -1,33 +1,31 @@
-// Runs handlers: claims as many jobs as there are free slots, renews the leases of all that run in one statement, tells
-// those that must stop. Woken when a head becomes ready and when a slot falls free; the poll is the floor.
+// Runs jobs in this process: claims as many as there are free slots, renews the leases of all that run in one statement,
+// tells those that must stop. Woken when a head becomes ready and when a slot falls free; the poll is the floor. How a job
+// is executed is handed in.
 // Invariants: never more jobs than slots; a job whose lease is lost is told so; at drain running jobs end or are given back
 // without costing an attempt.
 // Next room: run.ts, one start from claim to settle.
 import type { Claim, Job } from '../../actions/claim.ts';
 import { beatAll } from '../../actions/heartbeat.ts';
 import type { Ready } from '../../actions/ready.ts';
-import type { Settle } from '../../actions/settle.ts';
 import type { Heads } from '../../domain/heads.ts';
 import type { Pool } from '../../store/db.ts';
-import type { Lanes } from '../../store/lanes.ts';
+import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
 import type { Service } from '../service.ts';
-import type { Handler } from './handlers.ts';
-import { type Running, runJob, type StopReason, stopReasons } from './run.ts';
+import { type Running, type RunOptions, runStart, type StopReason, stopReasons } from './run.ts';
 
-export interface WorkerOptions {
+export interface WorkerOptions extends RunOptions {
+  name: string;
   db: Pool;
   claim: Claim;
-  settle: Settle;
   ready: Ready;
   heads: Heads;
   lanes: Lanes;
-  handlers: ReadonlyMap<string, Handler>;
+  /** Whether jobs of a lane are executed here. */
+  serves: (lane: Lane) => boolean;
   owner: () => number;
   concurrency: number;
   lease_seconds: number;
-  resultLimitBytes: number;
-  random: () => number;
   onError: (name: string, error: unknown) => void;
 }
 
@@ -45,7 +43,7 @@ const poll_ms = 500;
 const claim_gap_ms = 5;
 
 export function worker(options: WorkerOptions): Worker {
-  const { claim, ready, lanes, handlers, concurrency, onError } = options;
+  const { claim, ready, lanes, serves, concurrency, onError } = options;
   const running = new Set<Running>();
   const leases = new Map<string, { jobs: Set<Running>; deadline: NodeJS.Timeout }>();
   let served = new Set<number>();
@@ -58,7 +56,7 @@ export function worker(options: WorkerOptions): Worker {
   function lanesServed(): ReadonlySet<number> {
     const all = [...lanes.all()];
     if (all.length !== servedOf) {
-      served = new Set(all.filter((lane) => handlers.has(lane.route)).map((lane) => lane.id));
+      served = new Set(all.filter(serves).map((lane) => lane.id));
       servedOf = all.length;
     }
     return served;
@@ -103,7 +101,7 @@ export function worker(options: WorkerOptions): Worker {
     };
     running.add(one);
     leaseOf(job).jobs.add(one);
-    void runJob(one, handlers.get(job.type) as Handler, options)
+    void runStart(one, options)
       .catch((error) => onError('settle', error))
       .finally(() => end(one));
   }
@@ -173,7 +171,7 @@ export function worker(options: WorkerOptions): Worker {
   });
 
   return {
-    name: 'worker',
+    name: options.name,
     get running() {
       return running.size;
     },
