@@ -96,6 +96,7 @@ export async function build(
     db: read,
     lanes,
     events,
+    ready,
     onEnded,
     onRequested: (id) => handlerRunner.cancelRequested(id),
   });

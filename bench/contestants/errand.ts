@@ -30,6 +30,7 @@ export const contestant: Contestant = {
         expires_at: null,
         backoff: null,
         tags: null,
+        options: null,
         idempotency: null,
       });
     // The first job of a type makes its lane: once in the life of a database, so not a part of the figure.

@@ -4,9 +4,11 @@
 // Next room: store/jobs.ts `takeOut`.
 import type { JobState } from '../domain/job.ts';
 import type { EventBus } from '../events.ts';
+import { insertCallbacks } from '../store/callbacks.ts';
 import type { Pool } from '../store/db.ts';
 import { findJobs, requestCancel, takeOut } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
+import type { Ready } from './ready.ts';
 
 /** What the attempt to stop a job came to. */
 export type CancelAnswer =
@@ -32,17 +34,18 @@ export function cancelling(options: {
   db: Pool;
   lanes: Lanes;
   events: EventBus;
+  ready: Ready;
   onEnded: (ids: string[]) => void;
   /** A job that runs, maybe in this process, was asked to stop. */
   onRequested: (id: string) => void;
 }): Cancel {
-  const { db, lanes, events, onEnded, onRequested } = options;
+  const { db, lanes, events, ready, onEnded, onRequested } = options;
 
   async function take(id: string, status: 'cancelled' | 'expired', lastEpoch: number): Promise<CancelAnswer> {
     const why = status === 'expired' ? 'expires_at passed before the next start' : null;
     let before: string | null | undefined;
     for (let n = 0; n < tries; n++) {
-      const { taken, blk, lane } = await db.one(takeOut, [id, status, lastEpoch, why]);
+      const { taken, blk, lane } = await takeAndTell([id, status, lastEpoch, why]);
       if (taken > 0) {
         onEnded([id]);
         const { queue, route } = await lanes.get(lane as number);
@@ -61,12 +64,24 @@ export function cancelling(options: {
       : { kind: 'started', state: facts.state };
   }
 
+  /** Most jobs have no callback: only one that has is taken out again, in one transaction with the job that tells. */
+  async function takeAndTell(params: [id: string, status: string, lastEpoch: number, why: string | null]) {
+    const plain = await db.one(takeOut, [...params, false]);
+    if (!plain.callback) return plain;
+    const { row, told } = await db.transaction(async (tx) => {
+      const row = await tx.one(takeOut, [...params, true]);
+      return { row, told: row.taken > 0 ? await tx.many(insertCallbacks, [[params[0]]]) : [] };
+    });
+    ready.announce(told);
+    return row;
+  }
+
   return {
     async cancel(id) {
       for (let n = 0; n < tries; n++) {
         const answer = await take(id, 'cancelled', anyEpoch);
         if (answer.kind !== 'started') return answer;
-        const { blk } = await db.one(takeOut, [id, 'cancelled', -1, null]);
+        const { blk } = await db.one(takeOut, [id, 'cancelled', -1, null, true]);
         await db.many(requestCancel, [id, blk]);
         // The start may have ended while the flag was on its way: only a look afterwards tells whether it stands.
         const facts = await db.maybeOne(findJobs, [[id]]);

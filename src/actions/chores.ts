@@ -4,25 +4,26 @@
 // Next room: roles/loop.ts, which runs them; store/endings.ts and store/claims.ts, whose statements they are.
 
 import { defaultBackoff } from '../domain/backoff.ts';
+import { pushRoute } from '../domain/options.ts';
 import { afterFailure } from '../domain/outcome.ts';
 import type { EventBus } from '../events.ts';
+import { settleAndTell, type Told } from '../store/callbacks.ts';
 import { listHeads, promoteDue } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
 import {
   type Abandoned,
   type Ending,
   findAbandoned,
+  isTerminal,
   lowestLease,
   noDetails,
   type Settled,
-  settleJobs,
 } from '../store/endings.ts';
 import { dueToExpire, forgetExpiring } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { addPartitions } from '../store/partitions.ts';
 import type { Cancel } from './cancel.ts';
 import type { Ready } from './ready.ts';
-import { isTerminal } from './settle.ts';
 
 /** A chore: `run` answers how much it moved, and when it wants to run again if sooner than `every_ms`. */
 export interface Chore {
@@ -80,6 +81,7 @@ function promoting({ db, ready }: ChoreOptions): Chore {
 
 /** Leases that ran out end their starts: lost ones run again at once, overdue ones after their backoff. */
 function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): Chore {
+  const isPushed = async (lane: number) => (lanes.peek(lane) ?? (await lanes.get(lane))).route === pushRoute;
   let floor = '0';
   let lowest = '0';
   let turn = 0;
@@ -94,22 +96,26 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
         lowest = (await db.one(lowestLease, [floor])).id ?? floor;
       }
       turn++;
-      const { endings, settled } = await db.transaction(async (tx) => {
+      const { endings, settled, told } = await db.transaction(async (tx) => {
         const found = await tx.many(findAbandoned, [floor, 100]);
-        const endings = found.filter((one) => one.job_id !== null).map((one) => endingOf(one, random));
-        if (found.length === 0) return { endings, settled: [] as Settled[] };
+        const open = found.filter((one) => one.job_id !== null);
+        const endings: Ending[] = [];
+        for (const one of open) endings.push(endingOf(one, await isPushed(one.lane), random));
+        if (found.length === 0) return { endings, settled: [] as Settled[], told: [] as Told[] };
         const leases = [...new Set(found.map((one) => one.lease))];
-        return { endings, settled: await settleJobs(tx, endings, leases) };
+        return { endings, ...(await settleAndTell(tx, endings, leases)) };
       });
+      ready.announce(told);
       await tell(settled, endings, { lanes, ready, events, onEnded });
       return { moved: settled.length, again_ms: endings.length >= 100 ? 0 : undefined };
     },
   };
 }
 
-function endingOf(lost: Abandoned, random: () => number): Ending {
+/** A push that was lost says nothing against its job: the process that died ran none of the job's own code. */
+function endingOf(lost: Abandoned, isPushed: boolean, random: () => number): Ending {
   if (lost.cancel_requested) return cancelledEnding(lost);
-  const poison = !lost.overdue && lost.losses >= 2;
+  const poison = !lost.overdue && !isPushed && lost.losses >= 2;
   const cause = lost.overdue ? 'timeout' : poison ? 'poison' : 'lost';
   const { attempt, max_attempts, backoff } = lost;
   const next = afterFailure({
@@ -124,7 +130,7 @@ function endingOf(lost: Abandoned, random: () => number): Ending {
   return {
     ...noDetails,
     start: { ...lost, job_id: lost.job_id as string },
-    status: next.outcome !== 'retry' ? 'dead' : lost.overdue ? 'retry' : 'lost',
+    status: next.outcome !== 'retry' ? 'dead' : lost.overdue || isPushed ? 'retry' : 'lost',
     class: cause,
     source: 'errand',
     error: lost.overdue
@@ -157,6 +163,7 @@ async function tell(
   for (const { job_id, epoch, status } of settled) {
     const { start, class: cause } = byJob.get(job_id) as Ending;
     if (status === 'lost') ready.announce([{ lane: start.lane, prio: (start.prio % 10) + 10 }]);
+    else if (status === 'retry') ready.announce([{ lane: start.lane, prio: start.prio % 10 }]);
     const { queue, route } = await lanes.get(start.lane);
     events.emit('job.ended', {
       job_id,

@@ -12,7 +12,10 @@ import type { Lane, Lanes } from '../store/lanes.ts';
 import type { Settle } from './settle.ts';
 
 export interface ClaimAsk {
-  owner: number;
+  /** Who claims: one for all jobs, or, with `apart`, one for each. */
+  owners: readonly [number, ...number[]];
+  /** Whether every job gets a lease of its own; absent: jobs of a block share one. */
+  apart?: boolean;
   /** Lanes the caller serves. */
   lanes: ReadonlySet<number>;
   want: number;
@@ -48,7 +51,8 @@ export function claiming(options: ClaimOptions): Claim {
       prios: asked.map((head) => head.prio),
       cursors: asked.map((head) => head.cursor),
       want: suspects ? 1 : ask.want,
-      owner: ask.owner,
+      owners: ask.owners,
+      apart: ask.apart ?? false,
       lease_seconds: ask.lease_seconds,
       blocks: suspects ? 1 : Math.ceil(ask.want / perBlock) + 1,
     });
@@ -62,13 +66,14 @@ export function claiming(options: ClaimOptions): Claim {
 
   /** One suspect, unless the caller holds one; first of all, because behind a backlog of healthy jobs it would starve. */
   async function takeSuspect(ask: ClaimAsk): Promise<Claimed[]> {
-    if (!heads.anySuspect(ask.lanes) || takingSuspect.has(ask.owner)) return [];
-    takingSuspect.add(ask.owner);
+    const owner = ask.owners[0];
+    if (!heads.anySuspect(ask.lanes) || takingSuspect.has(owner)) return [];
+    takingSuspect.add(owner);
     try {
-      const { held } = await db.one(holdsSuspect, [ask.owner]);
+      const { held } = await db.one(holdsSuspect, [owner]);
       return held ? [] : await take(ask, true);
     } finally {
-      takingSuspect.delete(ask.owner);
+      takingSuspect.delete(owner);
     }
   }
 
@@ -103,7 +108,7 @@ export function claiming(options: ClaimOptions): Claim {
 }
 
 function named(job: Claimed, lane: Lane): Job {
-  return Object.assign(job, { queue: lane.queue, type: lane.route });
+  return Object.assign(job, { queue: lane.queue, type: job.options?.type ?? lane.route });
 }
 
 /** The block was newer than the snapshot that looked for its jobs: a second statement sees them. */

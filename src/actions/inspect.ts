@@ -35,7 +35,8 @@ export function inspecting(db: Pool, lanes: Lanes, workers: Workers): Inspect {
       const facts = await reads.add(id);
       if (facts === undefined) return undefined;
       const lane = lanes.peek(facts.lane) ?? (await lanes.get(facts.lane));
-      return { ...facts, queue: lane.queue, type: lane.route, worker: await workers.nameOf(facts.worker) };
+      const type = facts.options?.type ?? lane.route;
+      return { ...facts, queue: lane.queue, type, worker: await workers.nameOf(facts.worker) };
     },
     // Ids only grow and a partition is dropped whole: what lies below the first one that is left is gone.
     isGone: async (id) => BigInt(id) < BigInt((await db.one(lowestKept)).edge),

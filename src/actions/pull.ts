@@ -92,7 +92,7 @@ export function pulling(options: PullOptions): Pull {
       try {
         for (;;) {
           const jobs = await claim({
-            owner,
+            owners: [owner],
             lanes: matching(lanes, wish.queues, wish.types),
             want: wish.limit,
             lease_seconds: wish.lease_seconds,

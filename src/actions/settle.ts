@@ -4,8 +4,9 @@
 // Next room: store/endings.ts `settleJobs`; then wait.ts, which releases callers who wait for the job.
 import type { OpenLeases } from '../domain/open-leases.ts';
 import type { EventBus } from '../events.ts';
+import { settleAndTell } from '../store/callbacks.ts';
 import { type Pool, sqlState } from '../store/db.ts';
-import { type Ending, findOutcomes, type Settled, settleJobs } from '../store/endings.ts';
+import { type Ending, findOutcomes, isTerminal, type Settled, settleJobs } from '../store/endings.ts';
 import { Flush } from '../store/flush.ts';
 import type { Ready } from './ready.ts';
 
@@ -34,7 +35,7 @@ export function settling(options: SettleOptions): Settle {
   const flush = new Flush<Ending, SettleAnswer>({
     run: async (endings) => {
       const starts = endings.map((ending) => ending.start);
-      const settled = await settleJobs(db, endings, open.emptiedBy(starts));
+      const settled = await write(endings, open.emptiedBy(starts));
       open.ended(starts);
       const answers = match(endings, settled);
       const missing = endings.filter((_, i) => answers[i] === null);
@@ -48,6 +49,14 @@ export function settling(options: SettleOptions): Settle {
     maxWaiting: 50_000,
     splits: (error) => /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? ''),
   });
+
+  /** A job whose end is to be told of ends in one transaction with the job that tells. */
+  async function write(endings: Ending[], emptied: string[]): Promise<Settled[]> {
+    if (!endings.some(({ start }) => start.callback)) return settleJobs(db, endings, emptied);
+    const { settled, told } = await db.transaction((tx) => settleAndTell(tx, endings, emptied));
+    ready.announce(told);
+    return settled;
+  }
 
   function follow(settled: Settled[], endings: Ending[]): void {
     const ended = settled.filter(isTerminal).map((one) => one.job_id);
@@ -84,10 +93,6 @@ export function settling(options: SettleOptions): Settle {
     }
     return answer;
   };
-}
-
-export function isTerminal(settled: { status: Ending['status'] }): boolean {
-  return ['succeeded', 'dead', 'cancelled', 'expired'].includes(settled.status);
 }
 
 function match(endings: readonly Ending[], settled: readonly Settled[]): SettleAnswer[] {

@@ -1,6 +1,8 @@
 // Takes a job in: joins the running flush and answers after its commit, so a 202 is a promise that has been kept already.
 // Invariants: nothing is answered before the commit; an interrupted commit is said to be unknown, never refused.
 // Next room: store/jobs.ts, whose one statement inserts job, block and idempotency key together.
+
+import { type Callback, type JobOptions, pushRoute } from '../domain/options.ts';
 import { Problem } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
 import { DatabaseLost, type Pool, sqlState } from '../store/db.ts';
@@ -10,10 +12,14 @@ import type { Lanes } from '../store/lanes.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
 
 /** What a caller asks for; every option is resolved to its value. */
-export interface Submission extends Omit<NewJob, 'lane'> {
+export interface Submission extends Omit<NewJob, 'lane' | 'options'> {
   queue: string;
   type: string;
+  options: AskedOptions | null;
 }
+
+/** Options as a caller gives them: which lanes they lead to is found here. */
+export type AskedOptions = Omit<JobOptions, 'type' | 'callback'> & { callback?: Omit<Callback, 'lane'> };
 
 /** What became of it. `replayed`: the idempotency key named a job that was there already. */
 export type Submitted =
@@ -51,13 +57,11 @@ export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions)
   });
 
   return async (submission) => {
-    const { queue, type, ...options } = submission;
-    const lane = lanes.known(queue, type) ?? (await lanes.named(queue, type));
-    const inserted = await flush
-      .add({ ...options, lane: lane.id })
-      .catch((error) => refuse(error, options.idempotency !== null));
+    const { queue, type } = submission;
+    const job = await placed(submission, lanes);
+    const inserted = await flush.add(job).catch((error) => refuse(error, job.idempotency !== null));
     if (inserted === null) {
-      const id = await replay(db, options.idempotency as NonNullable<NewJob['idempotency']>);
+      const id = await replay(db, job.idempotency as NonNullable<NewJob['idempotency']>);
       events.emit('job.submitted', { job_id: id, queue, type, state: 'queued', replayed: true });
       return { replayed: true, id };
     }
@@ -72,6 +76,24 @@ export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions)
       state,
     };
   };
+}
+
+/** Gives a submission its lane; a job with a target stands in the line of what is pushed. */
+async function placed({ queue, type, options, ...job }: Submission, lanes: Lanes): Promise<NewJob> {
+  if (options === null) {
+    const lane = lanes.known(queue, type) ?? (await lanes.named(queue, type));
+    return { ...job, lane: lane.id, options };
+  }
+  const { callback, ...rest } = options;
+  const lane = await lanes.named(queue, rest.target === undefined ? type : pushRoute);
+  const kept: JobOptions = {
+    ...rest,
+    ...(rest.target === undefined ? {} : { type }),
+    ...(callback === undefined
+      ? {}
+      : { callback: { ...callback, lane: (await lanes.named(queue, pushRoute)).id } }),
+  };
+  return { ...job, lane: lane.id, options: kept };
 }
 
 /** Data errors and lock waits concern one item; lost connections and missing resources concern all. */

@@ -9,6 +9,8 @@ import type { Start } from './start.ts';
 
 const prefix = 'lse_';
 const factBytes = 39;
+// A priority is below 20, so its byte has room for a flag.
+const callbackBit = 0x80;
 // 57 bytes are exactly 76 base64 digits: no padding and no unused bits, so one handle has one spelling.
 const tagBytes = 18;
 const idLength = prefix.length + ((factBytes + tagBytes) / 3) * 4;
@@ -23,7 +25,7 @@ export function issueLeaseId(start: Start, secret: Buffer): string {
   bytes.writeUInt32BE(start.lane, 28);
   bytes.writeUInt32BE(start.owner, 32);
   bytes.writeUInt16BE(start.attempt, 36);
-  bytes.writeUInt8(start.prio, 38);
+  bytes.writeUInt8(start.prio | (start.callback ? callbackBit : 0), 38);
   tagOf(bytes.subarray(0, factBytes), secret).copy(bytes, factBytes);
   return prefix + bytes.toString('base64url');
 }
@@ -46,7 +48,8 @@ export function readLeaseId(text: string, secrets: readonly Buffer[]): Start | n
     lane: bytes.readUInt32BE(28),
     owner: bytes.readUInt32BE(32),
     attempt: bytes.readUInt16BE(36),
-    prio: bytes.readUInt8(38),
+    prio: bytes.readUInt8(38) & ~callbackBit,
+    callback: (bytes.readUInt8(38) & callbackBit) !== 0,
   };
 }
 

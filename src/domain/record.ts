@@ -2,6 +2,7 @@
 // Invariant: members are the columns' names; `terminal` stands beside every state, so new states can be added.
 // Next room: http/answer.ts and http/status.ts.
 import { isTerminal, type JobState } from './job.ts';
+import type { JobOptions } from './options.ts';
 import { type ErrorClass, type ErrorSource, failureStatus, type JobError } from './outcome.ts';
 
 /** What the database says of a job, with the names of its lane and worker. */
@@ -23,6 +24,10 @@ export interface NamedFacts {
   next_at: Date | null;
   backoff: unknown;
   tags: string[] | null;
+  options: JobOptions | null;
+  patches: number | null;
+  progress: string | null;
+  progress_seq: number | null;
   worker: string | null;
   cancel_requested: boolean;
   class: ErrorClass | null;

@@ -12,4 +12,6 @@ export interface Start {
   prio: number;
   owner: number;
   started_at: Date;
+  /** Whether somebody is to be told of the job's end: settling it then takes a transaction. */
+  callback: boolean;
 }

@@ -75,6 +75,7 @@ function submissionOf(request: FastifyRequest<{ Body: NewJob }>): Submission {
     expires_at: momentOf(body.expires_at),
     backoff: body.backoff === undefined ? null : JSON.stringify(body.backoff),
     tags: body.tags === undefined || body.tags.length === 0 ? null : body.tags,
+    options: null,
     idempotency: idempotencyOf(request),
   };
 }
@@ -135,6 +136,10 @@ async function factsOf(
     next_at: null,
     backoff: null,
     tags: tags as string[] | null,
+    options: submission.options as NamedFacts['options'],
+    patches: null,
+    progress: null,
+    progress_seq: null,
     worker: null,
     cancel_requested: false,
     class: null,

@@ -2,6 +2,7 @@
 // Invariants: a lease is written only for ids its block lost in the same statement; blocks only ever lose ids.
 // Next room: actions/claim.ts; endings.ts is how it gets out of hands again.
 import type { BackoffPolicy } from '../domain/backoff.ts';
+import type { JobOptions } from '../domain/options.ts';
 import type { Start } from '../domain/start.ts';
 import type { Db } from './db.ts';
 import { hot, sql } from './sql.ts';
@@ -16,6 +17,7 @@ export interface Claimed extends Start {
   wait_ms: number;
   expired: boolean;
   backoff: BackoffPolicy | null;
+  options: JobOptions | null;
   payload: string;
 }
 
@@ -40,7 +42,10 @@ export async function claimJobs(
     prios: readonly number[];
     cursors: readonly string[];
     want: number;
-    owner: number;
+    /** Who claims: one for all jobs, or, with `apart`, one for each. */
+    owners: readonly number[];
+    /** Whether every job gets a lease of its own, because each goes its own way from here. */
+    apart: boolean;
     lease_seconds: number;
     blocks: number;
   },
@@ -50,9 +55,10 @@ export async function claimJobs(
     ask.prios,
     ask.cursors,
     ask.want,
-    ask.owner,
+    ask.owners,
     ask.lease_seconds,
     ask.blocks,
+    ask.apart,
   ]);
   const jobs: Claimed[] = [];
   const heads: SeenHead[] = [];
@@ -89,19 +95,24 @@ with hd as materialized (
 ), l as (
   insert into errand.lease (blk, until, deadline, owner, lane, epoch, prio, attempt, ids)
   select seq, errand.now() + least($6::int, timeout_seconds + 2) * interval '1 s',
-    errand.now() + timeout_seconds * interval '1 s', $5::int, lane, epoch, prio, attempt, ids[pos + 1:pos + take]
-  from t where take > 0 and seq in (select seq from d union all select seq from u)
+    errand.now() + timeout_seconds * interval '1 s', ($5::int[])[least(before + g.n, cardinality($5))], lane, epoch, prio,
+    attempt, g.ids
+  from t cross join lateral (
+    select ids[pos + 1:pos + take] ids, 1 n where not $8::boolean
+    union all
+    select array[v.id], v.n from unnest(ids[pos + 1:pos + take]) with ordinality v(id, n) where $8) g
+  where take > 0 and seq in (select seq from d union all select seq from u)
   returning *
 )
 select l.id lease, i.id job_id, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.until, l.deadline,
   j.max_attempts, j.created_at, (extract(epoch from l.started_at - t.at) * 1000)::float8 wait_ms, coalesce(j.expires_at <= errand.now(), false) expired,
-  j.backoff, j.payload,
+  j.backoff, j.options, coalesce(j.options ? 'callback', false) callback, j.payload,
   null::int head, null::bigint first_live, null::bigint xmin, null::bigint xmax
 from l cross join lateral (select at from t where t.seq = l.blk) t cross join lateral unnest(l.ids) i(id)
-left join lateral (select max_attempts, created_at, run_at, expires_at, backoff, payload from errand.job
+left join lateral (select max_attempts, created_at, expires_at, backoff, options, payload from errand.job
   where job.id = i.id offset 0) j on true
 union all
-select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
   i::int, first_live, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
   pg_snapshot_xmax(pg_current_snapshot())::text::bigint
 from hd`;

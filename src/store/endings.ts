@@ -32,6 +32,11 @@ export const noDetails: Omit<Ending, 'start' | 'status'> = {
   delay_ms: null,
 };
 
+/** Whether the job ends with this ending. */
+export function isTerminal(settled: { status: Ending['status'] }): boolean {
+  return ['succeeded', 'dead', 'cancelled', 'expired'].includes(settled.status);
+}
+
 /** An ending that was accepted, with what it became: a wish to retry is `cancelled` where a cancel was asked for. */
 export interface Settled {
   job_id: string;
@@ -179,21 +184,22 @@ export interface Abandoned {
   job_id: string | null;
   max_attempts: number;
   backoff: BackoffPolicy | null;
+  callback: boolean;
   losses: number;
 }
 
 /** Leases that ran out, locked until the transaction ends: $1 floor, $2 most. */
 export const findAbandoned = sql<Abandoned>`
 select l.id lease, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.deadline <= errand.now() overdue,
-  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.losses
+  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.callback, i.losses
 from (select * from errand.lease where id >= $1::bigint and until < errand.now() order by id limit $2::int
   for update skip locked) l
 left join lateral (
-  select u.id, j.max_attempts, j.backoff, (
+  select u.id, j.max_attempts, j.backoff, coalesce(j.options ? 'callback', false) callback, (
     select count(*)::int from (select status from errand.outcome where job_id = u.id order by epoch desc limit 2) z
     where z.status = 'lost') losses
   from unnest(l.ids) u(id)
-  cross join lateral (select max_attempts, backoff from errand.job where job.id = u.id offset 0) j
+  cross join lateral (select max_attempts, backoff, options from errand.job where job.id = u.id offset 0) j
   where not exists (select from errand.outcome o where o.job_id = u.id and o.epoch = l.epoch)) i on true`;
 
 /** The lowest lease that stands: dead index entries below it need not be read again. */

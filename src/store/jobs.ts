@@ -3,6 +3,7 @@
 // Invariant: a job is in exactly one place: a block, `later`, a lease, or its terminal outcome.
 // Next room: actions/ready.ts, which tells that it can start; claims.ts moves it on.
 import type { JobState } from '../domain/job.ts';
+import type { JobOptions } from '../domain/options.ts';
 import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
 import type { Claimed } from './claims.ts';
 import type { Db } from './db.ts';
@@ -20,6 +21,7 @@ export interface NewJob {
   expires_at: string | null;
   backoff: string | null;
   tags: readonly string[] | null;
+  options: JobOptions | null;
   idempotency: { tenant: number; route: string; key: string; print: Buffer } | null;
 }
 
@@ -66,6 +68,7 @@ export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flush
     jobs.map((job) => job.idempotency?.route ?? null),
     jobs.map((job) => job.idempotency?.key ?? null),
     jobs.map((job) => job.idempotency?.print.toString('hex') ?? null),
+    jobs.map((job) => (job.options === null ? null : JSON.stringify(job.options))),
   ]);
   const inserted: Inserted[] = jobs.map(() => null);
   for (const row of rows) inserted[row.n - 1] = row;
@@ -79,7 +82,8 @@ function isPlain(job: NewJob): boolean {
     job.delay_ms === null &&
     job.expires_at === null &&
     job.backoff === null &&
-    job.tags === null
+    job.tags === null &&
+    job.options === null
   );
 }
 
@@ -143,8 +147,8 @@ with s as materialized (
 ), x as materialized (
   select nextval('errand.job_id_seq') id, u.*, coalesce(u.at, errand.now() + u.delay_ms * interval '1 ms') run_at
   from unnest($4::int[], $5::text[], $6::int2[], $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::text[],
-    $11::text[], $12::int[], $13::text[], $14::text[], $15::text[]) with ordinality
-    u(g, payload, max_attempts, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, n)
+    $11::text[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[]) with ordinality
+    u(g, payload, max_attempts, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, options, n)
 ), k as (
   -- Sorted, so that two batches with the same keys wait for each other instead of deadlocking.
   insert into errand.idem (tenant, route, key, job_id, print)
@@ -154,10 +158,12 @@ with s as materialized (
   select x.*, coalesce(run_at > errand.now(), false) scheduled from x
   where key is null or id = any(array(select job_id from k))
 ), j as (
-  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, run_at, expires_at, backoff, tags)
+  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, run_at, expires_at, backoff, tags,
+    options)
   select id, case when scheduled then 0 else (select seq from a)[g] end, (select lane from a)[g],
     (select timeout_seconds from a)[g], (select prio from a)[g], max_attempts, payload, run_at, expires_at,
-    backoff::jsonb, case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end
+    backoff::jsonb, case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end,
+    options::jsonb
   from y
 ), b as (
   insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
@@ -168,6 +174,10 @@ with s as materialized (
   insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
   select id, run_at, (select lane from a)[g], (select timeout_seconds from a)[g], 1, (select prio from a)[g], 1
   from y where scheduled
+), q as (
+  insert into errand.tag (tenant, tag, job_id)
+  select distinct tenant, v.tag, id from y cross join lateral jsonb_array_elements_text(tags::jsonb) v(tag)
+  where tags is not null
 ), e as (
   insert into errand.expiring (expires_at, job_id) select expires_at, id from y where expires_at is not null
 )
@@ -191,6 +201,9 @@ export interface JobFacts {
   expires_at: Date | null;
   backoff: unknown;
   tags: string[] | null;
+  options: JobOptions | null;
+  /** How often the job was changed; null = never. */
+  patches: number | null;
   state: JobState;
   epoch: number;
   attempt: number;
@@ -205,6 +218,9 @@ export interface JobFacts {
   error: string | null;
   created_uri: string | null;
   has_result: boolean;
+  /** The latest progress, as JSON text, and its place among the writes of it. */
+  progress: string | null;
+  progress_seq: number | null;
 }
 
 export const findJobs = hot<JobFacts>('find_jobs')`select * from errand.job_facts($1)`;
@@ -216,9 +232,10 @@ cross join lateral (select job_id from errand.outcome where job_id = i.id and st
 
 /** What a claim needs of a job. */
 export const findClaimed = sql<
-  Pick<Claimed, 'max_attempts' | 'created_at' | 'expired' | 'backoff' | 'payload'>
+  Pick<Claimed, 'max_attempts' | 'created_at' | 'expired' | 'backoff' | 'options' | 'payload' | 'callback'>
 >`
-select max_attempts, created_at, coalesce(expires_at <= errand.now(), false) expired, backoff, payload
+select max_attempts, created_at, coalesce(expires_at <= errand.now(), false) expired, backoff, options,
+  coalesce(options ? 'callback', false) callback, payload
 from errand.job where id = $1`;
 
 export const findPayload = sql<{ payload: string }>`select payload from errand.job where id = $1`;
@@ -228,12 +245,15 @@ select result, created_uri from errand.outcome where job_id = $1 and status = 's
 
 /**
  * Takes a job that has not started out of where it waits and ends it: $1 id, $2 status, $3 highest epoch that may be
- * ended this way, $4 detail. `taken` 0 with the same `blk` in two tries means it has started or ended (trap: it may move
- * in between, so one try proves nothing).
+ * ended this way, $4 detail, $5 whether one with a callback may be taken, which needs a transaction. `taken` 0 with the
+ * same `blk` in two tries means it has started or ended (trap: it may move in between, so one try proves nothing).
  */
-export const takeOut = sql<{ taken: number; blk: string | null; lane: number | null }>`
-with p as materialized (
-  select coalesce((select blk from errand.place where job_id = $1::bigint), (select blk from errand.job where id = $1)) blk
+export const takeOut = sql<{ taken: number; blk: string | null; lane: number | null; callback: boolean }>`
+with j as materialized (
+  select blk, coalesce(options ? 'callback', false) callback from errand.job where id = $1::bigint
+), p as materialized (
+  select coalesce((select blk from errand.place where job_id = $1), (select blk from j)) blk
+  where $5::boolean or not (select callback from j)
 ), r as (
   update errand.block b set ids = array_remove(b.ids[b.pos + 1:], $1), pos = 0
   where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and cardinality(b.ids) - b.pos > 1 and b.epoch <= $3::int
@@ -244,13 +264,14 @@ with p as materialized (
   where b.seq = (select blk from p) and b.ids[b.pos + 1:] = array[$1] and b.epoch <= $3
   returning b.lane, b.prio, b.epoch, b.attempt
 ), w as (
-  delete from errand.later where job_id = $1 and epoch <= $3 returning lane, prio, epoch, attempt
+  delete from errand.later where job_id = $1 and epoch <= $3 and exists (select from p) returning lane, prio, epoch, attempt
 ), o as (
   insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
   select $1, lane, prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4
   from (select * from r union all select * from l union all select * from w) y returning lane
 )
-select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane`;
+select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane,
+  coalesce((select callback from j), false) callback`;
 
 /** Asks the holder of a running job to stop; the flag lives in the lease row, so it ends with the lease. */
 export const requestCancel = sql<{ id: string }>`

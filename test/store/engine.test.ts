@@ -5,9 +5,10 @@ import { after, before, test } from 'node:test';
 import { type Claimed, claimJobs, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { openPool, type Pool } from '../../src/store/db.ts';
 import { type Ending, findAbandoned, noDetails, settleJobs } from '../../src/store/endings.ts';
-import { findJobs, insertJobs, type NewJob, takeOut } from '../../src/store/jobs.ts';
+import { findJobs, insertJobs, takeOut } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
+import { aJob } from '../support/jobs.ts';
 import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
@@ -34,23 +35,6 @@ after(async () => {
   await database.drop();
 });
 
-function aJob(lane: number, over: Partial<NewJob> = {}): NewJob {
-  return {
-    lane,
-    priority: 5,
-    max_attempts: 100,
-    timeout_seconds: 60,
-    payload: '{}',
-    run_at: null,
-    delay_ms: null,
-    expires_at: null,
-    backoff: null,
-    tags: null,
-    idempotency: null,
-    ...over,
-  };
-}
-
 async function claimSome(want: number, lease_seconds = 60, suspects = false): Promise<Claimed[]> {
   const heads = (await db.many(listHeads)).filter((head) => head.prio >= 10 === suspects);
   if (heads.length === 0) return [];
@@ -59,7 +43,8 @@ async function claimSome(want: number, lease_seconds = 60, suspects = false): Pr
     prios: heads.map((head) => head.prio),
     cursors: heads.map(() => '0'),
     want,
-    owner,
+    owners: [owner],
+    apart: false,
     lease_seconds,
     blocks: 5,
   });
@@ -166,7 +151,7 @@ test('every job ends exactly once under claimers, cancellers, retries, releases,
     for (let n = 0; open && n < ids.length; n += 7) {
       const id = ids[(n * 13) % ids.length] as string;
       if (ended.has(id)) continue;
-      const { taken } = await db.one(takeOut, [id, 'cancelled', 2_147_483_647, null]);
+      const { taken } = await db.one(takeOut, [id, 'cancelled', 2_147_483_647, null, false]);
       if (taken === 1) finish(id, 'cancelled');
     }
   }
@@ -211,7 +196,8 @@ test('a stale ending is refused also in one batch with the present ending of the
       prios: [5, 15],
       cursors: ['0', '0'],
       want: 1,
-      owner,
+      owners: [owner],
+      apart: false,
       lease_seconds: 60,
       blocks: 1,
     });

@@ -72,6 +72,7 @@ export function aSubmission(over: Partial<Submission> = {}): Submission {
     expires_at: null,
     backoff: null,
     tags: null,
+    options: null,
     idempotency: null,
     ...over,
   };

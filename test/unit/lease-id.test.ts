@@ -9,7 +9,17 @@ import { issueLeaseId, readLeaseId } from '../../src/domain/lease-id.ts';
 const secret = Buffer.alloc(32, 7);
 const other = Buffer.alloc(32, 8);
 const started_at = new Date('2026-01-02T03:04:05.678Z');
-const start = { lease: '91', job_id: '48213', epoch: 3, attempt: 2, lane: 7, prio: 5, owner: 12, started_at };
+const start = {
+  lease: '91',
+  job_id: '48213',
+  epoch: 3,
+  attempt: 2,
+  lane: 7,
+  prio: 5,
+  owner: 12,
+  started_at,
+  callback: true,
+};
 
 const anyId = fc.bigInt({ min: 1n, max: 2n ** 63n - 1n }).map(String);
 const upTo = (max: number) => fc.integer({ min: 0, max });
@@ -20,9 +30,10 @@ const anyStart = fc.record(
     epoch: upTo(2 ** 32 - 1),
     attempt: upTo(2 ** 16 - 1),
     lane: upTo(2 ** 32 - 1),
-    prio: upTo(255),
+    prio: upTo(127),
     owner: upTo(2 ** 32 - 1),
     started_at: fc.date({ noInvalidDate: true }),
+    callback: fc.boolean(),
   },
   { noNullPrototype: true },
 );

@@ -75,7 +75,7 @@ export function worker(options: WorkerOptions): Worker {
       lastClaim = performance.now();
       const want = Math.min(concurrency - running.size, most_per_claim);
       const jobs = await claim({
-        owner: options.owner(),
+        owners: [options.owner()],
         lanes: lanesServed(),
         want,
         lease_seconds: options.lease_seconds,

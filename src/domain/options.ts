@@ -1,0 +1,41 @@
+// What few jobs have: kept in one column, null for all others, so that a job without any of it costs nothing.
+// Invariant: the members are written once, at submit; nothing but the job's own type is needed to run it.
+// Next room: store/jobs.ts, which keeps it; record.ts shows it.
+import type { TerminalState } from './job.ts';
+
+/** Where a job is pushed: Errand calls this URL instead of handing the job to a worker. */
+export interface Target {
+  readonly url: string;
+  readonly method: 'POST' | 'PUT' | 'PATCH';
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** Whom to tell of the end of a job: a push job of its own is made for it. `lane` is where that job stands. */
+export interface Callback {
+  readonly url: string;
+  readonly events: readonly TerminalState[];
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly lane: number;
+}
+
+/** The options of a job, absent where it has none. */
+export interface JobOptions {
+  /** The job's type, where its lane is shared by several: pushed jobs stand in one line. */
+  readonly type?: string;
+  readonly target?: Target;
+  readonly callback?: Callback;
+  /** The media type of the payload; absent = application/json. */
+  readonly content_type?: string;
+  /** Whether the payload is kept as base64, because its bytes are no text that Postgres can hold. */
+  readonly payload_base64?: boolean;
+  /** W3C trace context of the submit. */
+  readonly traceparent?: string;
+  readonly tracestate?: string;
+  /** The job this one repeats. */
+  readonly retry_of?: string;
+  /** The job of whose end this one tells. */
+  readonly callback_of?: string;
+}
+
+/** The route of lanes whose jobs are pushed; no type can be called so. */
+export const pushRoute = ':push';
