@@ -42,7 +42,7 @@ export interface AppOptions {
 export function buildApp(options: AppOptions): App {
   const { config, actions, metrics, health } = options;
   const payloadLimit = config.ERRAND_PAYLOAD_LIMIT_BYTES;
-  const errorOptions = { events: options.events, bodyLimit: payloadLimit + envelope_bytes };
+  const errorOptions = { events: options.events };
   const wait = {
     defaultWaitSeconds: config.ERRAND_WAIT_DEFAULT_SECONDS,
     waitCapSeconds: config.ERRAND_WAIT_CAP_SECONDS,
@@ -52,7 +52,7 @@ export function buildApp(options: AppOptions): App {
 
   const app = fastify({
     logger: false,
-    bodyLimit: errorOptions.bodyLimit,
+    bodyLimit: payloadLimit + envelope_bytes,
     genReqId: requestIdOf,
     serverFactory: serving({ ...serverLimits, ...options.limits }),
     clientErrorHandler: answerClientError,
@@ -75,9 +75,8 @@ export function buildApp(options: AppOptions): App {
   app.register(bodies, { payloadLimit });
   app.register(documentation);
 
-  app.register(async (api) => {
-    const get = <G extends object>(url: string, route: Route<G>) => add(api, 'GET', url, route);
-    const post = <G extends object>(url: string, route: Route<G>) => add(api, 'POST', url, route);
+  app.register(async (scope) => {
+    const { get, post } = verbsOf(scope, payloadLimit + envelope_bytes);
 
     if (config.ERRAND_ROLES.includes('api')) {
       post('/v1/jobs', submitJob(actions));
@@ -108,11 +107,12 @@ export function buildApp(options: AppOptions): App {
   return app;
 }
 
-function add<G extends object>(
-  app: FastifyInstance,
-  method: 'GET' | 'POST',
-  url: string,
-  route: Route<G>,
-): void {
-  app.route({ method, url, ...(route as Route) });
+/** The verbs of a scope in which bodies are read in one way. */
+function verbsOf(scope: FastifyInstance, bodyLimit: number) {
+  const verb =
+    (method: 'GET' | 'POST' | 'PUT' | 'PATCH') =>
+    <G extends object>(url: string, route: Route<G>): void => {
+      scope.route({ method, url, bodyLimit, ...(route as Route) });
+    };
+  return { get: verb('GET'), post: verb('POST'), put: verb('PUT'), patch: verb('PATCH') };
 }

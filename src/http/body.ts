@@ -3,11 +3,11 @@
 // and result obey their own limit, the rest of the body a small one.
 // Next room: validate.ts checks what was read.
 import type { Buffer } from 'node:buffer';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { type EnvelopeLimits, parseEnvelope, RawJson } from '../domain/json.ts';
+import { type Envelope, type EnvelopeLimits, parseEnvelope, RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
-import { unsupportedMedia } from './problem.ts';
+import { mergePatchType, unsupportedMedia } from './problem.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -24,12 +24,18 @@ export interface BodyOptions {
 /** What a body may hold besides its payload or result, in bytes. */
 export const envelope_bytes = 64 * 1024;
 
-const limits: EnvelopeLimits = {
-  opaque: new Set(['payload', 'result']),
+/** Most items of a call that takes many, and its largest body, in bytes. */
+export const most_items = 1_000;
+export const many_bytes = 8 * 1024 * 1024;
+
+const one: EnvelopeLimits = {
+  opaque: new Set(['payload', 'result', 'progress', 'checkpoint']),
   maxEnvelopeDepth: 16,
   maxPayloadDepth: 64,
   maxKeys: 1_000,
 };
+
+const mediaType = 'application/json';
 
 /** Reads JSON bodies and refuses all others. */
 export const bodies = fp<BodyOptions>(
@@ -39,21 +45,51 @@ export const bodies = fp<BodyOptions>(
 
     // After negotiate.ts has said how the request was understood, before a byte of the body is read.
     app.addHook('onRoute', (route) => {
-      if (route.method === 'POST') route.onRequest = [...[route.onRequest ?? []].flat(), refuseEncoded];
+      if (bodied.has(String(route.method))) {
+        route.onRequest = [...[route.onRequest ?? []].flat(), refuseEncoded];
+      }
     });
 
-    app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
-      refuseCharset(request);
-      request.rawBody = body;
-      const envelope = parseEnvelope(body, limits);
-      if (body.length > payloadLimit) {
-        for (const member of limits.opaque) refuseLarge(member, envelope[member], payloadLimit);
+    app.addContentTypeParser(mediaType, { parseAs: 'buffer' }, reading(one, payloadLimit));
+    // RFC 7396; what a patch may say is JSON like any other.
+    const readPatch = reading(one, payloadLimit);
+    app.addContentTypeParser(mergePatchType, { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+      if (request.method !== 'PATCH') {
+        throw unsupportedMedia(`the content-type is ${mergePatchType}; send application/json`);
       }
-      done(null, envelope);
+      readPatch(request, body, done);
     });
   },
   { name: 'errand-bodies', dependencies: ['errand-context'] },
 );
+
+/** In this scope bodies hold many: `items` names the array whose members are envelopes like single ones. */
+export function readMany(scope: FastifyInstance, items: string, payloadLimit: number): void {
+  const limits = { ...one, items, maxKeys: 32 * most_items };
+  scope.removeContentTypeParser(mediaType);
+  scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, reading(limits, payloadLimit));
+}
+
+/** In this scope bodies are kept as they come, whatever they are: the payload itself. */
+export function readAnything(scope: FastifyInstance): void {
+  scope.removeAllContentTypeParsers();
+  scope.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+    request.rawBody = body;
+    done(null, body);
+  });
+}
+
+const bodied: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
+
+function reading(limits: EnvelopeLimits, payloadLimit: number) {
+  return (request: FastifyRequest, body: Buffer, done: (error: Error | null, body?: unknown) => void) => {
+    refuseCharset(request);
+    request.rawBody = body;
+    const envelope = parseEnvelope(body, limits);
+    if (body.length > payloadLimit) refuseLargeIn(envelope, limits, payloadLimit);
+    done(null, envelope);
+  };
+}
 
 function refuseEncoded(request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
   const encoding = request.headers['content-encoding'];
@@ -68,17 +104,26 @@ const charsetPattern = /;\s*charset\s*=\s*"?([^";\s]*)/i;
 // JSON is UTF-8 (RFC 8259 section 8.1): another charset, even if declared in error, would change what the text says.
 function refuseCharset(request: FastifyRequest): void {
   const type = request.headers['content-type'] as string;
-  if (type.length === 'application/json'.length) return;
+  if (type.length === mediaType.length) return;
   const charset = charsetPattern.exec(type)?.[1];
   if (charset === undefined || /^utf-?8$/i.test(charset)) return;
   throw unsupportedMedia('the charset of the body is not utf-8; encode it as UTF-8');
 }
 
-function refuseLarge(member: string, value: unknown, limit: number): void {
+function refuseLargeIn(envelope: Envelope, { opaque, items }: EnvelopeLimits, limit: number): void {
+  for (const member of opaque) refuseLarge(`#/${member}`, envelope[member], limit);
+  const many = items === undefined ? undefined : envelope[items];
+  if (!Array.isArray(many)) return;
+  many.forEach((item: Envelope | null, i) => {
+    for (const member of opaque) refuseLarge(`#/${items}/${i}/${member}`, item?.[member], limit);
+  });
+}
+
+function refuseLarge(pointer: string, value: unknown, limit: number): void {
   if (!(value instanceof RawJson) || value.bytes <= limit) return;
   const detail = `has ${value.bytes} bytes, more than the limit of ${limit}`;
   throw new Problem('payload-too-large', {
-    detail: `${member} ${detail}; send a reference to large data instead`,
-    errors: [{ pointer: `#/${member}`, code: 'too_large', detail }],
+    detail: `${pointer} ${detail}; send a reference to large data instead`,
+    errors: [{ pointer, code: 'too_large', detail }],
   });
 }

@@ -7,12 +7,14 @@ import fp from 'fastify-plugin';
 import { Problem, toBody } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
 
+/** The media type of a change to a part (RFC 7396). */
+export const mergePatchType = 'application/merge-patch+json';
+
 /** The media type of every error. */
 export const problemType = 'application/problem+json';
 
 export interface ErrorOptions {
   events: EventBus;
-  bodyLimit: number;
 }
 
 /** Answers every error of every route. */
@@ -30,7 +32,7 @@ export function sendProblem(
   reply: FastifyReply,
   options: ErrorOptions,
 ): FastifyReply {
-  const problem = toProblem(error, options.bodyLimit);
+  const problem = toProblem(error, request);
   if (problem.slug === 'internal') options.events.emit('http.error', { request_id: request.id, error });
   return reply
     .code(problem.status)
@@ -40,14 +42,20 @@ export function sendProblem(
     .send(toBody(problem, request.id));
 }
 
-function toProblem(error: unknown, bodyLimit: number): Problem {
+function toProblem(error: unknown, { method, routeOptions }: FastifyRequest): Problem {
   if (error instanceof Problem) return error;
   switch (codeOf(error)) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new Problem('payload-too-large', {
-        detail: `the body is larger than ${bodyLimit} bytes; send a reference to large data instead`,
+        detail: `the body is larger than ${routeOptions.bodyLimit} bytes; send a reference to large data instead`,
       });
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      if (method === 'PATCH') {
+        return new Problem('unsupported-media-type', {
+          detail: `the content-type is missing or not ${mergePatchType}; send ${mergePatchType}`,
+          headers: { 'accept-patch': `${mergePatchType}, application/json` },
+        });
+      }
       return unsupportedMedia('the content-type is missing or not application/json; send application/json');
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new Problem('bad-header', {
