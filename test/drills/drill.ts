@@ -1,14 +1,16 @@
 // The form of a drill: a proof that needs real proxies, long kills, big tables or a whole image, and ends in a verdict.
 // Invariants: a drill whose rare path was never taken is VACUOUS, not passed; one whose tools are missing is NOT RUN with
 // the reason; it undoes its faults and ends only processes that it started.
-// Next room: run.ts, which runs them; crash.ts, import.ts and image.ts, the drills.
+// Next room: run.ts, which runs them; crash.ts, import.ts, image.ts and proxies.ts, the drills.
 
 export const profiles = ['short', 'long'] as const;
 /** `short` fits into CI; `long` is run once and recorded under docs/proof/. */
 export type Profile = (typeof profiles)[number];
 
 /** Numbers and names worth keeping; no path and no host name. */
-export type Figures = Record<string, number | string | boolean | null>;
+export interface Figures {
+  [name: string]: number | string | boolean | null | Figures;
+}
 
 export type Verdict = { figures?: Figures; versions?: Record<string, string> } & (
   | { result: 'PASS' }

@@ -1,0 +1,290 @@
+// Why this room exists: a proxy may drop a header, answer by itself, rewrite, hold back, or forget who is gone. Each case
+// asks about one of these through one door and says in a few words what was seen.
+// Invariants: what the caller got is compared with what Errand itself says; every call has a limit, and no answer within
+// it is also something seen.
+// Next room: reverse-proxies.ts, the doors; test/drills/proxies.ts, what is expected of them.
+import assert from 'node:assert/strict';
+import { type IncomingHttpHeaders, request } from 'node:http';
+import { curl } from './curl.ts';
+import { until } from './until.ts';
+
+export interface Case {
+  name: string;
+  /** Whether it counts what the service does, so that nobody else may call meanwhile. */
+  alone?: true;
+  /** Asks at the port of a door; `service` is the port without a proxy. */
+  look(door: number, service: number): Promise<string>;
+}
+
+/** The longest wait Errand grants unless told otherwise. */
+const wait_cap_seconds = 25;
+/** What comes later than this was held back. */
+const at_once_ms = 500;
+/** How long is looked for what should not come. */
+const patience_ms = 1_500;
+/** A type with a handler, which returns what it gets. */
+const served = 'echo';
+
+/** All cases, by name. */
+export const cases: readonly Case[] = [
+  { name: 'a caller leaves', alone: true, look: leave },
+  { name: 'long poll of the status', alone: true, look: poll },
+  curled('Expect: 100-continue'),
+  curled('Expect: 200-ok'),
+  curled('Expect: 100-continue, 200-ok'),
+  curled('Expect: 202-accepted'),
+  curled('Expect: 200-fine'),
+  curled('Expect: 100-continue, 200-fine'),
+  curled('Errand-Expect: 200-ok'),
+  curled('Errand-Expect: 200-fine'),
+  demanded('Expect', '200-ok'),
+  demanded('Expect', '100-continue, 200-ok'),
+  demanded('Errand-Expect', '200-ok'),
+  wished('wait=2', 200, 'soft;wait=2'),
+  wished('respond-async', 202, 'async;expect=none'),
+  unchanged('202', (port) => submit(port, unserved())),
+  unchanged('204', (port) => submit(port, served, { 'errand-expect': '204-no-content' })),
+  unchanged('303', async (port, service) => call(port, { path: `/v1/jobs/${await done(service)}/status` })),
+  unchanged('417 up front', (port) => submit(port, served, { 'errand-expect': '200-fine' })),
+  unchanged('417 after a wait', (port) =>
+    submit(port, unserved(), { 'errand-expect': '200-ok', prefer: 'wait=1' }),
+  ),
+  { name: `a wait of ${wait_cap_seconds} s`, look: longest },
+];
+
+/** Does Errand notice that a caller with a demand is gone, and does the job go on? */
+async function leave(door: number, service: number): Promise<string> {
+  const caller = new AbortController();
+  const key = `left-${door}`;
+  const headers = { 'errand-expect': '200-ok', prefer: 'wait=4', 'idempotency-key': key };
+  const type = unserved();
+  const left = submit(door, type, headers, caller.signal);
+  await until(async () => (await waiters(service)) === 1, { what: 'the caller waits' });
+  caller.abort();
+  await left;
+  const none = async () => (await waiters(service)) === 0;
+  const noticed = await until(none, { timeoutMs: patience_ms }).then(
+    () => true,
+    () => false,
+  );
+  await until(none, { what: 'nobody waits' });
+  const again = await submit(service, type, { 'idempotency-key': key });
+  const { state } = JSON.parse(again?.body ?? '{}') as { state?: string };
+  return `${noticed ? 'noticed' : 'not noticed'}, the job is ${state}`;
+}
+
+/** Is a poll that waits answered when the job ends? */
+async function poll(door: number, service: number): Promise<string> {
+  const { id, lease } = await leased(service);
+  const polled = call(door, { path: `/v1/jobs/${id}/status`, headers: { prefer: 'wait=10' } });
+  await until(async () => (await waiters(service)) === 1, { what: 'the poll waits' });
+  await complete(service, lease);
+  const ended = performance.now();
+  const answer = await polled;
+  const late = performance.now() - ended > at_once_ms;
+  return answer?.status === 303 ? `303 ${late ? 'late' : 'at once'}` : told(answer);
+}
+
+/** Is the longest wait there is let through? */
+async function longest(door: number, service: number): Promise<string> {
+  const accepted = await submit(service, unserved());
+  const began = performance.now();
+  const path = accepted?.headers.location as string;
+  const answer = await call(door, {
+    path,
+    headers: { prefer: `wait=${wait_cap_seconds}` },
+    limit_ms: (wait_cap_seconds + 5) * 1_000,
+  });
+  const seconds = Math.round((performance.now() - began) / 1_000);
+  return answer?.status === 200 ? `answered after ${seconds} s` : `${told(answer)} after ${seconds} s`;
+}
+
+/** What curl sees of a demand, how often it sent it, and how often that arrived. */
+function curled(header: string): Case {
+  return {
+    name: `curl, ${header}`,
+    alone: true,
+    async look(door, service) {
+      const before = await submits(service);
+      const url = `http://127.0.0.1:${door}/v1/jobs`;
+      const json = ['-H', 'Content-Type: application/json', '--data-binary', '@-'];
+      const body = JSON.stringify({ type: served, payload: 1 });
+      const { status, sent } = await curl(url, [...json, '--expect100-timeout', '0.2', '-H', header], body);
+      return `${status}, ${sent} sent, ${(await submits(service)) - before} arrived`;
+    },
+  };
+}
+
+/** Does a demand arrive? */
+function demanded(name: 'Expect' | 'Errand-Expect', value: string): Case {
+  return {
+    name: `${name}: ${value}`,
+    async look(door) {
+      const answer = await submit(door, served, { [name]: value });
+      if (understood(answer, 200, 'sync;expect="200-ok";wait=10')) return 'arrives';
+      if (understood(answer, 202, 'async;expect=none')) return 'stripped';
+      return told(answer);
+    },
+  };
+}
+
+/** Does a wish arrive, and does what was made of it come back? */
+function wished(value: string, status: number, mode: string): Case {
+  return {
+    name: `Prefer: ${value}`,
+    async look(door) {
+      const answer = await submit(door, served, { prefer: value });
+      const arrived = understood(answer, status, mode) && answer?.headers['preference-applied'] === value;
+      return arrived ? 'arrives' : told(answer);
+    },
+  };
+}
+
+/** Does an answer come through as it was sent? `ask` is asked at the door and at the service. */
+function unchanged(name: string, ask: (port: number, service: number) => Promise<Answer | null>): Case {
+  return {
+    name: `${name} comes through`,
+    async look(door, service) {
+      const [through, straight] = await Promise.all([ask(door, service), ask(service, service)]);
+      assert.equal(straight?.status, Number(name.slice(0, 3)), `Errand itself: ${told(straight)}`);
+      if (through === null) return told(through);
+      const [got, sent] = [essence(through), essence(straight)];
+      const differing = Object.keys({ ...sent, ...got }).filter((part) => got[part] !== sent[part]);
+      return differing.length === 0 ? 'unchanged' : `changed: ${differing.join(', ')}`;
+    },
+  };
+}
+
+/** Everything of an answer but what belongs to the connection, to the proxy, or to this one job. */
+function essence({ status, headers, body }: Answer): Record<string, string> {
+  const others = ['connection', 'keep-alive', 'transfer-encoding', 'content-length', 'date', 'server', 'via'];
+  const kept = Object.entries(headers).filter(([name]) => ![...others, 'errand-job-id'].includes(name));
+  const all = { status, body, ...Object.fromEntries(kept) };
+  return Object.fromEntries(
+    Object.entries(all).map(([part, value]) => [
+      part,
+      part === 'retry-after'
+        ? String(/^\d+$/.test(String(value)))
+        : String(value)
+            .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, '{time}')
+            .replaceAll(/"waited_ms":\d+/g, '"waited_ms":{ms}')
+            .replaceAll(/parcel-\d+/g, '{type}')
+            .replaceAll(/(\/v1\/jobs\/|"id":"|job )\d+/g, '$1{id}'),
+    ]),
+  );
+}
+
+function understood(answer: Answer | null, status: number, mode: string): boolean {
+  return answer?.status === status && answer.headers['errand-mode'] === mode;
+}
+
+/** An answer in a few words; a proxy's own refusal has neither a mode nor a problem document. */
+function told(answer: Answer | null): string {
+  if (answer === null) return 'no answer';
+  const { 'errand-mode': mode, 'content-type': type = 'no content' } = answer.headers;
+  if (mode !== undefined) return `${answer.status} ${mode}`;
+  return type.startsWith('application/problem+json')
+    ? `${answer.status} ${type}`
+    : `${answer.status} by the proxy`;
+}
+
+let made = 0;
+
+/** A type of its own, which only the pull worker here asks for. */
+function unserved(): string {
+  made += 1;
+  return `parcel-${made}`;
+}
+
+/** A job that runs, and its lease. */
+async function leased(service: number): Promise<{ id: string; lease: string }> {
+  const type = unserved();
+  await submit(service, type);
+  const body = { worker: 'drill', types: [type] };
+  const answer = await call(service, { path: '/v1/leases', body, headers: { prefer: 'wait=5' } });
+  const { leases } = JSON.parse(answer?.body ?? '') as { leases: { id: string; job: { id: string } }[] };
+  const [one] = leases;
+  assert.ok(one, 'the job was not handed out');
+  return { id: one.job.id, lease: one.id };
+}
+
+async function complete(service: number, lease: string): Promise<void> {
+  const answer = await call(service, { path: `/v1/leases/${lease}/complete`, body: { result: 1 } });
+  assert.equal(answer?.status, 200);
+}
+
+/** The id of a job that has succeeded with a result. */
+async function done(service: number): Promise<string> {
+  const answer = await submit(service, served, { 'errand-expect': '200-ok' });
+  return answer?.headers['errand-job-id'] as string;
+}
+
+/** Callers that wait in the service. */
+async function waiters(service: number): Promise<number> {
+  return sumOf(service, /^errand_waiters (\d+)/gm);
+}
+
+/** Submits that the service has answered so far. */
+async function submits(service: number): Promise<number> {
+  return sumOf(service, /^errand_http_request_seconds_count\{[^}]*route="\/v1\/jobs"[^}]*\} (\d+)/gm);
+}
+
+async function sumOf(service: number, samples: RegExp): Promise<number> {
+  const answer = await call(service, { path: '/metrics' });
+  const values = [...(answer?.body ?? '').matchAll(samples)].map(([, value]) => Number(value));
+  return values.reduce((sum, value) => sum + value, 0);
+}
+
+function submit(
+  port: number,
+  type: string,
+  headers: Record<string, string> = {},
+  signal?: AbortSignal,
+): Promise<Answer | null> {
+  return call(port, { path: '/v1/jobs', headers, body: { type, payload: 1 }, ...(signal && { signal }) });
+}
+
+interface Answer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: string;
+}
+
+interface Call {
+  path: string;
+  headers?: Record<string, string>;
+  /** Sent as JSON; without one it is a GET. */
+  body?: unknown;
+  limit_ms?: number;
+  signal?: AbortSignal;
+}
+
+/** One call on a connection of its own, as a client with keep-alive sends it; null when no answer came. */
+function call(port: number, { path, headers, body, limit_ms = 5_000, signal }: Call): Promise<Answer | null> {
+  return new Promise((resolve) => {
+    const limit = AbortSignal.timeout(limit_ms);
+    const outgoing = request({
+      ...{ host: '127.0.0.1', port, path, method: body === undefined ? 'GET' : 'POST', agent: false },
+      signal: signal === undefined ? limit : AbortSignal.any([limit, signal]),
+      headers: {
+        connection: 'keep-alive',
+        'x-request-id': 'drill',
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...headers,
+      },
+    });
+    outgoing.once('error', () => resolve(null));
+    outgoing.once('response', (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+      });
+      response.once('error', () => resolve(null));
+      response.once('end', () => {
+        outgoing.destroy();
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text });
+      });
+    });
+    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
