@@ -15,7 +15,9 @@ import { submitting } from './actions/submit.ts';
 import { Waiters } from './actions/wait.ts';
 import type { Config } from './config.ts';
 import { Heads } from './domain/heads.ts';
+import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
+import { pushRoute } from './domain/options.ts';
 import type { EventBus } from './events.ts';
 import { buildApp } from './http/app.ts';
 import { api } from './roles/api.ts';
@@ -23,7 +25,9 @@ import { dispatcher } from './roles/dispatcher.ts';
 import { type Service, stopAll } from './roles/service.ts';
 import { calling } from './roles/worker/call.ts';
 import type { Handler } from './roles/worker/handlers.ts';
-import { worker } from './roles/worker/worker.ts';
+import { pushing } from './roles/worker/pusher.ts';
+import { sending } from './roles/worker/target.ts';
+import { type Worker, worker } from './roles/worker/worker.ts';
 import { Hints } from './signal/redis.ts';
 import { openPool, type Pool } from './store/db.ts';
 import { Lanes, Workers } from './store/lanes.ts';
@@ -98,7 +102,9 @@ export async function build(
     events,
     ready,
     onEnded,
-    onRequested: (id) => handlerRunner.cancelRequested(id),
+    onRequested: (id) => {
+      for (const runner of runners) runner.cancelRequested(id);
+    },
   });
   const actions: Actions = {
     submit: submitting({ db: intake, lanes, ready, events, onLater }),
@@ -124,23 +130,52 @@ export async function build(
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
   const owner = await workers.named(`${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`);
-  const handlerRunner = worker({
-    name: 'handlers',
+  const hands = {
     db: engine,
     claim,
     settle,
     ready,
     heads,
     lanes,
-    serves: (lane) => handlers.has(lane.route),
-    execute: calling(handlers, config.ERRAND_PAYLOAD_LIMIT_BYTES),
-    source: 'handler',
     owner: () => owner,
-    concurrency: config.ERRAND_HANDLER_CONCURRENCY,
     lease_seconds: config.ERRAND_LEASE_SECONDS,
     random: Math.random,
-    onError: (chore, error) => events.emit('chore.failed', { chore, error }),
+    onError: (chore: string, error: unknown) => events.emit('chore.failed', { chore, error }),
+  };
+  const handlerRunner = worker({
+    ...hands,
+    name: 'handlers',
+    serves: (lane) => handlers.has(lane.route),
+    apart: false,
+    execute: calling(handlers, config.ERRAND_PAYLOAD_LIMIT_BYTES),
+    source: 'handler',
+    concurrency: config.ERRAND_HANDLER_CONCURRENCY,
   });
+  const sender = sending({
+    policy: config.privateTargets,
+    connections: config.ERRAND_PUSH_CONCURRENCY,
+    bodyLimit: config.ERRAND_PAYLOAD_LIMIT_BYTES,
+  });
+  const pushRunner = worker({
+    ...hands,
+    name: 'pusher',
+    serves: (lane) => lane.route === pushRoute,
+    // A target that takes a job over keeps its lease for as long as it needs.
+    apart: true,
+    execute: pushing({
+      sender,
+      secrets: config.ERRAND_SIGNING_SECRETS ?? [await sharedSecret(read, 'signing', randomBytes(32))],
+      seal: (job) => issueLeaseId(job, secret),
+      release,
+      resultLimit: config.ERRAND_PAYLOAD_LIMIT_BYTES,
+      onAnswered: (event) => events.emit('target.answered', event),
+    }),
+    source: 'target',
+    concurrency: config.ERRAND_PUSH_CONCURRENCY,
+  });
+  const roles = new Set(config.ERRAND_ROLES);
+  const serving = handlers.size > 0 ? [handlerRunner, pushRunner] : [pushRunner];
+  const runners: readonly Worker[] = roles.has('worker') ? serving : [];
 
   let draining = false;
   let started = false;
@@ -171,12 +206,11 @@ export async function build(
   const app = buildApp({ config, actions, events, metrics, health, lifecycle });
   const front = api(app, config.HOST, config.PORT);
 
-  const roles = new Set(config.ERRAND_ROLES);
   const services: Service[] = [
     { name: 'listen', start: () => listener.start(), stop: () => listener.stop() },
     ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
     ...(roles.has('worker') || roles.has('dispatcher') ? [choreRunner] : []),
-    ...(roles.has('worker') && handlers.size > 0 ? [handlerRunner] : []),
+    ...runners,
     // Every role listens: probes and metrics are asked of all of them.
     front,
     {
@@ -191,6 +225,7 @@ export async function build(
   async function close(): Promise<void> {
     closed = true;
     health.stop();
+    await sender.close();
     await closePools();
   }
 
@@ -204,14 +239,12 @@ export async function build(
       const deadline = performance.now() + config.ERRAND_DRAIN_DEADLINE_SECONDS * 1_000;
       events.emit('service.said', { level: 'info', message: 'draining' });
       // Claiming stops at once; the API serves on until balancers have noticed.
-      const handlersDone = services.includes(handlerRunner)
-        ? handlerRunner.stop(deadline)
-        : Promise.resolve();
+      const workDone = Promise.all(runners.map((runner) => runner.stop(deadline)));
       const delay = atOnce ? 0 : config.drainDelaySeconds * 1_000;
       await new Promise((resolve) => setTimeout(resolve, delay));
       await front.stop(deadline);
-      await handlersDone;
-      const rest = services.filter((service) => service !== front && service !== handlerRunner);
+      await workDone;
+      const rest = services.filter((service) => service !== front && !runners.some((one) => one === service));
       for (const error of await stopAll(rest, deadline))
         events.emit('store.error', { where: 'drain', error });
       await close();

@@ -3,6 +3,8 @@
 // Next room: compose.ts.
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { type AddressPolicy, loopbackToo, parsePrivateTargets, publicOnly } from './domain/address.ts';
+import { parseSigningSecret } from './domain/signature.ts';
 
 const roles = ['api', 'worker', 'dispatcher'] as const;
 /** What a process does. */
@@ -11,6 +13,19 @@ export type Role = (typeof roles)[number];
 const seconds = (least: number, most: number) => z.coerce.number().min(least).max(most);
 const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
 const databaseUrl = z.string().regex(/^postgres(ql)?:\/\//, 'must begin with postgres:// or postgresql://');
+
+/** Reads a value by a function that throws RangeErrors in words for whoever set it. */
+function readBy<T>(parse: (text: string) => T) {
+  return (text: string, context: z.RefinementCtx): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      context.addIssue(error.message);
+      return z.NEVER;
+    }
+  };
+}
 
 /** The schema of the environment. */
 export const Environment = z.object({
@@ -46,6 +61,23 @@ export const Environment = z.object({
   ERRAND_HANDLER_CONCURRENCY: count(1, 10_000)
     .default(50)
     .describe('Jobs that handlers of this process run at once.'),
+  ERRAND_PUSH_CONCURRENCY: count(1, 10_000)
+    .default(128)
+    .describe('Requests to targets that this process has under way at once.'),
+  ERRAND_PRIVATE_TARGETS: z
+    .string()
+    .transform(readBy(parsePrivateTargets))
+    .optional()
+    .describe(
+      'Addresses besides public ones that targets may have: none, loopback, CIDRs, several with commas. Absent: loopback where HOST is loopback, else none.',
+    ),
+  ERRAND_SIGNING_SECRETS: z
+    .string()
+    .transform(readBy((text) => text.split(',').map((one) => parseSigningSecret(one.trim()))))
+    .optional()
+    .describe(
+      'Secrets that sign pushes, `whsec_` and base64, several with commas, the newest first. Absent: one is made and kept in the database.',
+    ),
   ERRAND_LEASE_SECONDS: count(1, 3_600)
     .default(30)
     .describe('How long a lease lasts without a heartbeat, in seconds.'),
@@ -91,6 +123,7 @@ export const Environment = z.object({
 export type Config = Readonly<z.output<typeof Environment>> & {
   readonly isLoopback: boolean;
   readonly drainDelaySeconds: number;
+  readonly privateTargets: AddressPolicy;
 };
 
 /** All faults of an environment, one line each. */
@@ -128,7 +161,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   if (!parsed.success) {
     for (const issue of parsed.error.issues) {
       const name = String(issue.path[0]);
-      const shown = /URL/.test(name) ? '' : ` "${given[name]}"`;
+      const shown = /URL|SECRET/.test(name) ? '' : ` "${given[name]}"`;
       faults.push(`${name}${shown}: ${issue.message}`);
     }
     throw new ConfigError(faults);
@@ -144,6 +177,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     ...parsed.data,
     isLoopback,
     drainDelaySeconds: parsed.data.ERRAND_DRAIN_DELAY_SECONDS ?? (isLoopback ? 0 : 5),
+    privateTargets: parsed.data.ERRAND_PRIVATE_TARGETS ?? (isLoopback ? loopbackToo : publicOnly),
   });
 }
 

@@ -26,6 +26,15 @@ export interface Events {
     wait_ms: number;
   };
   'job.ended': AttemptEnd;
+  /** `outcome`: succeeded, handed_over, the class of the failure, or aborted: cut by us. */
+  'target.answered': {
+    job_id: string;
+    queue: string;
+    type: string;
+    outcome: string;
+    http_status: number | null;
+    took_ms: number;
+  };
   'lease.refused': { job_id: string; epoch: number; verb: string };
   'invariant.violated': { what: string; job_id?: string };
   'hint.sent': { ids: number };

@@ -5,6 +5,7 @@
 // Next room: claim.ts and settle.ts.
 import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
+import { pushRoute } from '../domain/options.ts';
 import { afterFailure, type ErrorClass } from '../domain/outcome.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
@@ -152,10 +153,11 @@ function lost(): Problem {
   });
 }
 
-/** Lanes whose queue and type match; the patterns know one wildcard, a trailing `*`. */
+/** Lanes whose queue and type match; the patterns know one wildcard, a trailing `*`. What is pushed is nobody's to take. */
 function matching(lanes: Lanes, queues: readonly string[], types: readonly string[]): Set<number> {
   const chosen = new Set<number>();
   for (const lane of lanes.all()) {
+    if (lane.route === pushRoute) continue;
     if (fits(lane.queue, queues) && fits(lane.route, types)) chosen.add(lane.id);
   }
   return chosen;

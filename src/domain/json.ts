@@ -53,6 +53,18 @@ export function parseEnvelope(body: Buffer, limits: EnvelopeLimits): Envelope {
   return new Reader(body.toString('utf8'), limits).readBody();
 }
 
+/** The source text of a single JSON value, or null where the bytes are none or are nested deeper than `maxDepth`. */
+export function readJsonValue(bytes: Buffer, maxDepth: number): string | null {
+  if (!isUtf8(bytes)) return null;
+  const none = { opaque: new Set<string>(), maxEnvelopeDepth: 0, maxPayloadDepth: maxDepth, maxKeys: 0 };
+  try {
+    return new Reader(bytes.toString('utf8'), none).readAlone().text;
+  } catch (error) {
+    if (error instanceof Problem) return null;
+    throw error;
+  }
+}
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
@@ -84,6 +96,12 @@ class Reader {
     const envelope = this.readObject(1, true);
     this.expectEnd();
     return envelope;
+  }
+
+  readAlone(): RawJson {
+    const value = this.readRaw(0);
+    this.expectEnd();
+    return value;
   }
 
   private readValue(depth: number, holdsItems: boolean): unknown {

@@ -14,6 +14,26 @@ export const errorClasses = ['retryable', 'permanent', 'poison', 'rate_limited',
 /** The class of a failed attempt. */
 export type ErrorClass = (typeof errorClasses)[number];
 
+/** How the work of a start went, before it is decided what that means to the job. */
+export type Verdict =
+  | { readonly kind: 'succeeded'; readonly result: string | null; readonly created_uri: string | null }
+  | {
+      readonly kind: 'failed';
+      readonly class: ErrorClass;
+      readonly message: string;
+      readonly retry_after_seconds: number | null;
+      readonly http_status: number | null;
+    }
+  /** Somebody else holds the lease now and will end the start. */
+  | { readonly kind: 'handed_over' };
+
+/** A verdict of failure; the text is cut to what is for reading. */
+export function failed(kind: ErrorClass, message: string): Extract<Verdict, { kind: 'failed' }> {
+  // Postgres text holds no NUL.
+  const text = message.replaceAll('\0', '').slice(0, 2_000);
+  return { kind: 'failed', class: kind, message: text, retry_after_seconds: null, http_status: null };
+}
+
 /** Who reported the failure. */
 export const errorSources = ['target', 'worker', 'handler', 'errand'] as const;
 

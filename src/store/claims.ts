@@ -146,9 +146,12 @@ from unnest($1::bigint[], $2::bigint[], $3::int[]) x(lease, job_id, epoch)
 cross join lateral (select * from u where u.id = x.lease) u
 where not exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch)`;
 
-/** Extends whole leases of one process: $1 leases, $2 seconds. */
+/**
+ * Extends whole leases of one process: $1 leases, $2 seconds. Never shortens one: it may have been handed over, and so
+ * extended to its deadline, while this was on its way.
+ */
 export const extendLeases = hot<{ lease: string; cancels: string[] | null }>('extend_leases')`
-update errand.lease set until = least(errand.now() + $2::int * interval '1 s', deadline + interval '2 s')
+update errand.lease set until = greatest(until, least(errand.now() + $2::int * interval '1 s', deadline + interval '2 s'))
 where id = any(array(select id from errand.lease where id = any($1::bigint[]) order by id for update))
 returning id lease, cancels`;
 

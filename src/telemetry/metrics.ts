@@ -71,6 +71,19 @@ export function metering(options: MetricsOptions): Metrics {
     buckets: seconds,
     registers,
   });
+  const pushes = new Counter({
+    name: 'errand_push_requests_total',
+    help: 'Requests to targets: succeeded, handed_over, the class of the failure, or aborted.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const pushTime = new Histogram({
+    name: 'errand_push_request_seconds',
+    help: 'Requests to targets, until their answer was read or the request was cut.',
+    labelNames: ['outcome'],
+    buckets: seconds,
+    registers,
+  });
   const refused = new Counter({
     name: 'errand_stale_leases_refused_total',
     help: 'Endings that came after their lease was lost.',
@@ -151,6 +164,10 @@ export function metering(options: MetricsOptions): Metrics {
     if (epoch > 0) attempts.inc({ ...labels, outcome, class: cause ?? 'none' });
     if (run_ms !== null) runTime.observe({ ...labels, outcome }, Math.max(0, run_ms) / 1_000);
     if (['succeeded', 'dead', 'cancelled', 'expired'].includes(outcome)) finished.inc({ ...labels, outcome });
+  });
+  events.on('target.answered', ({ outcome, took_ms }) => {
+    pushes.inc({ outcome });
+    pushTime.observe({ outcome }, took_ms / 1_000);
   });
   events.on('lease.refused', () => refused.inc());
   events.on('invariant.violated', () => violations.inc());

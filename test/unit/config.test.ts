@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ConfigError, readConfig } from '../../src/config.ts';
+import { loopbackToo, publicOnly } from '../../src/domain/address.ts';
 
 test('starts with nothing set', () => {
   const config = readConfig({});
@@ -54,4 +55,29 @@ test('reads a value from the file that NAME_FILE names', () => {
   writeFileSync(file, 'postgres://h/db\n');
   assert.equal(readConfig({ DATABASE_URL_FILE: file }).DATABASE_URL, 'postgres://h/db');
   assert.throws(() => readConfig({ DATABASE_URL_FILE: `${file}.gone` }), /cannot be read/);
+});
+
+test('targets on loopback are allowed where the server itself listens there, and nowhere else by default', () => {
+  assert.deepEqual(readConfig({}).privateTargets, loopbackToo);
+  assert.deepEqual(readConfig({ HOST: '0.0.0.0', ERRAND_AUTH: 'off' }).privateTargets, publicOnly);
+  assert.deepEqual(readConfig({ ERRAND_PRIVATE_TARGETS: 'none' }).privateTargets, publicOnly);
+  assert.throws(
+    () => readConfig({ ERRAND_PRIVATE_TARGETS: 'all' }),
+    /ERRAND_PRIVATE_TARGETS "all": "all" is neither/,
+  );
+});
+
+test('signing secrets are a list, and a fault in one does not show it', () => {
+  const [one, two] = [1, 2].map((n) => Buffer.alloc(32, n));
+  const spelt = [one, two].map((bytes) => `whsec_${bytes?.toString('base64')}`);
+  assert.deepEqual(readConfig({ ERRAND_SIGNING_SECRETS: spelt.join(', ') }).ERRAND_SIGNING_SECRETS, [
+    one,
+    two,
+  ]);
+  assert.throws(
+    () => readConfig({ ERRAND_SIGNING_SECRETS: 'whsec_private' }),
+    (error: ConfigError) =>
+      /ERRAND_SIGNING_SECRETS: a signing secret must be/.test(error.message) &&
+      !/private/.test(error.message),
+  );
 });

@@ -2,8 +2,9 @@
 // Invariant: nothing a handler does can throw here, and one that ignores its signal holds its slot no longer than its
 // deadline, its lease or the drain.
 // Next room: handlers.ts, what a handler is; run.ts, which settles the verdict.
+import { failed } from '../../domain/outcome.ts';
 import { type Handler, JobError } from './handlers.ts';
-import { type Execute, failed, type Running, stopReasons } from './run.ts';
+import { type Execute, type Running, stopReasons } from './run.ts';
 
 /** Builds the execution by handlers; `limit` is that of a result, in bytes. */
 export function calling(handlers: ReadonlyMap<string, Handler>, limit: number): Execute {
@@ -28,7 +29,7 @@ export function calling(handlers: ReadonlyMap<string, Handler>, limit: number): 
       if (result !== null && Buffer.byteLength(result) > limit) {
         return failed('permanent', `the result is larger than ${limit} bytes`);
       }
-      return { kind: 'succeeded', result };
+      return { kind: 'succeeded', result, created_uri: null };
     } catch (error) {
       if (error instanceof JobError)
         return { ...failed(error.class, messageOf(error)), retry_after_seconds: error.retry_after_seconds };

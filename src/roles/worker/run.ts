@@ -1,13 +1,15 @@
 // One start of a job in this process, as a list of steps: execute, judge, settle. The settle is retried apart from the
 // work, so a database that is away for a moment does not waste the work.
-// Invariant: every start that was claimed is settled once or left to the rescue.
-// Next room: call.ts, which executes handlers; actions/settle.ts.
+// Invariant: every start that was claimed is settled once, handed over, or left to the rescue.
+// Next room: call.ts executes handlers, pusher.ts pushes; then actions/settle.ts.
 
 import type { Job } from '../../actions/claim.ts';
+import { beat } from '../../actions/heartbeat.ts';
 import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
-import { afterFailure, type ErrorClass, type ErrorSource } from '../../domain/outcome.ts';
+import { afterFailure, type ErrorSource, type Verdict } from '../../domain/outcome.ts';
 import { Problem } from '../../domain/problem.ts';
+import type { Pool } from '../../store/db.ts';
 import type { Ending } from '../../store/endings.ts';
 
 /** Why a running job is told to stop, and in which words. */
@@ -32,15 +34,11 @@ export interface Running {
   quit: ((reason: Error) => void) | undefined;
 }
 
-/** How the work of a start went. */
-export type Verdict =
-  | { kind: 'succeeded'; result: string | null }
-  | { kind: 'failed'; class: ErrorClass; message: string; retry_after_seconds: number | null };
-
 /** Does the work of a start. Never throws: whatever happens to the work is a verdict. */
 export type Execute = (running: Running) => Promise<Verdict>;
 
 export interface RunOptions {
+  db: Pool;
   execute: Execute;
   /** Who is said to have reported a failure. */
   source: ErrorSource;
@@ -48,24 +46,30 @@ export interface RunOptions {
   random: () => number;
 }
 
-/** Runs one claimed job to its settled end. */
+/** Runs one claimed job to its settled end, or to where somebody else has taken over. */
 export async function runStart(running: Running, options: RunOptions): Promise<void> {
+  const { job } = running;
   const verdict = await options.execute(running);
   if (running.stopped === 'lost') return;
-  await settleWithRetries(running, ending(running, verdict, options), options.settle);
+  if (verdict.kind === 'handed_over') {
+    // The database cuts this to the deadline. Null means that whoever took over has ended the start already.
+    await withRetries(running, () => beat(options.db, job, Math.ceil(lastsMs(job) / 1_000)));
+  } else {
+    const end = ending(running, verdict, options);
+    await withRetries(running, () => options.settle(end, { queue: job.queue, type: job.type }));
+  }
 }
 
-/** A verdict of failure; the text is cut to what is for reading. */
-export function failed(kind: ErrorClass, message: string): Extract<Verdict, { kind: 'failed' }> {
-  // Postgres text holds no NUL.
-  const text = message.replaceAll('\0', '').slice(0, 2_000);
-  return { kind: 'failed', class: kind, message: text, retry_after_seconds: null };
-}
-
-function ending(running: Running, verdict: Verdict, { source, random }: RunOptions): Ending {
+function ending(
+  running: Running,
+  verdict: Exclude<Verdict, { kind: 'handed_over' }>,
+  { source, random }: RunOptions,
+): Ending {
   const { job, stopped } = running;
   const plain = { ...noDetails, start: job };
-  if (verdict.kind === 'succeeded') return { ...plain, status: 'succeeded', result: verdict.result };
+  if (verdict.kind === 'succeeded') {
+    return { ...plain, status: 'succeeded', result: verdict.result, created_uri: verdict.created_uri };
+  }
   if (stopped === 'drain' && !running.cancel_requested) return { ...plain, status: 'released', delay_ms: 0 };
   if (running.cancel_requested) return { ...plain, status: 'cancelled', source, error: verdict.message };
   const next = afterFailure({
@@ -82,17 +86,22 @@ function ending(running: Running, verdict: Verdict, { source, random }: RunOptio
     status: next.outcome,
     class: verdict.class,
     source,
+    http_status: verdict.http_status,
     error: verdict.message,
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
   };
 }
 
-async function settleWithRetries(running: Running, end: Ending, settle: Settle): Promise<void> {
-  const { deadline, started_at } = running.job;
-  const giveUp = running.began + (deadline.getTime() - started_at.getTime()) + 5_000;
+/** How long the attempt may take, by the database's clock. */
+function lastsMs({ deadline, started_at }: Job): number {
+  return deadline.getTime() - started_at.getTime();
+}
+
+async function withRetries(running: Running, work: () => Promise<unknown>): Promise<void> {
+  const giveUp = running.began + lastsMs(running.job) + 5_000;
   for (let pause = 100; ; pause = Math.min(pause * 2, 2_000)) {
     try {
-      await settle(end, { queue: running.job.queue, type: running.job.type });
+      await work();
       return;
     } catch (error) {
       // Past its deadline the lease cannot be renewed and the rescue writes another end.

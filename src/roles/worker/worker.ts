@@ -8,7 +8,6 @@ import type { Claim, Job } from '../../actions/claim.ts';
 import { beatAll } from '../../actions/heartbeat.ts';
 import type { Ready } from '../../actions/ready.ts';
 import type { Heads } from '../../domain/heads.ts';
-import type { Pool } from '../../store/db.ts';
 import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
 import type { Service } from '../service.ts';
@@ -16,13 +15,14 @@ import { type Running, type RunOptions, runStart, type StopReason, stopReasons }
 
 export interface WorkerOptions extends RunOptions {
   name: string;
-  db: Pool;
   claim: Claim;
   ready: Ready;
   heads: Heads;
   lanes: Lanes;
   /** Whether jobs of a lane are executed here. */
   serves: (lane: Lane) => boolean;
+  /** Whether every job gets a lease of its own; otherwise jobs of a block share one. */
+  apart: boolean;
   owner: () => number;
   concurrency: number;
   lease_seconds: number;
@@ -76,6 +76,7 @@ export function worker(options: WorkerOptions): Worker {
       const want = Math.min(concurrency - running.size, most_per_claim);
       const jobs = await claim({
         owners: [options.owner()],
+        apart: options.apart,
         lanes: lanesServed(),
         want,
         lease_seconds: options.lease_seconds,

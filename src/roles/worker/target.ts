@@ -1,0 +1,205 @@
+// Sends one request to a target and brings back its answer. The target is somebody else's program: it may hang, lie, flood
+// or lead elsewhere, and none of that may cost more than this one request.
+// Invariants: a connection is used only if its own remote address may be reached, so what a name resolves to later does
+// not matter; no redirect is followed, nothing is decompressed; header and body bytes, connections and time are bounded.
+// Next room: domain/push.ts, which judges the answer.
+import type { LookupAddress } from 'node:dns';
+import { lookup as resolveName } from 'node:dns/promises';
+import { isIP, type LookupFunction } from 'node:net';
+import { Agent, buildConnector, type Dispatcher } from 'undici';
+import { type AddressPolicy, mayReach } from '../../domain/address.ts';
+import type { Target } from '../../domain/options.ts';
+import type { FailureReason, TargetAnswer } from '../../domain/push.ts';
+
+export interface TargetRequest {
+  url: string;
+  method: Target['method'];
+  headers: Record<string, string>;
+  body: Buffer;
+}
+
+export interface Sender {
+  /** Never throws. `signal` is the limit of the whole request; when it aborts, the connection is cut. */
+  send(request: TargetRequest, signal: AbortSignal): Promise<TargetAnswer>;
+  close(): Promise<void>;
+}
+
+export interface SenderOptions {
+  policy: AddressPolicy;
+  /** Most connections to one origin; as many as may send at once, so that nothing waits for one. */
+  connections: number;
+  /** Most bytes of an answer's body. */
+  bodyLimit: number;
+  connectTimeoutMs?: number;
+  bodyTimeoutMs?: number;
+  resolve?: (hostname: string) => Promise<LookupAddress[]>;
+}
+
+/** Builds the sender. */
+export function sending(options: SenderOptions): Sender {
+  const { policy, bodyLimit, connectTimeoutMs = 5_000, bodyTimeoutMs = 30_000 } = options;
+  const resolve = options.resolve ?? ((hostname) => resolveName(hostname, { all: true }));
+  // It keeps a pool for each origin, and lets go of one with its last connection.
+  const agent = new Agent({
+    connections: options.connections,
+    pipelining: 1,
+    // Most targets close idle connections after some seconds: a request that meets the close is an attempt lost.
+    keepAliveTimeout: 1_000,
+    keepAliveMaxTimeout: 1_000,
+    maxHeaderSize: 16_384,
+    headersTimeout: 0,
+    bodyTimeout: bodyTimeoutMs,
+    connect: guarded(policy, resolve, connectTimeoutMs),
+  });
+
+  async function exchange(request: TargetRequest, signal: AbortSignal): Promise<TargetAnswer> {
+    const { origin, pathname, search } = new URL(request.url);
+    const flood = new AbortController();
+    let interim = 0;
+    const answer = await agent.request({
+      origin,
+      path: pathname + search,
+      method: request.method,
+      headers: request.headers,
+      body: request.body,
+      signal: AbortSignal.any([signal, flood.signal]),
+      onInfo: () => {
+        if (++interim > most_interim) flood.abort(new Failure('protocol', 'sent too many interim answers'));
+      },
+    });
+    return {
+      kind: 'answered',
+      status: answer.statusCode,
+      headers: single(answer.headers),
+      body: await bodyOf(answer, bodyLimit),
+    };
+  }
+
+  return {
+    async send(request, signal) {
+      try {
+        return await orAborted(exchange(request, signal), signal);
+      } catch (error) {
+        const { reason, message } = signal.aborted ? aborted() : failureOf(error);
+        return { kind: 'failed', reason, detail: `${new URL(request.url).host} ${message}` };
+      }
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+const most_interim = 16;
+
+/** Why there is no answer, in words that go after the host. */
+class Failure extends Error {
+  readonly reason: FailureReason;
+  constructor(reason: FailureReason, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+const aborted = () => new Failure('aborted', 'had not answered when the request was cut');
+const refused = () =>
+  new Failure('address', 'leads to an address that may not be reached; see ERRAND_PRIVATE_TARGETS');
+
+/** A request that is still connecting does not hear its signal. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    work.then(resolve, reject);
+  });
+}
+
+/** Connects to addresses that may be reached, and to no others. */
+function guarded(
+  policy: AddressPolicy,
+  resolve: (hostname: string) => Promise<LookupAddress[]>,
+  timeout: number,
+): buildConnector.connector {
+  // One slow name must not take all of the few threads that resolve names.
+  const resolving = new Map<string, Promise<LookupAddress[]>>();
+  function resolveOnce(hostname: string): Promise<LookupAddress[]> {
+    const known = resolving.get(hostname);
+    if (known !== undefined) return known;
+    const made = resolve(hostname).finally(() => resolving.delete(hostname));
+    resolving.set(hostname, made);
+    return made;
+  }
+  // A name with one address that may not be reached is refused whole: which one would be used is up to chance.
+  const lookup: LookupFunction = (hostname, wish, answer) => {
+    resolveOnce(hostname).then(
+      (all) => {
+        const [first] = all;
+        if (first === undefined || all.some(({ address }) => !mayReach(address, policy)))
+          answer(refused(), '');
+        else if (wish.all === true) answer(null, all);
+        else answer(null, first.address, first.family);
+      },
+      (error) => answer(error, ''),
+    );
+  };
+  const connect = buildConnector({ allowH2: false, timeout, lookup });
+  return (wish, answer) => {
+    // Literal addresses are never looked up.
+    if (isIP(wish.hostname) !== 0 && !mayReach(wish.hostname, policy)) return answer(refused(), null);
+    connect(wish, (error, socket) => {
+      if (socket === null || error !== null) return answer(error ?? refused(), null);
+      if (mayReach(socket.remoteAddress ?? '', policy)) return answer(null, socket);
+      socket.destroy();
+      answer(refused(), null);
+    });
+  };
+}
+
+/** The body as the bytes that came, or null when there are more than `limit`; the rest is cut off with the connection. */
+async function bodyOf({ statusCode, body }: Dispatcher.ResponseData, limit: number): Promise<Buffer | null> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > limit) return null;
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks);
+  } catch (error) {
+    // Only a result must be whole; any other answer is in the status.
+    if (statusCode >= 200 && statusCode <= 299 && statusCode !== 202) throw error;
+    return null;
+  }
+}
+
+function single(headers: Record<string, string | string[] | undefined>): Record<string, string> {
+  const entries = Object.entries(headers).flatMap(([name, value]) => {
+    const first = Array.isArray(value) ? value[0] : value;
+    return first === undefined ? [] : [[name.toLowerCase(), first] as const];
+  });
+  return Object.fromEntries(entries);
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const code = String((error as { code?: unknown } | null)?.code ?? 'unknown');
+  switch (code) {
+    case 'UND_ERR_CONNECT_TIMEOUT':
+      return new Failure('connect', 'did not take the connection in time');
+    case 'UND_ERR_HEADERS_OVERFLOW':
+      return new Failure('too_large', 'answered with more than 16 KiB of headers');
+    case 'UND_ERR_BODY_TIMEOUT':
+      return new Failure('reset', 'stopped in the middle of its answer');
+    case 'UND_ERR_SOCKET':
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return new Failure('reset', 'closed the connection before its answer was complete');
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return new Failure('connect', `cannot be found (${code})`);
+  }
+  if (/^(CERT_|DEPTH_ZERO_|ERR_SSL_|ERR_TLS_|SELF_SIGNED_|UNABLE_TO_|EPROTO)/.test(code)) {
+    return new Failure('tls', `cannot be trusted (${code})`);
+  }
+  if (/^E[A-Z]+$/.test(code)) return new Failure('connect', `cannot be reached (${code})`);
+  return new Failure('protocol', `did not answer in HTTP (${code})`);
+}
