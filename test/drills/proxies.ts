@@ -157,8 +157,10 @@ function judge(seen: Seen): Verdict {
     }
   }
   const missing = rare.filter((what) => ![...seen.values()].includes(what));
-  if (missing.length > 0)
-    return { result: 'VACUOUS', reason: `seen through no proxy: ${missing.join(', ')}`, figures };
+  if (missing.length > 0) {
+    const reason = [`seen through no proxy: ${missing.join(', ')}`, ...wrong].join('; ');
+    return { result: 'VACUOUS', reason, figures };
+  }
   return wrong.length === 0
     ? { result: 'PASS', figures }
     : { result: 'FAIL', reason: wrong.join('; '), figures };

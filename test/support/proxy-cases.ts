@@ -63,14 +63,14 @@ async function leave(door: number, service: number): Promise<string> {
   caller.abort();
   await left;
   const none = async () => (await waiters(service)) === 0;
-  const noticed = await until(none, { timeoutMs: patience_ms }).then(
-    () => true,
-    () => false,
-  );
-  await until(none, { what: 'nobody waits' });
-  const again = await submit(service, type, { 'idempotency-key': key });
-  const { state } = JSON.parse(again?.body ?? '{}') as { state?: string };
-  return `${noticed ? 'noticed' : 'not noticed'}, the job is ${state}`;
+  const noticed = await within(patience_ms, none);
+  const state = async () => {
+    const again = await submit(service, type, { 'idempotency-key': key });
+    return (JSON.parse(again?.body ?? '{}') as { state?: string }).state;
+  };
+  // Unnoticed, the demand is withdrawn when its time is over.
+  if (!noticed) await within(5_000, async () => (await state()) !== 'queued');
+  return `${noticed ? 'noticed' : 'not noticed'}, the job is ${await state()}`;
 }
 
 /** Is a poll that waits answered when the job ends? */
@@ -171,6 +171,13 @@ function essence({ status, headers, body }: Answer): Record<string, string> {
             .replaceAll(/parcel-\d+/g, '{type}')
             .replaceAll(/(\/v1\/jobs\/|"id":"|job )\d+/g, '$1{id}'),
     ]),
+  );
+}
+
+function within(timeoutMs: number, fact: () => Promise<boolean>): Promise<boolean> {
+  return until(fact, { timeoutMs }).then(
+    () => true,
+    () => false,
   );
 }
 
