@@ -24,24 +24,22 @@ const headerValue = z
     'must be at most 1,024 visible ASCII characters',
   );
 
-/** Headers a caller wants to have sent along. */
-export const TargetHeaders = z
-  .record(headerName, headerValue)
-  .refine((headers) => Object.keys(headers).length <= 20, { message: 'must have at most 20 members' })
-  .refine((headers) => new Set(lowerNames(headers)).size === Object.keys(headers).length, {
-    message: 'must not hold a name twice; upper and lower case are the same',
-  })
-  .describe('Up to 20 headers sent along, for example Authorization.');
-
 /** Where a job is pushed to, as on the wire. Whether the URL may be called is for `checkTargetUrl` to say. */
-export const NewTarget = z
+export const Target = z
   .strictObject({
     url: z
       .string()
       .max(2_048)
       .describe('An http or https URL; a public one unless the server allows others.'),
     method: z.enum(['POST', 'PUT', 'PATCH']).default('POST'),
-    headers: TargetHeaders.optional(),
+    headers: z
+      .record(headerName, headerValue)
+      .refine((headers) => Object.keys(headers).length <= 20, { message: 'must have at most 20 members' })
+      .refine((headers) => new Set(lowerNames(headers)).size === Object.keys(headers).length, {
+        message: 'must not hold a name twice; upper and lower case are the same',
+      })
+      .optional()
+      .describe('Up to 20 headers sent along, for example Authorization.'),
   })
   .meta({
     id: 'Target',

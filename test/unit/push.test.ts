@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { failureStatus } from '../../src/domain/outcome.ts';
-import { NewTarget, pushHeaders, type TargetAnswer, verdictOf } from '../../src/domain/push.ts';
+import { pushHeaders, Target, type TargetAnswer, verdictOf } from '../../src/domain/push.ts';
 import { verify } from '../../src/domain/signature.ts';
 
 const limit = 1_000;
@@ -29,7 +29,7 @@ const request = {
   span_id: 'b7ad6b7169203331',
 };
 
-const asked = (target: unknown) => NewTarget.safeParse(target);
+const asked = (target: unknown) => Target.safeParse(target);
 const withHeaders = (headers: Record<string, string>) => asked({ url, headers }).success;
 
 function answer(
