@@ -36,7 +36,8 @@ export const documentation = fp(
           summary: 'HTTP job control on Postgres.',
           description:
             'POST a job, get 202 and a Location, follow 303 to the result; or demand the answer in the same call. ' +
-            'Every error is application/problem+json (RFC 9457); /problems explains each of them.',
+            'Every error is application/problem+json (RFC 9457); /problems explains each of them. ' +
+            'Any request may carry an `X-Request-Id` of its own; every answer has one.',
           license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
         },
         servers: [{ url: '/', description: 'This server.' }],

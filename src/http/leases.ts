@@ -110,6 +110,7 @@ export function complete({ pull, inspect }: Actions): Route<{ Params: LeaseParam
       response: {
         200: {
           description: 'The job has succeeded; so it is answered to a repeated call too.',
+          headers: { ETag: { type: 'string', description: 'The present state of the job.' } },
           content: { 'application/json': { schema: Job } },
         },
         ...leaseFaults,

@@ -30,7 +30,12 @@ const revalidated = 'private, no-cache';
 const look_ms = 200;
 
 const etag = { ETag: { type: 'string', description: 'The present state of the job.' } } as const;
-const retryAfter = {
+const polled = {
+  ...etag,
+  'Preference-Applied': { type: 'string', description: 'The wait that was honoured.' },
+} as const;
+const openToo = {
+  ...polled,
   'Retry-After': { type: 'integer', description: 'Seconds after which to ask again, while the job is open.' },
 } as const;
 
@@ -49,19 +54,18 @@ export function readStatus(actions: Actions, limits: WaitLimits): Route<{ Params
       response: {
         200: {
           description: 'The job is open, or ended without a result to go to.',
-          headers: {
-            ...etag,
-            ...retryAfter,
-            'Preference-Applied': { type: 'string', description: 'The wait that was honoured.' },
-          },
+          headers: openToo,
           content: { 'application/json': { schema: JobStatus } },
         },
         303: {
           description: 'The job succeeded: go to Location.',
-          headers: { ...etag, Location: { type: 'string', description: 'The result, or what was created.' } },
+          headers: {
+            ...polled,
+            Location: { type: 'string', description: 'The result, or what was created.' },
+          },
           content: { 'application/json': { schema: JobStatus } },
         },
-        304: { description: 'The state is still the one that If-None-Match names.', headers: etag },
+        304: { description: 'The state is still the one that If-None-Match names.', headers: openToo },
         ...refusals(...storeFaults, 'not-found', 'job-archived'),
       },
     },

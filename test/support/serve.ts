@@ -1,11 +1,14 @@
 // Why this room exists: what is true on the wire is seen only on a socket, so tests get the API on a free port and a
 // client that sends bytes as they are and reads answers without helping.
-// Next room: fake-actions.ts, the jobs behind it.
+// Invariant: a test file fails when any answer of its servers is not one the OpenAPI document foresees.
+// Next room: contract.ts, which judges; fake-actions.ts, the jobs behind it.
+import assert from 'node:assert/strict';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after } from 'node:test';
 import { readConfig } from '../../src/config.ts';
 import { EventBus, type Events } from '../../src/events.ts';
 import { type App, type AppOptions, buildApp } from '../../src/http/app.ts';
+import { Contract, type Document, watchAnswers } from './contract.ts';
 import { FakeJobs } from './fake-actions.ts';
 
 /** The API on a port of its own. */
@@ -43,10 +46,17 @@ export async function serve(options: ServeOptions = {}): Promise<Served> {
     health: healthy,
     ...rest,
   });
+  const unforeseen = new Set<string>();
+  await app.ready();
+  const contract = new Contract(app.swagger() as unknown as Document);
+  watchAnswers(app.server, (exchange) => {
+    for (const fault of contract.faultsOf(exchange)) unforeseen.add(fault);
+  });
   await app.listen({ host: '127.0.0.1', port: 0 });
   after(async () => {
     app.server.closeAllConnections();
     await app.close();
+    assert.equal([...unforeseen].join('\n'), '', 'every answer is one the document foresees');
   });
   return { app, port: (app.server.address() as AddressInfo).port, jobs, errors, observed };
 }

@@ -1,0 +1,114 @@
+// Why this room exists: behind most paths there is something only where a job is in the right state, so the fuzzer gets ids
+// of jobs in every state, of leases that stand and of such that do not, and of whatever the service named meanwhile.
+// Next room: fuzz.ts, which asks for them.
+import { defineHandler, type Handler, JobError } from '../../src/errand.ts';
+import type { Favourites } from './arbitraries.ts';
+
+/** What runs the jobs of some favourite types. */
+export const handlers: readonly Handler[] = [
+  defineHandler({ type: 'echo', run: (payload) => payload }),
+  defineHandler({ type: 'silent', run: () => undefined }),
+  defineHandler({
+    type: 'broken',
+    run: () => {
+      throw new JobError('permanent', 'it never works');
+    },
+  }),
+];
+
+export class World {
+  readonly url: string;
+  readonly favourites: Favourites = { type: ['echo', 'silent', 'broken', 'nobody'], queue: ['default'] };
+  readonly #known = new Map<string, string[]>();
+  readonly #makers: Readonly<Record<string, readonly (() => Promise<string>)[]>>;
+
+  constructor(url: string) {
+    this.url = url;
+    this.#makers = {
+      jobs: [
+        () => this.#job({}),
+        () => this.#job({ delay_seconds: 3_600 }),
+        async () => (await this.#lease()).job,
+        () => this.#ended('complete', { result: [1, 2] }),
+        () => this.#ended('complete', { created: '/made' }),
+        () => this.#ended('complete', {}),
+        () => this.#ended('fail', { class: 'permanent', message: 'it is wrong' }),
+        () => this.#ended('fail', { class: 'retryable', retry_after_seconds: 600 }),
+        () => this.#ended('release', { delay_seconds: 600 }),
+        () => this.#cancelled(),
+        () => this.#job({ expires_at: '2001-01-01T00:00:00Z' }),
+      ],
+      leases: [
+        async () => (await this.#lease()).lease,
+        async () => (await this.#lease()).lease,
+        async () => {
+          const { lease } = await this.#lease();
+          await this.#post(`/v1/leases/${lease}/complete`, {});
+          return lease;
+        },
+      ],
+    };
+  }
+
+  /** An id of a collection: a new one in one of its states, or one that was met. */
+  async idIn(collection: string, choice: number): Promise<string> {
+    const makers = this.#makers[collection] ?? [];
+    const known = this.#known.get(collection) ?? [];
+    const make = makers[choice % (makers.length + 1)];
+    if (make !== undefined) return make();
+    return known[choice % Math.max(known.length, 1)] ?? 'default';
+  }
+
+  /** Remembers what an answer names. */
+  learn(headers: Readonly<Record<string, unknown>>, body: string | null): void {
+    const named = `${headers.location} ${headers['content-location']} ${body}`;
+    for (const [, collection = '', id = ''] of named.matchAll(/\/(?:v1\/)?([a-z-]+)\/([\w.-]{1,200})/g)) {
+      const known = this.#known.get(collection) ?? [];
+      if (known.length < 200) this.#known.set(collection, [...known, id]);
+    }
+  }
+
+  async #job(options: object): Promise<string> {
+    const { id } = (await this.#post('/v1/jobs', { type: 'made', payload: { a: 1 }, ...options })) as {
+      id: string;
+    };
+    return id;
+  }
+
+  async #lease(): Promise<{ lease: string; job: string }> {
+    // In a queue of its own: requests of the fuzzer lease from all that they can name.
+    const queue = `made-${crypto.randomUUID()}`;
+    const job = await this.#job({ queue });
+    const ask = { worker: queue, queues: [queue], lease_seconds: 60 };
+    const { leases } = (await this.#post('/v1/leases', ask, { prefer: 'wait=1' })) as {
+      leases: { id: string }[];
+    };
+    const lease = leases[0]?.id;
+    if (lease === undefined) throw new Error(`nobody leased job ${job}`);
+    return { lease, job };
+  }
+
+  async #ended(how: string, body: object): Promise<string> {
+    const { lease, job } = await this.#lease();
+    await this.#post(`/v1/leases/${lease}/${how}`, body);
+    return job;
+  }
+
+  async #cancelled(): Promise<string> {
+    const id = await this.#job({ delay_seconds: 3_600 });
+    await this.#post(`/v1/jobs/${id}/cancel`, {});
+    return id;
+  }
+
+  async #post(path: string, body: object, headers: Record<string, string> = {}): Promise<unknown> {
+    const answer = await fetch(`${this.url}${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(10_000),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`POST ${path} => ${answer.status} ${text}`);
+    return JSON.parse(text);
+  }
+}
