@@ -60,6 +60,16 @@ function raw(answer: (socket: Socket) => void): Promise<number> {
   );
 }
 
+/** A listener on loopback that is not to be reached. */
+async function untouched(): Promise<{ port: number; connections: () => number }> {
+  let connections = 0;
+  const server = createTcp((socket) => {
+    connections++;
+    socket.destroy();
+  });
+  return { port: await listen(server), connections: () => connections };
+}
+
 function sender(options: Partial<SenderOptions> = {}): Sender {
   const made = sending({ policy: loopbackToo, connections: 8, bodyLimit: limit, ...options });
   senders.push(made);
@@ -300,12 +310,7 @@ test('TLS to a server that speaks none is told as such', async () => {
 });
 
 test('a listener on loopback is never reached where nothing private is allowed', async () => {
-  let connections = 0;
-  const server = createTcp((socket) => {
-    connections++;
-    socket.destroy();
-  });
-  const port = await listen(server);
+  const { port, connections } = await untouched();
   const strict = sender({ policy: publicOnly });
   const hosts = [
     ...['127.0.0.1', '127.1', '2130706433', '0x7f.1', '0177.0.0.1', '0', '0.0.0.0', '127.0.0.1.'],
@@ -317,11 +322,11 @@ test('a listener on loopback is never reached where nothing private is allowed',
     assert.equal(await reasonOf(send(`http://${host}:${port}/`, strict)), 'address', host);
   // Some resolvers know no name with a dot at its end.
   assert.match(await reasonOf(send(`http://localhost.:${port}/`, strict)), /^(address|connect)$/);
-  assert.equal(connections, 0);
+  assert.equal(connections(), 0);
 });
 
 test('a name with one private address among public ones is not called at all', async () => {
-  const port = await web((_, response) => response.end());
+  const { port, connections } = await untouched();
   const both = [
     { address: '93.184.216.34', family: 4 },
     { address: '127.0.0.1', family: 4 },
@@ -335,14 +340,11 @@ test('a name with one private address among public ones is not called at all', a
       detail: `rebind.example:${port} leads to an address that may not be reached; see ERRAND_PRIVATE_TARGETS`,
     });
   }
+  assert.equal(connections(), 0);
 });
 
 test('the address that was checked is the one connected to, whatever the name means a moment later', async () => {
-  let requests = 0;
-  const port = await web((_, response) => {
-    requests++;
-    response.end();
-  });
+  const { port, connections } = await untouched();
   const answers = ['127.0.0.2', '127.0.0.1'];
   let asked = 0;
   // 127.0.0.2 stands for the public address of the first answer: allowed, and nobody listens there.
@@ -352,7 +354,7 @@ test('the address that was checked is the one connected to, whatever the name me
   });
   assert.equal(await reasonOf(send(`http://rebind.example:${port}/`, strict)), 'connect');
   assert.equal(await reasonOf(send(`http://rebind.example:${port}/`, strict)), 'address');
-  assert.deepEqual([asked, requests], [2, 0]);
+  assert.deepEqual([asked, connections()], [2, 0]);
 });
 
 test('a name is resolved for each connection, and Host stays the name', async () => {
@@ -416,4 +418,19 @@ test('connections are used again, and closed when nobody needs them', async () =
   // A connection is free a moment after its answer was read, so there may be a second.
   assert.ok(opened <= 2, `${opened} connections`);
   await until(() => sockets.size === 0);
+});
+
+test('however many origins there are, connections of few are kept', async () => {
+  const sockets = new Set<Socket>();
+  const server = createHttp((_, response) => response.end('1'));
+  let most = 0;
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    most = Math.max(most, sockets.size);
+    socket.on('close', () => sockets.delete(socket));
+  });
+  const port = await listen(server);
+  const many = sender({ resolve: async () => [{ address: '127.0.0.1', family: 4 }] });
+  for (let n = 0; n < 400; n++) await send(`http://n${n}.example:${port}/`, many);
+  assert.ok(most < 300, `${most} connections at once`);
 });

@@ -6,7 +6,7 @@
 import type { LookupAddress } from 'node:dns';
 import { lookup as resolveName } from 'node:dns/promises';
 import { isIP, type LookupFunction } from 'node:net';
-import { Agent, buildConnector, type Dispatcher } from 'undici';
+import { buildConnector, type Dispatcher, Pool } from 'undici';
 import { type AddressPolicy, mayReach } from '../../domain/address.ts';
 import type { Target } from '../../domain/options.ts';
 import type { FailureReason, TargetAnswer } from '../../domain/push.ts';
@@ -39,8 +39,7 @@ export interface SenderOptions {
 export function sending(options: SenderOptions): Sender {
   const { policy, bodyLimit, connectTimeoutMs = 5_000, bodyTimeoutMs = 30_000 } = options;
   const resolve = options.resolve ?? ((hostname) => resolveName(hostname, { all: true }));
-  // It keeps a pool for each origin, and lets go of one with its last connection.
-  const agent = new Agent({
+  const pools = new Pools({
     connections: options.connections,
     pipelining: 1,
     // Most targets close idle connections after some seconds: a request that meets the close is an attempt lost.
@@ -56,23 +55,24 @@ export function sending(options: SenderOptions): Sender {
     const { origin, pathname, search } = new URL(request.url);
     const flood = new AbortController();
     let interim = 0;
-    const answer = await agent.request({
-      origin,
-      path: pathname + search,
-      method: request.method,
-      headers: request.headers,
-      body: request.body,
-      signal: AbortSignal.any([signal, flood.signal]),
-      onInfo: () => {
-        if (++interim > most_interim) flood.abort(new Failure('protocol', 'sent too many interim answers'));
-      },
+    return pools.use(origin, async (pool) => {
+      const answer = await pool.request({
+        path: pathname + search,
+        method: request.method,
+        headers: request.headers,
+        body: request.body,
+        signal: AbortSignal.any([signal, flood.signal]),
+        onInfo: () => {
+          if (++interim > most_interim) flood.abort(new Failure('protocol', 'sent too many interim answers'));
+        },
+      });
+      return {
+        kind: 'answered',
+        status: answer.statusCode,
+        headers: single(answer.headers),
+        body: await bodyOf(answer, bodyLimit),
+      };
     });
-    return {
-      kind: 'answered',
-      status: answer.statusCode,
-      headers: single(answer.headers),
-      body: await bodyOf(answer, bodyLimit),
-    };
   }
 
   return {
@@ -84,11 +84,49 @@ export function sending(options: SenderOptions): Sender {
         return { kind: 'failed', reason, detail: `${new URL(request.url).host} ${message}` };
       }
     },
-    close: () => agent.destroy(),
+    close: () => pools.destroy(),
   };
 }
 
 const most_interim = 16;
+/** Origins whose connections are kept; every request under way may have one more. */
+const most_origins = 256;
+
+/** A pool of connections for each origin; those not used for the longest time are let go first. */
+class Pools {
+  #options: Pool.Options;
+  #byOrigin = new Map<string, { pool: Pool; open: number }>();
+
+  constructor(options: Pool.Options) {
+    this.#options = options;
+  }
+
+  async use<T>(origin: string, work: (pool: Pool) => Promise<T>): Promise<T> {
+    const one = this.#byOrigin.get(origin) ?? { pool: new Pool(origin, this.#options), open: 0 };
+    this.#byOrigin.delete(origin);
+    this.#byOrigin.set(origin, one);
+    one.open++;
+    try {
+      return await work(one.pool);
+    } finally {
+      one.open--;
+      this.#letGo();
+    }
+  }
+
+  async destroy(): Promise<void> {
+    await Promise.all([...this.#byOrigin.values()].map(({ pool }) => pool.destroy()));
+  }
+
+  #letGo(): void {
+    for (const [origin, { pool, open }] of this.#byOrigin) {
+      if (this.#byOrigin.size <= most_origins) return;
+      if (open > 0) continue;
+      this.#byOrigin.delete(origin);
+      void pool.destroy();
+    }
+  }
+}
 
 /** Why there is no answer, in words that go after the host. */
 class Failure extends Error {
