@@ -7,7 +7,9 @@ import type { Actions } from './actions/actions.ts';
 import { cancelling } from './actions/cancel.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
+import { beating } from './actions/heartbeat.ts';
 import { inspecting } from './actions/inspect.ts';
+import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
 import { Ready } from './actions/ready.ts';
 import { settling } from './actions/settle.ts';
@@ -94,6 +96,8 @@ export async function build(
 
   const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
 
+  const inspect = inspecting(read, lanes, workers);
+  const progress = progressing({ db: engine, events });
   const settle = settling({ db: engine, open, ready, events, onEnded, onLater });
   const claim = claiming({ db: engine, heads, lanes, open, settle, events });
   const cancel = cancelling({
@@ -108,12 +112,14 @@ export async function build(
   });
   const actions: Actions = {
     submit: submitting({ db: intake, lanes, ready, events, onLater }),
-    inspect: inspecting(read, lanes, workers),
+    inspect,
     cancel,
     pull: pulling({
-      db: engine,
       claim,
+      heartbeat: beating(engine),
+      progress,
       settle,
+      inspect,
       lanes,
       workers,
       ready,

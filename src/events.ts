@@ -25,6 +25,8 @@ export interface Events {
     attempt: number;
     wait_ms: number;
   };
+  /** A start reported progress or a checkpoint. */
+  'job.progressed': { job_id: string };
   'job.ended': AttemptEnd;
   /** `outcome`: succeeded, handed_over, the class of the failure, or aborted: cut by us. */
   'target.answered': {

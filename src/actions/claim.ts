@@ -1,5 +1,6 @@
 // Hands out jobs: to handlers of this process and to pull workers alike.
-// Invariants: a job past its expires_at is ended here instead of being handed out; a caller holds at most one suspect.
+// Invariants: a job past its expires_at is ended here instead of being handed out; a caller holds at most one suspect; a
+// start gets the checkpoint of the ones before it.
 // Next room: store/claims.ts; then roles/worker/run.ts or http/leases.ts, which end what was claimed through settle.ts.
 import type { Heads } from '../domain/heads.ts';
 import type { OpenLeases } from '../domain/open-leases.ts';
@@ -8,7 +9,9 @@ import { type Claimed, claimJobs, holdsSuspect } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
 import { noDetails } from '../store/endings.ts';
 import { findClaimed } from '../store/jobs.ts';
-import type { Lane, Lanes } from '../store/lanes.ts';
+import type { Lanes } from '../store/lanes.ts';
+import { findCheckpoints } from '../store/progress.ts';
+import { numbers } from '../store/sql.ts';
 import type { Settle } from './settle.ts';
 
 export interface ClaimAsk {
@@ -22,8 +25,8 @@ export interface ClaimAsk {
   lease_seconds: number;
 }
 
-/** A claimed job with the names of its lane. */
-export type Job = Claimed & { queue: string; type: string };
+/** A claimed job with the names of its lane and the last checkpoint of its earlier starts, as JSON text. */
+export type Job = Claimed & { queue: string; type: string; checkpoint: string | null };
 
 export interface ClaimOptions {
   db: Pool;
@@ -81,17 +84,22 @@ export function claiming(options: ClaimOptions): Claim {
     const claimed = await takeSuspect(ask);
     const want = ask.want - claimed.length;
     // What is claimed is handed out, whatever happens next: dropping it would cost each job an attempt.
-    const report = (error: unknown) => events.emit('store.error', { where: 'claim', error });
+    const report = (error: unknown): undefined => {
+      events.emit('store.error', { where: 'claim', error });
+    };
     const more = want > 0 ? take({ ...ask, want }, false) : Promise.resolve([]);
     if (claimed.length === 0) claimed.push(...(await more));
     else await more.then((jobs) => claimed.push(...jobs), report);
     open.granted(claimed);
+    const checkpoints = await checkpointsOf(db, claimed).catch(report);
     const jobs: Job[] = [];
     for (const job of claimed) {
       if (job.payload === null) await fetchMissing(db, job, events);
       const lane = lanes.peek(job.lane) ?? (await lanes.get(job.lane));
-      if (job.expired) await expire(settle, job, lane).catch(report);
-      else jobs.push(named(job, lane));
+      const names = { queue: lane.queue, type: job.options?.type ?? lane.route };
+      if (job.expired) await expire(settle, job, names).catch(report);
+      else if (checkpoints === undefined) await giveBack(settle, job, names).catch(report);
+      else jobs.push(Object.assign(job, names, { checkpoint: checkpoints.get(job.job_id) ?? null }));
     }
     for (const job of jobs) {
       events.emit('job.claimed', {
@@ -107,8 +115,14 @@ export function claiming(options: ClaimOptions): Claim {
   };
 }
 
-function named(job: Claimed, lane: Lane): Job {
-  return Object.assign(job, { queue: lane.queue, type: job.options?.type ?? lane.route });
+type Names = Pick<Job, 'queue' | 'type'>;
+
+/** First starts have none, so most claims ask nothing. */
+async function checkpointsOf(db: Pool, claimed: readonly Claimed[]): Promise<ReadonlyMap<string, string>> {
+  const again = claimed.filter((job) => job.epoch > 1).map((job) => job.job_id);
+  if (again.length === 0) return new Map();
+  const rows = await db.many(findCheckpoints, [numbers(again)]);
+  return new Map(rows.map((row) => [row.job_id, row.checkpoint]));
 }
 
 /** The block was newer than the snapshot that looked for its jobs: a second statement sees them. */
@@ -117,7 +131,7 @@ async function fetchMissing(db: Pool, job: Claimed, events: EventBus): Promise<v
   Object.assign(job, await db.one(findClaimed, [job.job_id]));
 }
 
-async function expire(settle: Settle, job: Claimed, lane: Lane): Promise<void> {
+async function expire(settle: Settle, job: Claimed, names: Names): Promise<void> {
   await settle(
     {
       ...noDetails,
@@ -127,6 +141,11 @@ async function expire(settle: Settle, job: Claimed, lane: Lane): Promise<void> {
       source: 'errand',
       error: 'expires_at passed before the next start',
     },
-    named(job, lane),
+    names,
   );
+}
+
+/** Without its checkpoint a start would do over what is done. */
+async function giveBack(settle: Settle, job: Claimed, names: Names): Promise<void> {
+  await settle({ ...noDetails, start: job, status: 'released', delay_ms: 1_000 }, names);
 }

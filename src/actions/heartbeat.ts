@@ -1,10 +1,12 @@
-// Keeps a lease: for pull workers one start at a time, for handlers all leases of the process in one statement.
+// Keeps leases: for pull workers start by start, gathered into few statements; for handlers all leases of the process in one.
 // Invariant: `until` counts from now and never passes the job's own deadline by more than the 2 s in which its holder can
 // report the timeout itself.
 // Next room: store/claims.ts.
 import type { Start } from '../domain/start.ts';
 import { extendLeases, heartbeat } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
+import { Flush } from '../store/flush.ts';
+import { numbers } from '../store/sql.ts';
 
 export interface Beat {
   until: Date;
@@ -12,9 +14,41 @@ export interface Beat {
 }
 
 /** Extends the lease of a start by `seconds` from now; null = the lease is lost or the start has ended. */
-export async function beat(db: Pool, start: Start, seconds: number): Promise<Beat | null> {
-  const row = await db.maybeOne(heartbeat, [[start.lease], [start.job_id], [start.epoch], seconds]);
-  return row === undefined ? null : { until: row.until, cancel_requested: row.cancel_requested };
+export type Heartbeat = (start: Start, seconds: number) => Promise<Beat | null>;
+
+interface Beating {
+  start: Start;
+  seconds: number;
+}
+
+export function beating(db: Pool): Heartbeat {
+  const flush = new Flush<Beating, Beat | null>({
+    run: (beats) => beatEach(db, beats),
+    inFlight: 2,
+    max: 1_000,
+    gapMs: 0,
+    maxWaiting: 50_000,
+  });
+  return (start, seconds) => flush.add({ start, seconds });
+}
+
+async function beatEach(db: Pool, beats: readonly Beating[]): Promise<(Beat | null)[]> {
+  const wished = new Map<string, number>();
+  for (const { start, seconds } of beats)
+    wished.set(start.lease, Math.max(seconds, wished.get(start.lease) ?? 0));
+  const rows = await db.many(heartbeat, [
+    numbers([...wished.keys()]),
+    numbers([...wished.values()]),
+    numbers(beats.map(({ start }) => start.job_id)),
+    numbers(beats.map(({ start }) => start.epoch)),
+  ]);
+  const standing = new Map(rows.flatMap((row) => (row.lease === null ? [] : [[row.lease, row]])));
+  const ended = new Set(rows.map((row) => row.ended));
+  return beats.map(({ start }) => {
+    const lease = standing.get(start.lease);
+    if (lease === undefined || ended.has(`${start.job_id}.${start.epoch}`)) return null;
+    return { until: lease.until, cancel_requested: lease.cancels?.includes(start.job_id) ?? false };
+  });
 }
 
 /** Extends whole leases; answers with the ones that still stand and the jobs in them that were asked to stop. */

@@ -9,12 +9,12 @@ import { pushRoute } from '../domain/options.ts';
 import { afterFailure, type ErrorClass } from '../domain/outcome.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
-import type { Pool } from '../store/db.ts';
 import { type Ending, noDetails, type Settled } from '../store/endings.ts';
-import { findJobs } from '../store/jobs.ts';
 import type { Lanes, Workers } from '../store/lanes.ts';
 import type { Claim, Job } from './claim.ts';
-import { type Beat, beat } from './heartbeat.ts';
+import type { Beat, Heartbeat } from './heartbeat.ts';
+import type { Inspect } from './inspect.ts';
+import type { Progress, Reached } from './progress.ts';
 import type { Ready } from './ready.ts';
 import type { Settle } from './settle.ts';
 import type { Waiters } from './wait.ts';
@@ -43,6 +43,8 @@ export interface Failing {
 export interface Pull {
   lease(ask: LeaseAsk): Promise<Leased[]>;
   heartbeat(lease_id: string, lease_seconds: number): Promise<Beat>;
+  /** Says how far the start has come; answers when that is kept. */
+  report(lease_id: string, reached: Reached): Promise<void>;
   /** Ends a start with success; `result` is JSON text as it was sent. Answers with the job's id. */
   complete(lease_id: string, end: { result: string | null; created_uri: string | null }): Promise<string>;
   fail(lease_id: string, failing: Failing): Promise<Settled>;
@@ -51,9 +53,11 @@ export interface Pull {
 }
 
 export interface PullOptions {
-  db: Pool;
   claim: Claim;
+  heartbeat: Heartbeat;
+  progress: Progress;
   settle: Settle;
+  inspect: Inspect;
   lanes: Lanes;
   workers: Workers;
   ready: Ready;
@@ -64,7 +68,7 @@ export interface PullOptions {
 }
 
 export function pulling(options: PullOptions): Pull {
-  const { db, claim, settle, lanes, workers, ready, waiters, random } = options;
+  const { claim, heartbeat, progress, settle, inspect, lanes, workers, ready, waiters, random } = options;
 
   async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
     const lane = await lanes.get(start.lane);
@@ -109,9 +113,13 @@ export function pulling(options: PullOptions): Pull {
     },
 
     async heartbeat(lease_id, lease_seconds) {
-      const answer = await beat(db, open(lease_id), lease_seconds);
+      const answer = await heartbeat(open(lease_id), lease_seconds);
       if (answer === null) throw lost();
       return answer;
+    },
+
+    async report(lease_id, reached) {
+      if (!(await progress(open(lease_id), reached))) throw lost();
     },
 
     async complete(lease_id, { result, created_uri }) {
@@ -122,7 +130,7 @@ export function pulling(options: PullOptions): Pull {
 
     async fail(lease_id, failing) {
       const start = open(lease_id);
-      const facts = await db.maybeOne(findJobs, [[start.job_id]]);
+      const facts = await inspect.job(start.job_id);
       if (facts === undefined) throw lost();
       const next = afterFailure({
         ...failing,

@@ -110,6 +110,9 @@ export function jobEtag(job: {
   readonly attempt: number;
   readonly epoch: number;
   readonly cancel_requested?: boolean;
+  readonly progress_seq?: number | null;
 }): string {
-  return `"${stateLetters[job.state]}${job.epoch}.${job.attempt}${job.cancel_requested === true ? 'x' : ''}"`;
+  const cancel = job.cancel_requested === true ? 'x' : '';
+  const progress = job.progress_seq == null ? '' : `p${job.progress_seq}`;
+  return `"${stateLetters[job.state]}${job.epoch}.${job.attempt}${cancel}${progress}"`;
 }

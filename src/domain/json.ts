@@ -44,13 +44,27 @@ export type Envelope = Record<string, unknown>;
  * `validation-failed` (docs/contract.md, JSON; RFC 8259; RFC 7493).
  */
 export function parseEnvelope(body: Buffer, limits: EnvelopeLimits): Envelope {
-  if (body.length === 0) throw malformed('the body is empty; send a JSON object');
+  return new Reader(textOf(body), limits).readBody();
+}
+
+/** Reads a body that is one JSON value, whatever it is, and keeps it as it was sent; throws as parseEnvelope does. */
+export function parseValue(body: Buffer, maxDepth: number): RawJson {
+  return new Reader(textOf(body), {
+    opaque: new Set(),
+    maxEnvelopeDepth: 0,
+    maxPayloadDepth: maxDepth,
+    maxKeys: 0,
+  }).readAlone();
+}
+
+function textOf(body: Buffer): string {
+  if (body.length === 0) throw malformed('the body is empty; send JSON');
   if (!isUtf8(body))
     throw new Problem('invalid-utf8', { detail: 'the body is not UTF-8; encode it as UTF-8' });
   if (body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf) {
     throw malformed('the body starts with a byte order mark; send it without');
   }
-  return new Reader(body.toString('utf8'), limits).readBody();
+  return body.toString('utf8');
 }
 
 /** The source text of a single JSON value, or null where the bytes are none or are nested deeper than `maxDepth`. */

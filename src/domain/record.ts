@@ -44,7 +44,7 @@ export function errorOf(facts: NamedFacts): JobError | null {
   return { class: facts.class, source: facts.source, detail: facts.error, http_status: facts.http_status };
 }
 
-/** The body of `GET /v1/jobs/{id}`. */
+/** The body of `GET /v1/jobs/{id}`, but for the progress, which is JSON text already. */
 export function recordOf(facts: NamedFacts) {
   return {
     id: facts.id,
@@ -74,7 +74,7 @@ export function recordOf(facts: NamedFacts) {
   };
 }
 
-/** The body of `GET /v1/jobs/{id}/status`. */
+/** The body of `GET /v1/jobs/{id}/status`, but for the progress. */
 export function statusOf(facts: NamedFacts) {
   return {
     id: facts.id,

@@ -8,7 +8,7 @@ import type { Waiters } from '../actions/wait.ts';
 import type { AnswerMode } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
 import { Problem, type ProblemSlug } from '../domain/problem.ts';
-import { type NamedFacts, recordOf } from '../domain/record.ts';
+import { type NamedFacts, recordOf, statusOf } from '../domain/record.ts';
 import { retryAfterSeconds } from '../domain/retry-after.ts';
 
 /** Sends JSON text. */
@@ -31,7 +31,7 @@ export function sendRecord(
   payload?: string,
 ): FastifyReply {
   reply.header('etag', jobEtag(facts));
-  return sendJson(reply, status, spliced(JSON.stringify(recordOf(facts)), 'payload', payload));
+  return sendJson(reply, status, spliced(recordText(facts), 'payload', payload));
 }
 
 /** Sends the 202 of a submit: stored, to be followed at Location. */
@@ -42,6 +42,16 @@ export function sendAccepted(reply: FastifyReply, mode: AnswerMode, facts: Named
   if (mode.preferenceApplied !== null) reply.header('preference-applied', mode.preferenceApplied);
   if (!mode.returnMinimal) return sendRecord(reply, 202, facts);
   return reply.code(202).header('etag', jobEtag(facts)).send();
+}
+
+/** The record of a job as JSON text; its progress is in it as it was sent. */
+export function recordText(facts: NamedFacts): string {
+  return spliced(JSON.stringify(recordOf(facts)), 'progress', facts.progress ?? 'null');
+}
+
+/** The status of a job as JSON text, its progress likewise. */
+export function statusText(facts: NamedFacts): string {
+  return spliced(JSON.stringify(statusOf(facts)), 'progress', facts.progress ?? 'null');
 }
 
 /** Adds a member that is JSON text already to the text of an object. */

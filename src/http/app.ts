@@ -4,15 +4,16 @@
 // Next room: submit.ts for the main road; roles/api.ts, which listens.
 import { type FastifyInstance, fastify } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
+import { most_report_bytes } from '../actions/progress.ts';
 import type { Config } from '../config.ts';
 import type { EventBus } from '../events.ts';
-import { bodies, envelope_bytes } from './body.ts';
+import { bodies, envelope_bytes, readValue } from './body.ts';
 import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
 import { documentation } from './document.ts';
 import { type Health, probe, readHealth } from './health.ts';
 import { cancelJob, readJob } from './jobs.ts';
-import { complete, fail, heartbeat, leaseJobs, release } from './leases.ts';
+import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, reportProgress } from './leases.ts';
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
 import { errors, sendProblem } from './problem.ts';
@@ -103,6 +104,14 @@ export function buildApp(options: AppOptions): App {
     );
     get('/problems', listProblems());
     get('/problems/:slug', readProblem());
+  });
+
+  app.register(async (scope) => {
+    if (!config.ERRAND_ROLES.includes('api')) return;
+    readValue(scope);
+    const { put } = verbsOf(scope, most_report_bytes);
+    put('/v1/leases/:id/progress', reportProgress(actions));
+    put('/v1/leases/:id/checkpoint', reportCheckpoint(actions));
   });
   return app;
 }

@@ -5,7 +5,7 @@
 import type { Buffer } from 'node:buffer';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { type Envelope, type EnvelopeLimits, parseEnvelope, RawJson } from '../domain/json.ts';
+import { type Envelope, type EnvelopeLimits, parseEnvelope, parseValue, RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
 import { mergePatchType, unsupportedMedia } from './problem.ts';
 
@@ -70,6 +70,16 @@ export function readMany(scope: FastifyInstance, items: string, payloadLimit: nu
   scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, reading(limits, payloadLimit));
 }
 
+/** In this scope a body is one JSON value, whatever it is, kept as it was sent. */
+export function readValue(scope: FastifyInstance): void {
+  scope.removeContentTypeParser(mediaType);
+  scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+    refuseCharset(request);
+    request.rawBody = body;
+    done(null, parseValue(body, one.maxPayloadDepth));
+  });
+}
+
 /** In this scope bodies are kept as they come, whatever they are: the payload itself. */
 export function readAnything(scope: FastifyInstance): void {
   scope.removeAllContentTypeParsers();
@@ -119,7 +129,8 @@ function refuseLargeIn(envelope: Envelope, { opaque, items }: EnvelopeLimits, li
   });
 }
 
-function refuseLarge(pointer: string, value: unknown, limit: number): void {
+/** Refuses a value that has more bytes than it may. */
+export function refuseLarge(pointer: string, value: unknown, limit: number): void {
   if (!(value instanceof RawJson) || value.bytes <= limit) return;
   const detail = `has ${value.bytes} bytes, more than the limit of ${limit}`;
   throw new Problem('payload-too-large', {

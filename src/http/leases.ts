@@ -3,13 +3,16 @@
 // whatever a lease id is not good for is 409 `lease-lost`, and the worker must stop.
 // Next room: actions/pull.ts.
 import type { Actions } from '../actions/actions.ts';
+import { most_report_bytes } from '../actions/progress.ts';
 import type { Leased } from '../actions/pull.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
+import type { RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
 import { departure, existing, hasRoom, sendJson, sendNobody, sendRecord, spliced } from './answer.ts';
+import { refuseLarge } from './body.ts';
 import { wishedWait } from './negotiate.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { Job } from './schemas/job.ts';
+import { Job, JsonValue } from './schemas/job.ts';
 import {
   AttemptEnd,
   Completion,
@@ -90,13 +93,56 @@ export function heartbeat(
       },
     },
     async handler({ params, body }, reply) {
+      refuseLarge('#/progress', body.progress, most_report_bytes);
       const beat = await pull.heartbeat(params.id, body.lease_seconds ?? defaultLeaseSeconds);
+      if (body.progress !== undefined) await pull.report(params.id, { progress: body.progress.text });
       const { until, cancel_requested } = beat;
       const extension = { expires_at: until.toISOString(), cancel_requested, draining: isDraining() };
       return sendJson(reply, 200, JSON.stringify(extension));
     },
   };
 }
+
+/** `PUT /v1/leases/{id}/progress`: says how far the work is, for whoever watches the job. */
+export function reportProgress({ pull }: Actions): Route<{ Params: LeaseParams; Body: RawJson }> {
+  return {
+    schema: {
+      operationId: 'reportProgress',
+      summary: 'Report progress',
+      description:
+        'Any JSON value of at most 64 KiB. By convention `{"current", "total", "message"}`; it is shown with the job.',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: JsonValue,
+      response: reported,
+    },
+    async handler({ params, body }, reply) {
+      await pull.report(params.id, { progress: body.text });
+      return reply.code(204).send();
+    },
+  };
+}
+
+/** `PUT /v1/leases/{id}/checkpoint`: keeps what the next start of the job can go on from. */
+export function reportCheckpoint({ pull }: Actions): Route<{ Params: LeaseParams; Body: RawJson }> {
+  return {
+    schema: {
+      operationId: 'reportCheckpoint',
+      summary: 'Keep a checkpoint',
+      description: 'Any JSON value of at most 64 KiB. The next start of the job gets it with its lease.',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: JsonValue,
+      response: reported,
+    },
+    async handler({ params, body }, reply) {
+      await pull.report(params.id, { checkpoint: body.text });
+      return reply.code(204).send();
+    },
+  };
+}
+
+const reported = { 204: { description: 'It is kept.' }, ...leaseFaults };
 
 /** `POST /v1/leases/{id}/complete`: ends a job with success; repeated, it answers the same. */
 export function complete({ pull, inspect }: Actions): Route<{ Params: LeaseParams; Body: Completion }> {
@@ -183,7 +229,8 @@ function leaseText(job: Leased): string {
     max_attempts: job.max_attempts,
     created_at: job.created_at.toISOString(),
   };
-  return spliced(JSON.stringify(lease), 'job', spliced(JSON.stringify(inner), 'payload', job.payload));
+  const text = spliced(JSON.stringify(lease), 'checkpoint', job.checkpoint ?? 'null');
+  return spliced(text, 'job', spliced(JSON.stringify(inner), 'payload', job.payload));
 }
 
 async function attemptEndText(

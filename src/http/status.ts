@@ -7,7 +7,7 @@ import type { Actions } from '../actions/actions.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
 import { isTerminal, jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
-import { type NamedFacts, statusOf } from '../domain/record.ts';
+import type { NamedFacts } from '../domain/record.ts';
 import {
   departure,
   existing,
@@ -20,6 +20,7 @@ import {
   sendJson,
   sendNobody,
   setRetryAfter,
+  statusText,
 } from './answer.ts';
 import { wishedWait } from './negotiate.ts';
 import { type Route, refusals, storeFaults } from './route.ts';
@@ -102,7 +103,7 @@ export function readResult({ inspect }: Actions): Route<{ Params: JobParams }> {
           content: { 'application/json': { schema: JsonValue } },
         },
         204: { description: 'The job succeeded and left no result.', headers: created },
-        304: { description: 'The result is the one you have.', headers: etag },
+        304: { description: 'The result is the one you have.', headers: { ...etag, ...created } },
         ...refusals(...storeFaults, 'not-found', 'result-not-ready', 'result-expired'),
       },
     },
@@ -148,7 +149,7 @@ function sendStatus(reply: FastifyReply, facts: NamedFacts, known: string | unde
   const etag = jobEtag(facts);
   reply.header('etag', etag);
   const goal = goalOf(facts);
-  const body = JSON.stringify(statusOf(facts));
+  const body = statusText(facts);
   if (goal !== null) return sendJson(reply.header('location', goal), 303, body);
   setRetryAfter(reply, facts);
   // RFC 9110 section 13.2.1: a condition counts only where the answer would have been 200, so not before a 303.

@@ -127,24 +127,27 @@ with recursive r as (
 )
 select lane, prio from r`;
 
+/** A lease that stands after a heartbeat; or a start that was asked about and has ended, as `job_id.epoch`. */
+export type Beaten =
+  | { lease: string; until: Date; cancels: string[] | null; ended: null }
+  | { lease: null; until: null; cancels: null; ended: string };
+
 /**
- * Extends leases from now on, to the job's own deadline at most, and 2 s more in which its holder can say so itself: $1 leases, $2 jobs, $3 epochs, $4 seconds. A start that is
- * not in the answer has lost its lease or has ended.
+ * Extends leases from now on, to the job's own deadline at most, and 2 s more in which its holder can say so itself:
+ * $1 leases, $2 seconds of each, $3 jobs, $4 epochs.
  */
-export const heartbeat = hot<{ lease: string; job_id: string; until: Date; cancel_requested: boolean }>(
-  'heartbeat',
-)`
+export const heartbeat = hot<Beaten>('heartbeat')`
 with u as (
   -- A lease of several jobs serves all of them: a short wish for one must not shorten it for the others.
   update errand.lease set until = greatest(case when cardinality(ids) > 1 then until end,
-    least(errand.now() + $4::int * interval '1 s', deadline + interval '2 s'))
+    least(errand.now() + ($2::int[])[array_position($1, id)] * interval '1 s', deadline + interval '2 s'))
   where id = any(array(select id from errand.lease where id = any($1::bigint[]) order by id for update))
   returning id, until, cancels
 )
-select u.id lease, x.job_id, u.until, x.job_id = any(coalesce(u.cancels, '{}')) cancel_requested
-from unnest($1::bigint[], $2::bigint[], $3::int[]) x(lease, job_id, epoch)
-cross join lateral (select * from u where u.id = x.lease) u
-where not exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch)`;
+select id lease, until, cancels, null::text ended from u
+union all
+select null, null, null, x.job_id || '.' || x.epoch from unnest($3::bigint[], $4::int[]) x(job_id, epoch)
+where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch)`;
 
 /**
  * Extends whole leases of one process: $1 leases, $2 seconds. Never shortens one: it may have been handed over, and so

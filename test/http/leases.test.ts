@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeJobs } from '../support/fake-actions.ts';
-import { headOf, open, post, problemOf, send, serve, type WireAnswer } from '../support/serve.ts';
+import { get, headOf, open, post, problemOf, send, serve, type WireAnswer } from '../support/serve.ts';
 import { until } from '../support/until.ts';
 
 interface Granted {
@@ -12,6 +12,7 @@ interface Granted {
   attempt: number;
   expires_at: string;
   deadline: string;
+  checkpoint: unknown;
   job: { id: string; payload: unknown; priority: number };
 }
 
@@ -113,6 +114,54 @@ test('a heartbeat extends the lease from now and carries the wish to stop', asyn
   const second = await beat({});
   assert.ok(Math.abs(Date.parse(second.expires_at) - Date.now() - 30_000) < 2_000);
   assert.deepEqual([second.cancel_requested, second.draining], [true, true]);
+});
+
+test('progress and checkpoint are any JSON, kept as it was sent, up to 64 KiB', async () => {
+  const { port, jobs } = await serve();
+  const id = jobs.add({ type: 'a' });
+  const lease = await leased(port);
+  assert.equal(lease.checkpoint, null);
+  const put = (what: string, body: string, type = 'application/json') =>
+    send(port, {
+      method: 'PUT',
+      path: `/v1/leases/${lease.id}/${what}`,
+      headers: [['Content-Type', type]],
+      body,
+    });
+  for (const value of ['{"current":9007199254740993}', '"half"', '0', 'null', '[1e400]']) {
+    assert.equal((await put('progress', value)).status, 204, value);
+    assert.ok((await get(port, `/v1/jobs/${id}`)).body.includes(`"progress":${value}`), value);
+    assert.ok((await get(port, `/v1/jobs/${id}/status`)).body.includes(`"progress":${value}`), value);
+  }
+  assert.equal((await put('checkpoint', ' {"line" : 7} ')).status, 204);
+  await post(port, `/v1/leases/${lease.id}/release`, {});
+  assert.ok((await post(port, '/v1/leases', {})).body.includes('"checkpoint":{"line" : 7}'));
+  jobs.start(jobs.add({ type: 'b' }));
+  for (const what of ['progress', 'checkpoint']) {
+    const refused: [number, string, string, string?][] = [
+      [409, 'lease-lost', '1'],
+      [413, 'payload-too-large', `"${'x'.repeat(65_535)}"`],
+      [400, 'malformed-json', '{"a":}'],
+      [400, 'malformed-json', '1 2'],
+      [400, 'malformed-json', ''],
+      [415, 'unsupported-media-type', '1', 'text/plain'],
+    ];
+    for (const [status, code, body, type] of refused) {
+      const answer = await put(what, body, type);
+      assert.deepEqual([answer.status, problemOf(answer).code], [status, code], body.slice(0, 20));
+    }
+  }
+});
+
+test('a heartbeat may carry progress', async () => {
+  const { port, jobs } = await serve();
+  const id = jobs.add({ type: 'a' });
+  const lease = await leased(port);
+  const beat = (body: string) => post(port, `/v1/leases/${lease.id}/heartbeat`, body);
+  assert.equal((await beat('{"progress":{"current": 5}}')).status, 200);
+  assert.ok((await get(port, `/v1/jobs/${id}`)).body.includes('"progress":{"current": 5}'));
+  const large = await beat(`{"progress":"${'x'.repeat(65_535)}"}`);
+  assert.deepEqual([large.status, problemOf(large).code], [413, 'payload-too-large']);
 });
 
 const completions: { body: string; result: string | null; created: string | null }[] = [

@@ -94,7 +94,7 @@ test('inputs refuse unknown members, outputs may grow', () => {
   const inputs = operations.flatMap(({ object }) => {
     const schema = object.requestBody?.content['application/json']?.schema ?? {};
     const $ref = '$ref' in schema ? String(schema.$ref) : '';
-    return $ref === '' ? [] : [$ref.split('/').at(-1) as string];
+    return $ref === '' || $ref.endsWith('/JsonValue') ? [] : [$ref.split('/').at(-1) as string];
   });
   assert.ok(inputs.length >= 6);
   for (const name of inputs) {

@@ -17,6 +17,7 @@ export interface FakeJob {
   payload: string;
   result: string | null;
   lease: string | null;
+  checkpoint: string | null;
 }
 
 /** What happens to a job of some type once it is stored. */
@@ -87,6 +88,12 @@ export class FakeJobs {
             until: new Date(Date.now() + seconds * 1_000),
             cancel_requested: facts.cancel_requested,
           };
+        },
+        report: async (lease_id, { progress, checkpoint }) => {
+          const job = this.#held(lease_id);
+          if (checkpoint !== undefined) job.checkpoint = checkpoint;
+          if (progress === undefined) return;
+          Object.assign(job.facts, { progress, progress_seq: (job.facts.progress_seq ?? 0) + 1 });
         },
         complete: async (lease_id, end) => {
           const { facts } = this.#held(lease_id, 'succeeded');
@@ -164,6 +171,7 @@ export class FakeJobs {
       payload,
       result,
       lease: null,
+      checkpoint: null,
     };
     if (result !== null) job.facts.has_result = true;
     this.jobs.set(id, job);
@@ -260,6 +268,7 @@ export class FakeJobs {
       backoff: null,
       options: null,
       callback: false,
+      checkpoint: job.checkpoint,
       payload,
       queue: facts.queue,
       type: facts.type,

@@ -99,11 +99,13 @@ test('an id is a decimal from 1 to 2^63-1 without leading zeros', () => {
   assert.ok(!isJobId('1'.repeat(10_000)));
 });
 
-test('the tag of a job changes with its state, attempt, epoch and cancel request', () => {
+test('the tag of a job changes with its state, attempt, epoch, cancel request and progress', () => {
   const jobs = jobStates.flatMap((state) =>
     [0, 1, 11].flatMap((attempt) =>
       [0, 1, 11].flatMap((epoch) =>
-        [false, true].map((cancel_requested) => ({ state, attempt, epoch, cancel_requested })),
+        [false, true].flatMap((cancel_requested) =>
+          [null, 1, 11].map((progress_seq) => ({ state, attempt, epoch, cancel_requested, progress_seq })),
+        ),
       ),
     ),
   );

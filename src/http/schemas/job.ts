@@ -110,6 +110,10 @@ const end = {
   error: JobError.nullable(),
 };
 
+const progress = JsonValue.nullable().describe(
+  'The latest progress its workers reported, as they sent it; null: none.',
+);
+
 /** The record of a job, as `domain/record.ts` writes it. */
 export const Job = z
   .object({
@@ -134,13 +138,14 @@ export const Job = z
     worker: z.string().nullable(),
     tags: z.array(z.string()),
     ...end,
+    progress,
     payload: JsonValue.optional().describe('Only with ?include=payload.'),
   })
   .meta({ id: 'Job', description: 'A job.' });
 
 /** What a poller needs to know of a job. */
 export const JobStatus = z
-  .object({ id, state, terminal, attempt: z.int(), cancel_requested: z.boolean(), ...end })
+  .object({ id, state, terminal, attempt: z.int(), cancel_requested: z.boolean(), ...end, progress })
   .meta({ id: 'JobStatus', description: 'How far a job is.' });
 
 /** `?include=payload`. */

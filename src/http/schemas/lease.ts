@@ -28,7 +28,10 @@ export const LeaseRequest = z
 
 /** The body of a heartbeat. */
 export const Heartbeat = z
-  .strictObject({ lease_seconds: lease_seconds.describe('How long the lease stands, counted from now.') })
+  .strictObject({
+    lease_seconds: lease_seconds.describe('How long the lease stands, counted from now.'),
+    progress: JsonValue.optional().describe('How far the work is, as `PUT …/progress`; at most 64 KiB.'),
+  })
   .meta({ id: 'Heartbeat', description: 'A sign of life.' });
 
 // What is named here is sent back in headers: visible ASCII only, and no path that a browser reads as a foreign host.
@@ -82,6 +85,7 @@ export const Lease = z
     attempt: z.int(),
     expires_at: time.describe('When the lease ends unless a heartbeat comes.'),
     deadline: time.describe('When the attempt ends in any case.'),
+    checkpoint: JsonValue.nullable().describe('The last one an earlier start of the job left; null: none.'),
     job: z.object({
       id: z.string(),
       queue: name,

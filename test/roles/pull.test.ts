@@ -1,0 +1,75 @@
+// Pull workers against the whole program: what they report, and what many of them cost.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import type { Leased } from '../../src/actions/pull.ts';
+import { Problem } from '../../src/domain/problem.ts';
+import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
+
+let errand: TestErrand;
+
+before(async () => {
+  errand = await startErrand({ env: { ERRAND_LEASE_SECONDS: '30' } });
+});
+
+after(() => errand.stop());
+
+async function submit(type: string): Promise<string> {
+  return (await errand.actions.submit(aSubmission({ type }))).id;
+}
+
+async function lease(type: string, over: { worker?: string; wait_ms?: number } = {}): Promise<Leased> {
+  const [leased] = await errand.actions.pull.lease({
+    worker: 'w1',
+    queues: [],
+    types: [type],
+    limit: 1,
+    lease_seconds: 30,
+    wait_ms: 5_000,
+    ...over,
+  });
+  assert.ok(leased, `nothing of type ${type} to lease`);
+  return leased;
+}
+
+const isLost = (error: unknown) => error instanceof Problem && error.slug === 'lease-lost';
+
+test('progress is seen while the job runs, and the last checkpoint goes to the next start', async () => {
+  const id = await submit('steps');
+  const { pull, inspect } = errand.actions;
+  const first = await lease('steps');
+  assert.equal(first.checkpoint, null);
+  const told = errand.next('job.progressed', (event) => event.job_id === id);
+  await pull.report(first.lease_id, { progress: '{"current":1,"total":9007199254740993}' });
+  await told;
+  const answer = await fetch(`${errand.url}/v1/jobs/${id}`);
+  assert.match(await answer.text(), /"state":"running".*"progress":\{"current":1,"total":9007199254740993\}/);
+  const before = answer.headers.get('etag');
+  await pull.report(first.lease_id, { progress: '2' });
+  assert.notEqual((await fetch(`${errand.url}/v1/jobs/${id}/status`)).headers.get('etag'), before);
+  await pull.report(first.lease_id, { checkpoint: '{"line":40}' });
+  await pull.report(first.lease_id, { checkpoint: '{"line":80}' });
+  await pull.fail(first.lease_id, { class: 'retryable', message: 'x', retry_after_seconds: 0 });
+  await assert.rejects(pull.report(first.lease_id, { progress: '3' }), isLost);
+  const second = await lease('steps');
+  assert.deepEqual([second.epoch, second.checkpoint], [2, '{"line":80}']);
+  await pull.complete(second.lease_id, { result: null, created_uri: null });
+  assert.equal((await inspect.job(id))?.progress, '2');
+});
+
+test('reports that come together are one write, the latest of each, and everybody is answered', async () => {
+  const ids = await Promise.all([submit('burst'), submit('burst')]);
+  const [a, b] = [await lease('burst'), await lease('burst')];
+  let written = 0;
+  const off = errand.events.on('job.progressed', ({ job_id }) => {
+    if (ids.includes(job_id)) written++;
+  });
+  const { pull, inspect } = errand.actions;
+  const reports = Array.from({ length: 200 }, (_, n) =>
+    pull.report((n % 2 === 0 ? a : b).lease_id, { progress: String(n) }),
+  );
+  await Promise.all(reports);
+  off();
+  assert.equal(written, 2);
+  assert.equal((await inspect.job(a.job_id))?.progress, '198');
+  assert.equal((await inspect.job(b.job_id))?.progress, '199');
+});
