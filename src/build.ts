@@ -97,6 +97,7 @@ export async function build(
   const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
 
   const inspect = inspecting(read, lanes, workers);
+  const heartbeat = beating(engine);
   const progress = progressing({ db: engine, events });
   const settle = settling({ db: engine, open, ready, events, onEnded, onLater });
   const claim = claiming({ db: engine, heads, lanes, open, settle, events });
@@ -116,7 +117,7 @@ export async function build(
     cancel,
     pull: pulling({
       claim,
-      heartbeat: beating(engine),
+      heartbeat,
       progress,
       settle,
       inspect,
@@ -139,6 +140,7 @@ export async function build(
   const hands = {
     db: engine,
     claim,
+    heartbeat,
     settle,
     ready,
     heads,

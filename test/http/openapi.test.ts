@@ -157,7 +157,7 @@ const good: Exchange = {
   target: '/v1/jobs/1/status',
   status: 200,
   headers: { 'content-type': 'application/json', etag: '"q0.0"', 'retry-after': 1 },
-  body: JSON.stringify({ ...status, result: null, created: null, error: null }),
+  body: JSON.stringify({ ...status, result: null, created: null, error: null, progress: null }),
 };
 const lost = { type: '/problems/lease-lost', title: 'Lost', status: 409, detail: 'gone', retryable: false };
 const problem = (code: string) => JSON.stringify({ ...lost, code, request_id: 'a' });

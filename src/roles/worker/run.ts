@@ -4,12 +4,11 @@
 // Next room: call.ts executes handlers, pusher.ts pushes; then actions/settle.ts.
 
 import type { Job } from '../../actions/claim.ts';
-import { beat } from '../../actions/heartbeat.ts';
+import type { Heartbeat } from '../../actions/heartbeat.ts';
 import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
 import { afterFailure, type ErrorSource, type Verdict } from '../../domain/outcome.ts';
 import { Problem } from '../../domain/problem.ts';
-import type { Pool } from '../../store/db.ts';
 import type { Ending } from '../../store/endings.ts';
 
 /** Why a running job is told to stop, and in which words. */
@@ -38,8 +37,8 @@ export interface Running {
 export type Execute = (running: Running) => Promise<Verdict>;
 
 export interface RunOptions {
-  db: Pool;
   execute: Execute;
+  heartbeat: Heartbeat;
   /** Who is said to have reported a failure. */
   source: ErrorSource;
   settle: Settle;
@@ -53,7 +52,7 @@ export async function runStart(running: Running, options: RunOptions): Promise<v
   if (running.stopped === 'lost') return;
   if (verdict.kind === 'handed_over') {
     // The database cuts this to the deadline. Null means that whoever took over has ended the start already.
-    await withRetries(running, () => beat(options.db, job, Math.ceil(lastsMs(job) / 1_000)));
+    await withRetries(running, () => options.heartbeat(job, Math.ceil(lastsMs(job) / 1_000)));
   } else {
     const end = ending(running, verdict, options);
     await withRetries(running, () => options.settle(end, { queue: job.queue, type: job.type }));

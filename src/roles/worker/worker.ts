@@ -8,6 +8,7 @@ import type { Claim, Job } from '../../actions/claim.ts';
 import { beatAll } from '../../actions/heartbeat.ts';
 import type { Ready } from '../../actions/ready.ts';
 import type { Heads } from '../../domain/heads.ts';
+import type { Pool } from '../../store/db.ts';
 import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
 import type { Service } from '../service.ts';
@@ -15,6 +16,7 @@ import { type Running, type RunOptions, runStart, type StopReason, stopReasons }
 
 export interface WorkerOptions extends RunOptions {
   name: string;
+  db: Pool;
   claim: Claim;
   ready: Ready;
   heads: Heads;
