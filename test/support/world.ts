@@ -18,12 +18,17 @@ export const handlers: readonly Handler[] = [
 
 export class World {
   readonly url: string;
-  readonly favourites: Favourites = { type: ['echo', 'silent', 'broken', 'nobody'], queue: ['default'] };
+  readonly favourites: Favourites;
   readonly #known = new Map<string, string[]>();
   readonly #makers: Readonly<Record<string, readonly (() => Promise<string>)[]>>;
 
   constructor(url: string) {
     this.url = url;
+    this.favourites = {
+      type: ['echo', 'silent', 'broken', 'nobody'],
+      queue: ['default'],
+      url: ['http://127.0.0.1:1/nobody', `${url}/health/live`],
+    };
     this.#makers = {
       jobs: [
         () => this.#job({}),
