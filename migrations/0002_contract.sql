@@ -9,6 +9,14 @@
 alter table errand.job add column options jsonb, add column patches smallint;
 create index job_lane on errand.job (lane, id);
 
+-- Lists of what ended unhappily, newest first, of all lanes and of one: the state leads, so a rare one is found at once.
+drop index errand.outcome_unhappy;
+create index outcome_unhappy on errand.outcome (status, job_id) where status between 'dead' and 'expired';
+create index outcome_unhappy_lane on errand.outcome (status, lane, job_id) where status between 'dead' and 'expired';
+
+-- Lists of what waits, scheduled and retrying apart, by the moment it waits for.
+create index later_lane on errand.later (lane, (attempt > 1), run_at, job_id);
+
 -- Tag: jobs by tag, newest last.
 create table errand.tag (
   tenant int not null default 0,

@@ -8,7 +8,8 @@ import { cancelling } from './actions/cancel.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
 import { beating } from './actions/heartbeat.ts';
-import { inspecting } from './actions/inspect.ts';
+import { inspecting, naming } from './actions/inspect.ts';
+import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
 import { Ready } from './actions/ready.ts';
@@ -71,6 +72,7 @@ export async function build(
   const lanes = new Lanes(read);
   const workers = new Workers(read);
   const secret = await sharedSecret(read, 'lease', randomBytes(32));
+  const cursorSecret = await sharedSecret(read, 'cursor', randomBytes(32));
   await warnOfWeakDurability(read, events);
   await lanes.refresh();
 
@@ -96,7 +98,8 @@ export async function build(
 
   const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
 
-  const inspect = inspecting(read, lanes, workers);
+  const named = naming(lanes, workers);
+  const inspect = inspecting(read, named);
   const heartbeat = beating(engine);
   const progress = progressing({ db: engine, events });
   const settle = settling({ db: engine, open, ready, events, onEnded, onLater });
@@ -114,6 +117,13 @@ export async function build(
   const actions: Actions = {
     submit: submitting({ db: intake, lanes, ready, events, onLater }),
     inspect,
+    list: listing({
+      db: read,
+      named,
+      secret: cursorSecret,
+      // A job may be made by the last of a few statements of its transaction.
+      overlap_seconds: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 5,
+    }),
     cancel,
     pull: pulling({
       claim,

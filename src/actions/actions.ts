@@ -2,6 +2,7 @@
 // Next room: submit.ts, the first of them.
 import type { Cancel } from './cancel.ts';
 import type { Inspect } from './inspect.ts';
+import type { List } from './list.ts';
 import type { Pull } from './pull.ts';
 import type { Submit } from './submit.ts';
 import type { Waiters } from './wait.ts';
@@ -9,6 +10,7 @@ import type { Waiters } from './wait.ts';
 export interface Actions {
   submit: Submit;
   inspect: Inspect;
+  list: List;
   cancel: Cancel;
   pull: Pull;
   waiters: Waiters;

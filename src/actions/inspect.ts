@@ -18,7 +18,16 @@ export interface Inspect {
   payload(id: string): Promise<string | undefined>;
 }
 
-export function inspecting(db: Pool, lanes: Lanes, workers: Workers): Inspect {
+/** Gives facts the names of their lane and worker. */
+export function naming(lanes: Lanes, workers: Workers) {
+  return async (facts: JobFacts): Promise<NamedFacts> => {
+    const lane = lanes.peek(facts.lane) ?? (await lanes.get(facts.lane));
+    const type = facts.options?.type ?? lane.route;
+    return { ...facts, queue: lane.queue, type, worker: await workers.nameOf(facts.worker) };
+  };
+}
+
+export function inspecting(db: Pool, named: (facts: JobFacts) => Promise<NamedFacts>): Inspect {
   const reads = new Flush<string, JobFacts | undefined>({
     run: async (ids) => {
       const rows = await db.many(findJobs, [[...new Set(ids)]]);
@@ -33,10 +42,7 @@ export function inspecting(db: Pool, lanes: Lanes, workers: Workers): Inspect {
   return {
     async job(id) {
       const facts = await reads.add(id);
-      if (facts === undefined) return undefined;
-      const lane = lanes.peek(facts.lane) ?? (await lanes.get(facts.lane));
-      const type = facts.options?.type ?? lane.route;
-      return { ...facts, queue: lane.queue, type, worker: await workers.nameOf(facts.worker) };
+      return facts === undefined ? undefined : named(facts);
     },
     // Ids only grow and a partition is dropped whole: what lies below the first one that is left is gone.
     isGone: async (id) => BigInt(id) < BigInt((await db.one(lowestKept)).edge),

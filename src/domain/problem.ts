@@ -51,6 +51,14 @@ export const problems = {
     meaning: 'A header of the request has a value that cannot be read, or the request line itself is broken.',
     remedy: 'Correct the header named in `detail` and send the request again.',
   },
+  'cursor-invalid': {
+    status: 400,
+    title: 'The cursor does not belong to this list',
+    retryable: false,
+    meaning: 'The `cursor` is damaged, was not issued here, or was issued for other filters.',
+    remedy:
+      'Take the cursor from `next_cursor` or follow the `Link`, with the same filters; or begin without a cursor.',
+  },
   'not-found': {
     status: 404,
     title: 'Not found',

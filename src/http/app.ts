@@ -14,6 +14,7 @@ import { documentation } from './document.ts';
 import { type Health, probe, readHealth } from './health.ts';
 import { cancelJob, readJob } from './jobs.ts';
 import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, reportProgress } from './leases.ts';
+import { listJobs } from './list.ts';
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
 import { errors, sendProblem } from './problem.ts';
@@ -80,6 +81,7 @@ export function buildApp(options: AppOptions): App {
     const { get, post } = verbsOf(scope, payloadLimit + envelope_bytes);
 
     if (config.ERRAND_ROLES.includes('api')) {
+      get('/v1/jobs', listJobs(actions));
       post('/v1/jobs', submitJob(actions));
       get('/v1/jobs/:id', readJob(actions));
       get('/v1/jobs/:id/status', readStatus(actions, wait));

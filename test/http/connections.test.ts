@@ -159,7 +159,7 @@ test('rubbish behind a request that waits is not answered in its place', async (
 test('several requests on one connection are answered in order', async () => {
   const { port } = await serve();
   const socket = await open(port);
-  const paths = ['/health/live', '/nowhere', '/v1/jobs', '/problems/internal'];
+  const paths = ['/health/live', '/nowhere', '/v1/leases', '/problems/internal'];
   socket.write(paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).join(''));
   const statuses: number[] = [];
   let text = '';

@@ -124,7 +124,8 @@ const misdirected: Refused[] = [
   ),
   { what: 'an unknown problem', request: { path: '/problems/nope' }, ...nothing },
   ...[
-    { method: 'GET', path: '/v1/jobs', allow: 'POST, OPTIONS' },
+    { method: 'PUT', path: '/v1/jobs', allow: 'GET, HEAD, POST, OPTIONS' },
+    { method: 'GET', path: '/v1/leases', allow: 'POST, OPTIONS' },
     { method: 'PUT', path: '/v1/jobs/1', allow: 'GET, HEAD, OPTIONS' },
     { method: 'DELETE', path: '/v1/jobs/1/cancel', allow: 'POST, OPTIONS' },
     { method: 'PROPFIND', path: '/health', allow: 'GET, HEAD, OPTIONS' },
@@ -444,7 +445,7 @@ test('OPTIONS says what a path can do and grants nothing to other origins', asyn
   ];
   const answer = await send(served.port, { method: 'OPTIONS', path: '/v1/jobs', headers: origin });
   assert.equal(answer.status, 204);
-  assert.equal(answer.headers.allow, 'POST, OPTIONS');
+  assert.equal(answer.headers.allow, 'GET, HEAD, POST, OPTIONS');
   assert.equal(answer.headers['accept-post'], 'application/json');
   assert.ok(!Object.keys(answer.headers).some((name) => name.startsWith('access-control')));
   const read = await send(served.port, { method: 'OPTIONS', path: '/v1/jobs/1/status' });

@@ -4,10 +4,13 @@
 // Next room: serve.ts, which puts the API in front of it.
 import type { Actions } from '../../src/actions/actions.ts';
 import type { CancelAnswer } from '../../src/actions/cancel.ts';
+import type { Page } from '../../src/actions/list.ts';
 import type { Leased } from '../../src/actions/pull.ts';
 import type { Submission } from '../../src/actions/submit.ts';
 import { Waiters } from '../../src/actions/wait.ts';
+import { issueCursor, readCursor } from '../../src/domain/cursor.ts';
 import { isTerminal, type JobEvent, type JobState, next } from '../../src/domain/job.ts';
+import { type Filter, questionOf } from '../../src/domain/listing.ts';
 import type { ErrorClass, ErrorSource } from '../../src/domain/outcome.ts';
 import { Problem } from '../../src/domain/problem.ts';
 import type { NamedFacts } from '../../src/domain/record.ts';
@@ -41,6 +44,7 @@ export class FakeJobs {
   beforeGrant: () => Promise<void> = async () => {};
   #keys = new Map<string, { id: string; print: Buffer }>();
   #lastId = 1_000;
+  #secret = Buffer.alloc(32, 1);
 
   constructor(most = 1_000) {
     this.waiters = new Waiters({
@@ -75,6 +79,7 @@ export class FakeJobs {
             : undefined;
         },
       },
+      list: { page: async (filter, limit, cursor) => this.#page(filter, limit, cursor) },
       cancel: {
         cancel: async (id) => this.#cancel(id),
         cancelUnstarted: async (id) => this.#cancelUnstarted(id),
@@ -204,6 +209,20 @@ export class FakeJobs {
     return { replayed: false as const, id, created_at, run_at, state: state as 'queued' | 'scheduled' };
   }
 
+  /** By id, whatever the state: the orders of the states are those of the storage. */
+  #page(filter: Filter, limit: number, cursor?: string): Page {
+    const question = questionOf(0, filter);
+    const key = cursor === undefined ? ['9'.repeat(18)] : readCursor(cursor, question, this.#secret);
+    if (key === null) throw new Problem('cursor-invalid', { detail: 'the cursor is not one of this list' });
+    const fitting = [...this.#look('list').values()]
+      .map(({ facts }) => facts)
+      .filter((facts) => BigInt(facts.id) < BigInt(key[0] as string) && fits(facts, filter))
+      .sort((a, b) => Number(b.id) - Number(a.id));
+    const items = fitting.slice(0, limit);
+    const last = fitting.length > limit ? items.at(-1) : undefined;
+    return { items, next_cursor: last === undefined ? null : issueCursor([last.id], question, this.#secret) };
+  }
+
   #cancelUnstarted(id: string): CancelAnswer {
     this.calls.push('cancelUnstarted');
     const facts = this.jobs.get(id)?.facts;
@@ -313,6 +332,17 @@ export class FakeJobs {
       .filter((id) => isTerminal(this.jobs.get(id)?.facts.state ?? 'queued'))
       .map((job_id) => ({ job_id }));
   }
+}
+
+function fits(facts: NamedFacts, filter: Filter): boolean {
+  const { queue, type, state, tag, error_class, created_after, created_before } = filter;
+  const equal = { queue, type, state, class: error_class };
+  return (
+    Object.entries(equal).every(([k, v]) => v === undefined || facts[k as keyof NamedFacts] === v) &&
+    (tag === undefined || (facts.tags ?? []).includes(tag)) &&
+    (created_after === undefined || facts.created_at.getTime() >= Date.parse(created_after)) &&
+    (created_before === undefined || facts.created_at.getTime() < Date.parse(created_before))
+  );
 }
 
 const blank: Omit<NamedFacts, 'id' | 'type' | 'created_at'> = {
