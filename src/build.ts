@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Actions } from './actions/actions.ts';
 import { cancelling } from './actions/cancel.ts';
+import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
 import { beating } from './actions/heartbeat.ts';
@@ -15,6 +16,7 @@ import { pulling } from './actions/pull.ts';
 import { Ready } from './actions/ready.ts';
 import { settling } from './actions/settle.ts';
 import { submitting } from './actions/submit.ts';
+import { submittingAll } from './actions/submit-all.ts';
 import { Waiters } from './actions/wait.ts';
 import type { Config } from './config.ts';
 import { Heads } from './domain/heads.ts';
@@ -114,8 +116,10 @@ export async function build(
       for (const runner of runners) runner.cancelRequested(id);
     },
   });
+  const intakeOf = { db: intake, lanes, ready, events, onLater };
   const actions: Actions = {
-    submit: submitting({ db: intake, lanes, ready, events, onLater }),
+    submit: submitting(intakeOf),
+    submitAll: submittingAll(intakeOf),
     inspect,
     list: listing({
       db: read,
@@ -125,6 +129,7 @@ export async function build(
       overlap_seconds: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 5,
     }),
     cancel,
+    change: changing({ db: read, inspect, lanes, ready, events, onLater }),
     pull: pulling({
       claim,
       heartbeat,

@@ -1,17 +1,21 @@
 // Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
 // Next room: submit.ts, the first of them.
 import type { Cancel } from './cancel.ts';
+import type { Change } from './change.ts';
 import type { Inspect } from './inspect.ts';
 import type { List } from './list.ts';
 import type { Pull } from './pull.ts';
 import type { Submit } from './submit.ts';
+import type { SubmitAll } from './submit-all.ts';
 import type { Waiters } from './wait.ts';
 
 export interface Actions {
   submit: Submit;
+  submitAll: SubmitAll;
   inspect: Inspect;
   list: List;
   cancel: Cancel;
+  change: Change;
   pull: Pull;
   waiters: Waiters;
 }

@@ -38,7 +38,8 @@ export interface SubmitOptions {
 export type Submit = (submission: Submission) => Promise<Submitted>;
 
 /** Builds the verb. Throws Problems: `idempotency-key-reused`, `idempotency-in-flight`, `outcome-unknown`, 503s. */
-export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions): Submit {
+export function submitting(options: SubmitOptions): Submit {
+  const { db, lanes, ready } = options;
   const flush = new Flush<NewJob, Inserted>({
     run: async (jobs) => {
       const began = performance.now();
@@ -57,29 +58,34 @@ export function submitting({ db, lanes, ready, events, onLater }: SubmitOptions)
   });
 
   return async (submission) => {
-    const { queue, type } = submission;
     const job = await placed(submission, lanes);
     const inserted = await flush.add(job).catch((error) => refuse(error, job.idempotency !== null));
-    if (inserted === null) {
-      const id = await replay(db, job.idempotency as NonNullable<NewJob['idempotency']>);
-      events.emit('job.submitted', { job_id: id, queue, type, state: 'queued', replayed: true });
-      return { replayed: true, id };
-    }
-    const state = inserted.scheduled ? 'scheduled' : 'queued';
-    if (inserted.run_at !== null) onLater(inserted.run_at.getTime() - inserted.created_at.getTime());
-    events.emit('job.submitted', { job_id: inserted.id, queue, type, state, replayed: false });
-    return {
-      replayed: false,
-      id: inserted.id,
-      created_at: inserted.created_at,
-      run_at: inserted.run_at,
-      state,
-    };
+    const found = inserted ?? { known: await replay(db, job.idempotency as IdempotencyKey) };
+    return told(submission, found, options);
   };
 }
 
+type IdempotencyKey = NonNullable<NewJob['idempotency']>;
+
+/** Says what became of a submission: to its caller, and to whoever listens. */
+export function told(
+  { queue, type }: Submission,
+  stored: NonNullable<Inserted> | { known: string },
+  { events, onLater }: SubmitOptions,
+): Submitted {
+  if ('known' in stored) {
+    events.emit('job.submitted', { job_id: stored.known, queue, type, state: 'queued', replayed: true });
+    return { replayed: true, id: stored.known };
+  }
+  const { id, created_at, run_at, scheduled } = stored;
+  const state = scheduled ? 'scheduled' : 'queued';
+  if (run_at !== null) onLater(run_at.getTime() - created_at.getTime());
+  events.emit('job.submitted', { job_id: id, queue, type, state, replayed: false });
+  return { replayed: false, id, created_at, run_at, state };
+}
+
 /** Gives a submission its lane; a job with a target stands in the line of what is pushed. */
-async function placed({ queue, type, options, ...job }: Submission, lanes: Lanes): Promise<NewJob> {
+export async function placed({ queue, type, options, ...job }: Submission, lanes: Lanes): Promise<NewJob> {
   if (options === null) {
     const lane = lanes.known(queue, type) ?? (await lanes.named(queue, type));
     return { ...job, lane: lane.id, options };
@@ -101,7 +107,8 @@ function isOneItemsFault(error: unknown): boolean {
   return /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? '');
 }
 
-function refuse(error: unknown, hasKey: boolean): never {
+/** Says why a submit was not stored, or that it is not known whether it was. */
+export function refuse(error: unknown, hasKey: boolean): never {
   if (error instanceof DatabaseLost && error.sent) {
     throw new Problem('outcome-unknown', {
       detail: 'the database was lost during the commit; repeat the call with the same Idempotency-Key',
@@ -109,29 +116,31 @@ function refuse(error: unknown, hasKey: boolean): never {
       cause: error,
     });
   }
-  if (hasKey && sqlState(error) === '55P03') {
-    throw new Problem('idempotency-in-flight', {
-      detail: 'another request with this Idempotency-Key has not committed yet; try again',
-      headers: { 'retry-after': '1' },
-      cause: error,
-    });
-  }
+  if (hasKey && sqlState(error) === '55P03') throw inFlight(error);
   throw error;
 }
 
 /** The job an idempotency key already names; a key that was used for another request is refused. */
-async function replay(db: Pool, key: NonNullable<NewJob['idempotency']>): Promise<string> {
+async function replay(db: Pool, key: IdempotencyKey): Promise<string> {
   const row = await db.maybeOne(findIdempotent, [[key.tenant], [key.route], [key.key]]);
-  if (row === undefined) {
-    throw new Problem('idempotency-in-flight', {
-      detail: 'another request with this Idempotency-Key has not committed yet; try again',
-      headers: { 'retry-after': '1' },
-    });
-  }
-  if (!row.print.equals(key.print)) {
-    throw new Problem('idempotency-key-reused', {
-      detail: `the Idempotency-Key "${key.key}" was used with another request; use a new key for a new request`,
-    });
-  }
+  if (row === undefined) throw inFlight();
+  assertSame(row.print, key);
   return row.job_id;
+}
+
+/** Throws `idempotency-key-reused` unless the key stands for the same request. */
+export function assertSame(print: Buffer, { key, print: present }: IdempotencyKey): void {
+  if (print.equals(present)) return;
+  throw new Problem('idempotency-key-reused', {
+    detail: `the Idempotency-Key "${key}" was used with another request; use a new key for a new request`,
+  });
+}
+
+/** The 409 of a request whose twin has not committed yet. */
+export function inFlight(cause?: unknown): Problem {
+  return new Problem('idempotency-in-flight', {
+    detail: 'another request with this Idempotency-Key has not committed yet; try again',
+    headers: { 'retry-after': '1' },
+    cause,
+  });
 }

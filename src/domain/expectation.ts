@@ -90,6 +90,14 @@ export function negotiate(headers: NegotiationHeaders, limits: WaitLimits): Answ
   return wishes.wait_seconds > 0 ? softMode(wishes, limits) : asyncMode(null, wishes);
 }
 
+/** Resolves the mode where the answer is always 202: `202-accepted` may be demanded, a wait is no wish that counts. */
+export function negotiateAccepted(headers: NegotiationHeaders): AsyncMode | RefusedMode {
+  const refusal = refusalWhereOnly(['202-accepted'], headers.expect, headers.errandExpect);
+  if (refusal !== null) return refused(refusal);
+  const wishes = headers.prefer === undefined ? noWishes : readWishes(headers.prefer);
+  return asyncMode(readDemand(headers.expect, headers.errandExpect) as '202-accepted' | null, wishes);
+}
+
 /**
  * Checks the syntax of the expectations alone, rows 1 to 3 of docs/contract.md, Modes: null, or the 417 that can be
  * sent before the body is read (RFC 9110 section 10.1.1).

@@ -110,9 +110,11 @@ export function jobEtag(job: {
   readonly attempt: number;
   readonly epoch: number;
   readonly cancel_requested?: boolean;
+  readonly patches?: number | null;
   readonly progress_seq?: number | null;
 }): string {
-  const cancel = job.cancel_requested === true ? 'x' : '';
-  const progress = job.progress_seq == null ? '' : `p${job.progress_seq}`;
-  return `"${stateLetters[job.state]}${job.epoch}.${job.attempt}${cancel}${progress}"`;
+  const patches = job.patches ? `p${job.patches}` : '';
+  const progress = job.progress_seq ? `g${job.progress_seq}` : '';
+  const asked = job.cancel_requested === true ? 'x' : '';
+  return `"${stateLetters[job.state]}${job.epoch}.${job.attempt}${patches}${progress}${asked}"`;
 }

@@ -69,10 +69,8 @@ function textOf(body: Buffer): string {
 
 /** The source text of a single JSON value, or null where the bytes are none or are nested deeper than `maxDepth`. */
 export function readJsonValue(bytes: Buffer, maxDepth: number): string | null {
-  if (!isUtf8(bytes)) return null;
-  const none = { opaque: new Set<string>(), maxEnvelopeDepth: 0, maxPayloadDepth: maxDepth, maxKeys: 0 };
   try {
-    return new Reader(bytes.toString('utf8'), none).readAlone().text;
+    return parseValue(bytes, maxDepth).text;
   } catch (error) {
     if (error instanceof Problem) return null;
     throw error;

@@ -7,14 +7,14 @@ import type { TerminalState } from './job.ts';
 export interface Target {
   readonly url: string;
   readonly method: 'POST' | 'PUT' | 'PATCH';
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Whom to tell of the end of a job: a push job of its own is made for it. `lane` is where that job stands. */
 export interface Callback {
   readonly url: string;
   readonly events: readonly TerminalState[];
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly lane: number;
 }
 

@@ -30,6 +30,7 @@ export const Target = z
     url: z
       .string()
       .max(2_048)
+      .meta({ format: 'uri' })
       .describe('An http or https URL; a public one unless the server allows others.'),
     method: z.enum(['POST', 'PUT', 'PATCH']).default('POST'),
     headers: z

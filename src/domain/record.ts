@@ -71,7 +71,26 @@ export function recordOf(facts: NamedFacts) {
     worker: facts.worker,
     tags: facts.tags ?? [],
     ...endOf(facts),
+    ...(facts.options === null ? {} : shownOptions(facts.options)),
   };
+}
+
+/** Header values of targets are secrets more often than not: only their names are shown. */
+function shownOptions({ target, callback, retry_of, callback_of, traceparent, content_type }: JobOptions) {
+  return {
+    ...(target === undefined ? {} : { target: { url: target.url, method: target.method, ...names(target) } }),
+    ...(callback === undefined
+      ? {}
+      : { callback: { url: callback.url, events: callback.events, ...names(callback) } }),
+    ...(retry_of === undefined ? {} : { retry_of }),
+    ...(callback_of === undefined ? {} : { callback_of }),
+    ...(traceparent === undefined ? {} : { traceparent }),
+    ...(content_type === undefined ? {} : { content_type }),
+  };
+}
+
+function names({ headers }: { readonly headers?: Readonly<Record<string, string>> | undefined }) {
+  return { headers: Object.keys(headers ?? {}) };
 }
 
 /** The body of `GET /v1/jobs/{id}/status`, but for the progress. */

@@ -7,6 +7,8 @@ import type { Inspect } from '../actions/inspect.ts';
 import type { Waiters } from '../actions/wait.ts';
 import type { AnswerMode } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
+import type { JobOptions } from '../domain/options.ts';
+import { shownPayload } from '../domain/payload.ts';
 import { Problem, type ProblemSlug } from '../domain/problem.ts';
 import { type NamedFacts, recordOf, statusOf } from '../domain/record.ts';
 import { retryAfterSeconds } from '../domain/retry-after.ts';
@@ -31,7 +33,12 @@ export function sendRecord(
   payload?: string,
 ): FastifyReply {
   reply.header('etag', jobEtag(facts));
-  return sendJson(reply, status, spliced(recordText(facts), 'payload', payload));
+  const record = recordText(facts);
+  return sendJson(
+    reply,
+    status,
+    payload === undefined ? record : withPayload(record, payload, facts.options),
+  );
 }
 
 /** Sends the 202 of a submit: stored, to be followed at Location. */
@@ -52,6 +59,12 @@ export function recordText(facts: NamedFacts): string {
 /** The status of a job as JSON text, its progress likewise. */
 export function statusText(facts: NamedFacts): string {
   return spliced(JSON.stringify(statusOf(facts)), 'progress', facts.progress ?? 'null');
+}
+
+/** Adds a payload to the text of an object, in the member its media type calls for. */
+export function withPayload(object: string, payload: string, options: JobOptions | null): string {
+  const { member, text } = shownPayload(payload, options);
+  return spliced(object, member, text);
 }
 
 /** Adds a member that is JSON text already to the text of an object. */
@@ -94,10 +107,14 @@ export async function missing(
   throw new Problem('not-found', { detail: `there is no job ${id}; take URLs from Location and Link` });
 }
 
-/** Tells whether one of the tags in `If-None-Match` or `If-Match` names this one (RFC 9110 section 13.1). */
+/** Tells whether one of the tags in `If-None-Match` names this one, weak or strong (RFC 9110 section 13.1.2). */
 export function namesTag(header: string, etag: string): boolean {
-  if (header.trim() === '*') return true;
-  return header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag);
+  return matchesTag(header.replaceAll('W/"', '"'), etag);
+}
+
+/** Tells whether one of the tags in `If-Match` is this one: a weak tag never is (RFC 9110 section 13.1.1). */
+export function matchesTag(header: string, etag: string): boolean {
+  return header.trim() === '*' || header.split(',').some((tag) => tag.trim() === etag);
 }
 
 /** Whether another caller can be held at present: for a wish, which may go without. */

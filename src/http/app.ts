@@ -2,13 +2,15 @@
 // Invariants: a route that is not listed here does not exist; nothing that reads a body runs before the checks that can
 // refuse it.
 // Next room: submit.ts for the main road; roles/api.ts, which listens.
-import { type FastifyInstance, fastify } from 'fastify';
+import { type FastifyInstance, type FastifySchemaCompiler, fastify } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import { most_report_bytes } from '../actions/progress.ts';
 import type { Config } from '../config.ts';
 import type { EventBus } from '../events.ts';
-import { bodies, envelope_bytes, readValue } from './body.ts';
+import { submitBatch } from './batch.ts';
+import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue } from './body.ts';
 import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
+import { patchJob, retryJob } from './control.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
 import { documentation } from './document.ts';
 import { type Health, probe, readHealth } from './health.ts';
@@ -17,13 +19,15 @@ import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, report
 import { listJobs } from './list.ts';
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
+import { validateJob } from './preview.ts';
 import { errors, sendProblem } from './problem.ts';
+import { submitRaw } from './raw.ts';
 import type { Route } from './route.ts';
 import { answerClientError, headerChecks, type ServerLimits, serverLimits, serving } from './server.ts';
 import { readResult, readStatus } from './status.ts';
 import { submitJob } from './submit.ts';
 import { unrouted } from './unrouted.ts';
-import { validatorCompiler } from './validate.ts';
+import { checking, validatorCompiler } from './validate.ts';
 
 /** The API, ready to listen. */
 export type App = FastifyInstance;
@@ -49,6 +53,7 @@ export function buildApp(options: AppOptions): App {
     defaultWaitSeconds: config.ERRAND_WAIT_DEFAULT_SECONDS,
     waitCapSeconds: config.ERRAND_WAIT_CAP_SECONDS,
   };
+  const reach = config.privateTargets;
   const lease_seconds = config.ERRAND_LEASE_SECONDS;
   const isDraining = () => options.lifecycle?.draining() ?? false;
 
@@ -78,15 +83,19 @@ export function buildApp(options: AppOptions): App {
   app.register(documentation);
 
   app.register(async (scope) => {
-    const { get, post } = verbsOf(scope, payloadLimit + envelope_bytes);
+    const { get, post, patch } = verbsOf(scope, payloadLimit + envelope_bytes);
 
     if (config.ERRAND_ROLES.includes('api')) {
       get('/v1/jobs', listJobs(actions));
-      post('/v1/jobs', submitJob(actions));
+      post('/v1/jobs', submitJob(actions, reach));
       get('/v1/jobs/:id', readJob(actions));
       get('/v1/jobs/:id/status', readStatus(actions, wait));
       get('/v1/jobs/:id/result', readResult(actions));
+      patch('/v1/jobs/:id', patchJob(actions));
       post('/v1/jobs/:id/cancel', cancelJob(actions));
+      post('/v1/jobs/:id/retry', retryJob(actions));
+
+      post('/v1/jobs/validate', validateJob(reach));
 
       post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isDraining));
       post('/v1/leases/:id/heartbeat', heartbeat(actions, lease_seconds, isDraining));
@@ -108,8 +117,18 @@ export function buildApp(options: AppOptions): App {
     get('/problems/:slug', readProblem());
   });
 
+  if (!config.ERRAND_ROLES.includes('api')) return app;
   app.register(async (scope) => {
-    if (!config.ERRAND_ROLES.includes('api')) return;
+    readMany(scope, 'jobs', payloadLimit);
+    const { post } = verbsOf(scope, many_bytes);
+    post('/v1/jobs/batch', submitBatch(actions, reach));
+  });
+  app.register(async (scope) => {
+    readAnything(scope);
+    const { post } = verbsOf(scope, payloadLimit);
+    post('/v1/queues/:queue/jobs', submitRaw(actions, reach));
+  });
+  app.register(async (scope) => {
     readValue(scope);
     const { put } = verbsOf(scope, most_report_bytes);
     put('/v1/leases/:id/progress', reportProgress(actions));
@@ -123,7 +142,15 @@ function verbsOf(scope: FastifyInstance, bodyLimit: number) {
   const verb =
     (method: 'GET' | 'POST' | 'PUT' | 'PATCH') =>
     <G extends object>(url: string, route: Route<G>): void => {
-      scope.route({ method, url, bodyLimit, ...(route as Route) });
+      const { check, ...rest } = route as Route;
+      const compiler = check === undefined ? validatorCompiler : checking(check);
+      scope.route({
+        method,
+        url,
+        bodyLimit,
+        validatorCompiler: compiler as FastifySchemaCompiler<unknown>,
+        ...rest,
+      });
     };
   return { get: verb('GET'), post: verb('POST'), put: verb('PUT'), patch: verb('PATCH') };
 }

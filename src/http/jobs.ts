@@ -7,6 +7,7 @@ import { jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { recordOf } from '../domain/record.ts';
 import { existing, headerOf, missing, namesTag, sendRecord, statusPath } from './answer.ts';
+import { refuseChanged } from './control.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { Job, JobParams, JobQuery, NoMembers } from './schemas/job.ts';
 
@@ -71,7 +72,8 @@ export function cancelJob({ inspect, cancel }: Actions): Route<{ Params: JobPara
     },
     async handler(request, reply) {
       const { id } = request.params;
-      await refuseChanged(headerOf(request, 'if-match'), id);
+      const expected = headerOf(request, 'if-match');
+      if (expected !== undefined) refuseChanged(await existing(inspect, id), expected);
       const answer = await cancel.cancel(id);
       if (answer.kind === 'absent') return missing(inspect, id);
       const facts = await existing(inspect, id);
@@ -80,16 +82,6 @@ export function cancelJob({ inspect, cancel }: Actions): Route<{ Params: JobPara
       return sendRecord(reply.header('location', statusPath(id)), 202, facts);
     },
   };
-
-  async function refuseChanged(expected: string | undefined, id: string): Promise<void> {
-    if (expected === undefined) return;
-    const now = jobEtag(await existing(inspect, id));
-    if (namesTag(expected, now)) return;
-    throw new Problem('precondition-failed', {
-      detail: `job ${id} is not as if-match says; read it again`,
-      headers: { etag: now },
-    });
-  }
 }
 
 function notCancellable(job: ReturnType<typeof recordOf>): Problem {

@@ -8,7 +8,16 @@ import type { Leased } from '../actions/pull.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
 import type { RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
-import { departure, existing, hasRoom, sendJson, sendNobody, sendRecord, spliced } from './answer.ts';
+import {
+  departure,
+  existing,
+  hasRoom,
+  sendJson,
+  sendNobody,
+  sendRecord,
+  spliced,
+  withPayload,
+} from './answer.ts';
 import { refuseLarge } from './body.ts';
 import { wishedWait } from './negotiate.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -228,9 +237,12 @@ function leaseText(job: Leased): string {
     priority: job.prio % 10,
     max_attempts: job.max_attempts,
     created_at: job.created_at.toISOString(),
+    content_type: job.options?.content_type,
+    traceparent: job.options?.traceparent,
+    tracestate: job.options?.tracestate,
   };
   const text = spliced(JSON.stringify(lease), 'checkpoint', job.checkpoint ?? 'null');
-  return spliced(text, 'job', spliced(JSON.stringify(inner), 'payload', job.payload));
+  return spliced(text, 'job', withPayload(JSON.stringify(inner), job.payload, job.options));
 }
 
 async function attemptEndText(

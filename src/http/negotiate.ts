@@ -7,7 +7,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import {
   type AnswerMode,
+  type NegotiationHeaders,
   negotiate,
+  negotiateAccepted,
+  type RefusedMode,
   refusalWhereOnly,
   refusedMode,
   type WaitLimits,
@@ -16,8 +19,8 @@ import type { Problem } from '../domain/problem.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Whether the route honours expectations; it finds the mode in `request.answerMode`. */
-    negotiates?: boolean;
+    /** Which expectations the route honours: all, or only that of a 202; the mode is in `request.answerMode`. */
+    negotiates?: 'all' | 'accepted';
   }
   interface FastifyRequest {
     answerMode: AnswerMode;
@@ -31,16 +34,23 @@ export const negotiation = fp<WaitLimits>(
   async (app, limits) => {
     app.decorateRequest('answerMode');
 
-    const resolve = (request: FastifyRequest, reply: FastifyReply, done: Done) => {
-      const mode = negotiate(demandsOf(request), limits);
-      if (mode.kind === 'refused') return done(refuse(reply, mode.problem));
-      reply.header('errand-mode', mode.errandMode);
-      request.answerMode = mode;
-      done();
+    const resolving = (resolve: (demands: NegotiationHeaders) => AnswerMode | RefusedMode) => {
+      return (request: FastifyRequest, reply: FastifyReply, done: Done) => {
+        const mode = resolve(demandsOf(request));
+        if (mode.kind === 'refused') return done(refuse(reply, mode.problem));
+        reply.header('errand-mode', mode.errandMode);
+        request.answerMode = mode;
+        done();
+      };
+    };
+    const hooks = {
+      all: resolving((demands) => negotiate(demands, limits)),
+      accepted: resolving(negotiateAccepted),
     };
 
     app.addHook('onRoute', (route) => {
-      const hook = route.config?.negotiates === true ? resolve : refuseAll;
+      const { negotiates } = route.config ?? {};
+      const hook = negotiates === undefined ? refuseAll : hooks[negotiates];
       route.onRequest = [hook, ...[route.onRequest ?? []].flat()];
     });
     // Before unrouted.ts: a refused upload to a wrong path must close its connection too.

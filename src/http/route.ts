@@ -22,8 +22,8 @@ export interface ResponseDoc {
 /** A route without its method and path, which app.ts lists. */
 export interface Route<Generic extends RouteGenericInterface = RouteGenericInterface> {
   readonly config?: {
-    /** Whether expectations are resolved here (negotiate.ts); elsewhere they are refused. */
-    readonly negotiates?: boolean;
+    /** Which expectations are resolved here (negotiate.ts); elsewhere they are refused. */
+    readonly negotiates?: 'all' | 'accepted';
     /** Request headers that matter here, for the document. */
     readonly headers?: readonly RequestHeader[];
   };
@@ -35,8 +35,12 @@ export interface Route<Generic extends RouteGenericInterface = RouteGenericInter
     readonly params?: z.ZodType;
     readonly querystring?: z.ZodType;
     readonly body?: z.ZodType;
+    /** Media types of the body; absent: application/json. */
+    readonly consumes?: readonly string[];
     readonly response: Readonly<Record<number, ResponseDoc>>;
   };
+  /** Checks the body instead of its schema, which then only documents it. */
+  readonly check?: (body: unknown) => unknown;
   readonly handler: (
     request: FastifyRequest<Generic>,
     reply: FastifyReply,
@@ -59,6 +63,18 @@ export const requestHeaders = {
   'Errand-Expect': 'The twin of Expect, for clients and proxies that cannot pass that.',
   Prefer: '`wait=N`: wait up to N seconds. On a submit also `respond-async` and `return=minimal` (RFC 7240).',
   'Idempotency-Key': 'Names this request, so that a repeat finds the same job: 1 to 255 characters.',
+  traceparent: 'W3C trace context: kept with the job and passed on to whoever runs it.',
+  tracestate: 'Goes with traceparent.',
+  'Errand-Type': 'Type of the job; absent: `default`.',
+  'Errand-Priority': 'Priority, 0 to 9.',
+  'Errand-Run-At': 'Not before this time (RFC 3339).',
+  'Errand-Delay': 'Not before this many seconds from now.',
+  'Errand-Expires-At': 'A job that has not started by then never starts (RFC 3339).',
+  'Errand-Max-Attempts': 'Attempts before the job is dead.',
+  'Errand-Timeout': 'Longest run of one attempt, in seconds.',
+  'Errand-Tags': 'Tags, with commas between them.',
+  'Errand-Target': 'URL the job is pushed to by POST.',
+  'Errand-Callback': 'URL that is told of the end, whichever it is.',
   'If-None-Match': 'Answers 304 while the ETag is still this one.',
   'If-Match': 'Answers 412 unless the ETag is this one.',
 } as const;
@@ -102,6 +118,19 @@ export function refusals(...slugs: readonly ProblemSlug[]): Record<number, Respo
   return Object.fromEntries([...byStatus].map(([status, all]) => [status, refusal(all)]));
 }
 
+/** Documents headers that come with every one of these answers. */
+export function withHeaders(
+  docs: Record<number, ResponseDoc>,
+  headers: Readonly<Record<string, HeaderSchema>>,
+): Record<number, ResponseDoc> {
+  return Object.fromEntries(
+    Object.entries(docs).map(([status, doc]) => [
+      status,
+      { ...doc, headers: { ...doc.headers, ...headers } },
+    ]),
+  );
+}
+
 function refusal(slugs: readonly ProblemSlug[]): ResponseDoc {
   return {
     description: slugs.map((slug) => `\`${slug}\`: ${problems[slug].title}.`).join(' '),
@@ -118,6 +147,7 @@ const sentWith: Readonly<Partial<Record<ProblemSlug, Record<string, HeaderSchema
   'expectation-impossible': { 'Errand-Mode': errandMode },
   'unsupported-media-type': {
     'Accept-Post': { type: 'string', description: 'The media types that can be sent.' },
+    'Accept-Patch': { type: 'string', description: 'The media types a change can have.' },
     'Accept-Encoding': { type: 'string', description: 'The encodings that can be sent.' },
   },
   'precondition-failed': { ETag: { type: 'string', description: 'The present state of the job.' } },

@@ -5,21 +5,33 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import type { Submission, Submitted } from '../actions/submit.ts';
-import { type AnswerMode, refusedMode } from '../domain/expectation.ts';
+import type { AddressPolicy } from '../domain/address.ts';
+import type { AnswerMode } from '../domain/expectation.ts';
 import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
-import { Problem } from '../domain/problem.ts';
+import type { ProblemSlug } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath } from './answer.ts';
-import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults } from './route.ts';
+import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JsonValue, NewJob } from './schemas/job.ts';
+import { factsOfNew, refuseImpossible, submissionOf, traceOf } from './submission.ts';
 import { answerAfterWait } from './waiting.ts';
 
 const route = 'POST /v1/jobs';
 
+/** The request headers every submit reads. */
+export const submitHeaders = [
+  'Expect',
+  'Errand-Expect',
+  'Prefer',
+  'Idempotency-Key',
+  'traceparent',
+  'tracestate',
+] as const;
+
 /** `POST /v1/jobs` (docs/contract.md, Modes and Outcomes). */
-export function submitJob(actions: Actions): Route<{ Body: NewJob }> {
+export function submitJob(actions: Actions, reach: AddressPolicy): Route<{ Body: NewJob }> {
   return {
-    config: { negotiates: true, headers: ['Expect', 'Errand-Expect', 'Prefer', 'Idempotency-Key'] },
+    config: { negotiates: 'all', headers: submitHeaders },
     schema: {
       operationId: 'submitJob',
       summary: 'Submit a job',
@@ -28,21 +40,39 @@ export function submitJob(actions: Actions): Route<{ Body: NewJob }> {
         '`Prefer: wait=N` the outcome if there is one in time, else 202.',
       tags: ['jobs'],
       body: NewJob,
-      response: responses,
+      response: submitResponses(),
     },
-    handler: (request, reply) => submit(actions, request, reply),
+    handler: (request, reply) => submit(actions, reach, request, reply),
   };
 }
 
 async function submit(
   actions: Actions,
+  reach: AddressPolicy,
   request: FastifyRequest<{ Body: NewJob }>,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const began = performance.now();
   const { body, answerMode: mode } = request;
-  const submission = submissionOf(request);
+  const aside = { idempotency: idempotencyOf(request), options: traceOf(request) };
+  const submission = submissionOf(body, aside, reach);
   refuseImpossible(body, mode);
+  return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: body.on_timeout === 'cancel' });
+}
+
+/** A job to store, and how its caller wants to be answered. */
+export interface Submitting {
+  submission: Submission;
+  mode: AnswerMode;
+  cancelsRunning: boolean;
+}
+
+/** Stores a job and answers as the mode says. */
+export async function submitAndAnswer(
+  actions: Actions,
+  reply: FastifyReply,
+  { submission, mode, cancelsRunning }: Submitting,
+): Promise<FastifyReply> {
+  const began = performance.now();
   const place = placeFor(actions, mode);
   const submitted = await actions.submit(submission).finally(() => place?.leave());
   const { id, replayed } = submitted;
@@ -51,38 +81,17 @@ async function submit(
   if (mode.kind === 'async') return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
   reply.header('errand-job-id', id);
   if (place === null) return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
-  return answerAfterWait(actions, reply, {
-    id,
-    mode,
-    began,
-    isOurs: !replayed,
-    hasKey: submission.idempotency !== null,
-    cancelsRunning: body.on_timeout === 'cancel',
-  });
+  const hasKey = submission.idempotency !== null;
+  return answerAfterWait(actions, reply, { id, mode, began, isOurs: !replayed, hasKey, cancelsRunning });
 }
 
-function submissionOf(request: FastifyRequest<{ Body: NewJob }>): Submission {
-  const { body } = request;
-  return {
-    queue: body.queue,
-    type: body.type,
-    priority: body.priority,
-    max_attempts: body.max_attempts,
-    timeout_seconds: body.timeout_seconds,
-    payload: body.payload?.text ?? 'null',
-    run_at: momentOf(body.run_at),
-    delay_ms: body.delay_seconds ? Math.round(body.delay_seconds * 1_000) : null,
-    expires_at: momentOf(body.expires_at),
-    backoff: body.backoff === undefined ? null : JSON.stringify(body.backoff),
-    tags: body.tags === undefined || body.tags.length === 0 ? null : body.tags,
-    options: null,
-    idempotency: idempotencyOf(request),
-  };
-}
-
-// Postgres knows fewer offsets than RFC 3339 allows, so every moment goes there in UTC.
-function momentOf(text: string | null | undefined): string | null {
-  return text == null ? null : new Date(text).toISOString();
+/** What is known of a job that was submitted, without asking the database for one that is new. */
+export async function factsOf(
+  { inspect }: Actions,
+  submission: Submission,
+  submitted: Submitted,
+): Promise<NamedFacts> {
+  return submitted.replayed ? existing(inspect, submitted.id) : factsOfNew(submission, submitted);
 }
 
 function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
@@ -92,63 +101,10 @@ function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
   return { tenant: 0, route, key, print: fingerprint(route, mediaType, request.rawBody) };
 }
 
-function refuseImpossible(body: NewJob, mode: AnswerMode): void {
-  if (mode.kind !== 'sync') return;
-  const { run_at, delay_seconds = 0 } = body;
-  const due = run_at === undefined ? delay_seconds : (Date.parse(run_at) - Date.now()) / 1_000;
-  if (due <= mode.wait_seconds) return;
-  throw new Problem('expectation-impossible', {
-    detail: `the job is due in ${Math.ceil(due)} s, after the wait of ${mode.wait_seconds} s; take a 202 and follow its Location`,
-    headers: { 'errand-mode': refusedMode },
-    extra: { reason: 'run_at_beyond_wait' },
-  });
-}
-
 // A demand needs a place to wait before anything is stored; a wish goes without and gets its 202 at once.
 function placeFor({ waiters }: Actions, mode: AnswerMode): { leave(): void } | null {
   if (mode.kind === 'async' || (mode.kind === 'soft' && !hasRoom(waiters))) return null;
   return waiters.reserve();
-}
-
-async function factsOf(
-  { inspect }: Actions,
-  submission: Submission,
-  submitted: Submitted,
-): Promise<NamedFacts> {
-  if (submitted.replayed) return existing(inspect, submitted.id);
-  const { id, state, created_at, run_at } = submitted;
-  const { queue, type, priority, max_attempts, timeout_seconds, expires_at, tags } = submission;
-  return {
-    id,
-    queue,
-    type,
-    state,
-    priority,
-    attempt: 0,
-    max_attempts,
-    epoch: 0,
-    timeout_seconds,
-    created_at,
-    run_at,
-    expires_at: expires_at === null ? null : new Date(expires_at),
-    started_at: null,
-    finished_at: null,
-    next_at: null,
-    backoff: null,
-    tags: tags as string[] | null,
-    options: submission.options as NamedFacts['options'],
-    patches: null,
-    progress: null,
-    progress_seq: null,
-    worker: null,
-    cancel_requested: false,
-    class: null,
-    source: null,
-    http_status: null,
-    error: null,
-    created_uri: null,
-    has_result: false,
-  };
 }
 
 const text = (description: string): HeaderSchema => ({ type: 'string', description });
@@ -163,7 +119,7 @@ const understood = {
 
 const outcome = { ...understood, 'Content-Location': text('What the body represents.') };
 
-const refused = refusals(
+const submitFaults: readonly ProblemSlug[] = [
   ...bodyFaults,
   ...storeFaults,
   'idempotency-key-malformed',
@@ -176,9 +132,18 @@ const refused = refusals(
   'expectation-timeout',
   'sync-capacity',
   'outcome-unknown',
-);
+];
 
-const responses: Route['schema']['response'] = {
+/** What a submit may answer; `more` problems where the route has them. */
+export function submitResponses(...more: readonly ProblemSlug[]): Route['schema']['response'] {
+  const location = text('The status of a job that goes on.');
+  return {
+    ...answers,
+    ...withHeaders(refusals(...submitFaults, ...more), { ...understood, Location: location }),
+  };
+}
+
+const answers: Route['schema']['response'] = {
   200: {
     description: 'The job succeeded within the wait: its result, or its record where it has none.',
     headers: { ...outcome, ETag: text('The state of the job, with its record.') },
@@ -206,13 +171,4 @@ const responses: Route['schema']['response'] = {
     content: { 'application/json': { schema: Job } },
   },
   204: { description: 'The job succeeded within the wait and left no content.', headers: outcome },
-  ...Object.fromEntries(
-    Object.entries(refused).map(([status, doc]) => [
-      status,
-      {
-        ...doc,
-        headers: { ...doc.headers, ...understood, Location: text('The status of a job that goes on.') },
-      },
-    ]),
-  ),
 };

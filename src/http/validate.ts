@@ -12,14 +12,36 @@ const longestStep = 64;
 /** Makes the validator of one part of a route's requests; its failures are Problems. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   if (httpPart === 'params') return (data) => outcome(schema.safeParse(data), notFound);
-  if (httpPart !== 'body') return (data) => outcome(schema.safeParse(data, { error: remedy }), unusable);
+  if (httpPart !== 'body')
+    return (data) => outcome(schema.safeParse(data, { error: remedy }), (error) => unusable(error));
   const absent = schema.safeParse({});
   return (data) => {
     // Fastify hands over null where there was no body at all: that is {} to a route that needs nothing.
-    if (data !== null) return outcome(schema.safeParse(data, { error: remedy }), unusable);
+    if (data !== null) return outcome(schema.safeParse(data, { error: remedy }), (error) => unusable(error));
     return absent.success ? { value: absent.data } : { error: missingBody() };
   };
 };
+
+/** A validator that lets a function check the body; what it throws is the answer. */
+export function checking(check: (body: unknown) => unknown): FastifySchemaCompiler<z.ZodType> {
+  return (part) => {
+    if (part.httpPart !== 'body') return validatorCompiler(part);
+    return (data) => {
+      try {
+        return { value: check(data) };
+      } catch (error) {
+        return { error: error as Error };
+      }
+    };
+  };
+}
+
+/** What a schema makes of a value; throws `validation-failed` with pointers that begin at `at`. */
+export function checked<T>(schema: z.ZodType<T>, data: unknown, at = '#'): T {
+  const parsed = schema.safeParse(data, { error: remedy });
+  if (parsed.success) return parsed.data;
+  throw unusable(parsed.error, at);
+}
 
 function outcome(parsed: z.ZodSafeParseResult<unknown>, refuse: (error: z.ZodError) => Problem) {
   return parsed.success ? { value: parsed.data } : { error: refuse(parsed.error) };
@@ -33,8 +55,8 @@ function missingBody(): Problem {
   return new Problem('malformed-json', { detail: 'the body is empty; send a JSON object' });
 }
 
-function unusable(error: z.ZodError): Problem {
-  const faults = error.issues.flatMap(faultsOf);
+function unusable(error: z.ZodError, at = '#'): Problem {
+  const faults = error.issues.flatMap((issue) => faultsOf(issue, at));
   const first = faults[0] as ProblemFault;
   const more = faults.length > 1 ? `; ${faults.length - 1} more in errors` : '';
   return new Problem('validation-failed', {
@@ -43,20 +65,20 @@ function unusable(error: z.ZodError): Problem {
   });
 }
 
-function faultsOf(issue: z.core.$ZodIssue): ProblemFault[] {
+function faultsOf(issue: z.core.$ZodIssue, at: string): ProblemFault[] {
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => ({
-      pointer: pointerTo([...issue.path, key]),
+      pointer: pointerTo(at, [...issue.path, key]),
       code: 'unknown_member',
       detail: 'is not known here; remove it',
     }));
   }
-  return [{ pointer: pointerTo(issue.path), code: issue.code, detail: issue.message }];
+  return [{ pointer: pointerTo(at, issue.path), code: issue.code, detail: issue.message }];
 }
 
 // RFC 6901 section 6: a JSON pointer as a URI fragment. A name of the caller's own making is cut.
-function pointerTo(path: readonly PropertyKey[]): string {
-  return `#${path.map((step) => `/${fragmentOf(String(step))}`).join('')}`;
+function pointerTo(at: string, path: readonly PropertyKey[]): string {
+  return `${at}${path.map((step) => `/${fragmentOf(String(step))}`).join('')}`;
 }
 
 function fragmentOf(step: string): string {

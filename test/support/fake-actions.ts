@@ -65,6 +65,7 @@ export class FakeJobs {
   get actions(): Actions {
     return {
       submit: (submission) => this.#submit(submission),
+      submitAll: (submissions) => Promise.all(submissions.map((one) => this.#submit(one))),
       inspect: {
         job: async (id) => {
           const job = this.#look(`job ${id}`).get(id);
@@ -84,6 +85,10 @@ export class FakeJobs {
         cancel: async (id) => this.#cancel(id),
         cancelUnstarted: async (id) => this.#cancelUnstarted(id),
         expire: async () => ({ kind: 'absent' }),
+      },
+      change: {
+        change: async () => ({ kind: 'absent' }),
+        retry: async () => ({ kind: 'absent' }),
       },
       pull: {
         lease: (ask) => this.#lease(ask),

@@ -4,9 +4,10 @@
 // Next room: http/submit.ts.
 import { z } from 'zod';
 import { Backoff } from '../../domain/backoff.ts';
-import { isJobId, jobStates, namePattern } from '../../domain/job.ts';
+import { isJobId, jobStates, namePattern, terminalStates } from '../../domain/job.ts';
 import { RawJson } from '../../domain/json.ts';
 import { errorClasses, errorSources } from '../../domain/outcome.ts';
+import { Target } from '../../domain/push.ts';
 
 /** A JSON value kept as it was sent; the body parser makes it. */
 export const JsonValue = z
@@ -31,6 +32,20 @@ export const moment = z.iso
   .refine((text) => Date.parse(text) >= earliest && Date.parse(text) <= latest, {
     message: 'must lie in the years 1970 to 9999',
   });
+
+/** Whom to tell of the end of a job. */
+export const Callback = z
+  .strictObject({
+    url: Target.shape.url,
+    events: z
+      .array(z.enum(terminalStates))
+      .min(1)
+      .max(terminalStates.length)
+      .default([...terminalStates])
+      .describe('The ends to tell of; absent: all.'),
+    headers: Target.shape.headers,
+  })
+  .meta({ id: 'Callback', description: 'Whom to tell of the end: a signed push of its own, retried.' });
 
 /** The body of `POST /v1/jobs`. */
 export const NewJob = z
@@ -67,6 +82,8 @@ export const NewJob = z
       .max(20)
       .optional()
       .describe('Up to 20 words of yours, 1 to 63 characters each.'),
+    target: Target.optional(),
+    callback: Callback.optional(),
   })
   .refine((job) => job.run_at === undefined || job.delay_seconds === undefined, {
     path: ['delay_seconds'],
@@ -139,9 +156,57 @@ export const Job = z
     tags: z.array(z.string()),
     ...end,
     progress,
-    payload: JsonValue.optional().describe('Only with ?include=payload.'),
+    target: z
+      .object({ url: z.string(), method: z.string(), headers: z.array(z.string()) })
+      .optional()
+      .describe('Where the job is pushed to; of its headers only the names are told.'),
+    callback: z
+      .object({ url: z.string(), events: z.array(z.string()), headers: z.array(z.string()) })
+      .optional()
+      .describe('Whom the end is told to.'),
+    retry_of: z.string().optional().describe('The job this one repeats.'),
+    callback_of: z.string().optional().describe('The job of whose end this one tells.'),
+    traceparent: z.string().optional(),
+    content_type: z.string().optional().describe('Media type of the payload, where it is not JSON.'),
+    payload: JsonValue.optional().describe('Only with ?include=payload; a text where it is not JSON.'),
+    payload_base64: z.string().optional().describe('In its place, where the payload is no text.'),
   })
   .meta({ id: 'Job', description: 'A job.' });
+
+/** The answer of `POST /v1/jobs/validate`. */
+export const Preview = z
+  .object({
+    job: Job.omit({ id: true }).describe('The record the job would have; it has no id yet.'),
+    attempts: z.array(
+      z.object({
+        attempt: z.int(),
+        after_seconds: z
+          .object({ min: z.number(), max: z.number() })
+          .describe('From the end of the attempt before it; chance makes it a range.'),
+      }),
+    ),
+  })
+  .meta({ id: 'Preview', description: 'What a submit would make of a job.' });
+
+/** The body of `PATCH /v1/jobs/{id}`. */
+export const JobPatch = z
+  .strictObject({
+    queue: name.optional(),
+    priority: z.int().min(0).max(9).optional(),
+    run_at: moment.nullable().optional().describe('Not before this time; null: due now.'),
+    max_attempts: z.int().min(1).max(100).optional(),
+    tags: z
+      .array(z.string().min(1).max(63))
+      .max(20)
+      .nullable()
+      .optional()
+      .describe('All of them; null: none.'),
+  })
+  .refine((patch) => Object.keys(patch).length > 0, 'names nothing to change; send at least one member')
+  .meta({ id: 'JobPatch', description: 'What is to change of a job.' });
+
+/** A validated patch. */
+export type JobPatch = z.output<typeof JobPatch>;
 
 /** What a poller needs to know of a job. */
 export const JobStatus = z

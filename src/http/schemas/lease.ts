@@ -93,7 +93,11 @@ export const Lease = z
       priority: z.int(),
       max_attempts: z.int(),
       created_at: time,
-      payload: JsonValue,
+      payload: JsonValue.optional().describe('The payload; a text where it is not JSON.'),
+      payload_base64: z.string().optional().describe('In its place, where the payload is no text.'),
+      content_type: z.string().optional().describe('Media type of the payload, where it is not JSON.'),
+      traceparent: z.string().optional().describe('W3C trace context of the submit.'),
+      tracestate: z.string().optional(),
     }),
   })
   .meta({ id: 'Lease', description: 'A job handed out.' });

@@ -1,0 +1,114 @@
+// Changes a job that waits, and makes one that ended run again.
+// Invariants: a job that has started is left alone; of two changes at once the second is judged by what the first left; a
+// repeat is made once, however often it is asked for.
+// Next room: store/changes.ts.
+import { isTerminal, type JobState } from '../domain/job.ts';
+import { pushRoute } from '../domain/options.ts';
+import type { NamedFacts } from '../domain/record.ts';
+import type { EventBus } from '../events.ts';
+import { changeJob, findSuccessor, type JobChange, repeatJob } from '../store/changes.ts';
+import type { Pool } from '../store/db.ts';
+import type { Lanes } from '../store/lanes.ts';
+import type { Inspect } from './inspect.ts';
+import type { Ready } from './ready.ts';
+
+/** What a caller may change; absent = as it is. `run_at` null = due now. */
+export interface Patch {
+  queue?: string | undefined;
+  priority?: number | undefined;
+  run_at?: string | null | undefined;
+  max_attempts?: number | undefined;
+  tags?: readonly string[] | undefined;
+}
+
+/** What the attempt to change a job came to. */
+export type ChangeAnswer =
+  | { kind: 'changed' }
+  | { kind: 'absent' }
+  /** It has started, or it kept moving. */
+  | { kind: 'conflict'; state: JobState };
+
+/** What the attempt to run a job again came to. */
+export type RetryAnswer = { kind: 'retried'; id: string } | Exclude<ChangeAnswer, { kind: 'changed' }>;
+
+export interface Change {
+  /** Changes a job that has not started; `check` may throw when the job is not as its caller believes. */
+  change(id: string, patch: Patch, check: (facts: NamedFacts) => void): Promise<ChangeAnswer>;
+  /** Runs a job that waits for its next attempt now; repeats one that is dead, cancelled or expired. */
+  retry(id: string): Promise<RetryAnswer>;
+}
+
+const tries = 20;
+
+export function changing(options: {
+  db: Pool;
+  inspect: Inspect;
+  lanes: Lanes;
+  ready: Ready;
+  events: EventBus;
+  /** A job falls due in `ms`. */
+  onLater: (ms: number) => void;
+}): Change {
+  const { db, inspect, lanes, ready, events, onLater } = options;
+
+  /** A job may move between the look and the change, so a change that found nothing looks again. */
+  async function change(id: string, patch: Patch, check: (facts: NamedFacts) => void): Promise<ChangeAnswer> {
+    let state: JobState = 'running';
+    for (let n = 0; n < tries; n++) {
+      const facts = await inspect.job(id);
+      if (facts === undefined) return { kind: 'absent' };
+      check(facts);
+      state = facts.state;
+      if (state === 'running' || isTerminal(state)) return { kind: 'conflict', state };
+      const changed = await changeJob(db, id, facts.patches ?? 0, await changeOf(patch, facts));
+      if (changed === undefined) continue;
+      if (changed.block === null) onLater(changed.due_in_ms);
+      // It may stand before what a cursor has passed.
+      else ready.announce([changed], BigInt(changed.block));
+      return { kind: 'changed' };
+    }
+    return { kind: 'conflict', state };
+  }
+
+  async function changeOf(patch: Patch, facts: NamedFacts): Promise<JobChange> {
+    const route = facts.options?.target === undefined ? facts.type : pushRoute;
+    return {
+      lane: patch.queue === undefined ? null : (await lanes.named(patch.queue, route)).id,
+      priority: patch.priority ?? null,
+      run_at: patch.run_at ?? null,
+      due_now: patch.run_at === null,
+      max_attempts: patch.max_attempts ?? null,
+      tags: patch.tags ?? null,
+    };
+  }
+
+  async function repeat(facts: NamedFacts): Promise<string> {
+    const made = await db.maybeOne(repeatJob, [facts.id]);
+    if (made === undefined) return (await db.one(findSuccessor, [facts.id, 'retry'])).id;
+    ready.announce([made]);
+    const { queue, type } = facts;
+    events.emit('job.submitted', { job_id: made.id, queue, type, state: 'queued', replayed: false });
+    return made.id;
+  }
+
+  return {
+    change,
+    async retry(id) {
+      for (let n = 0; n < tries; n++) {
+        const facts = await inspect.job(id);
+        if (facts === undefined) return { kind: 'absent' };
+        const { state } = facts;
+        if (state === 'dead' || state === 'cancelled' || state === 'expired') {
+          return { kind: 'retried', id: await repeat(facts) };
+        }
+        // What waits to be run already is what was asked for.
+        if (state === 'queued') return { kind: 'retried', id };
+        if (state !== 'retrying') return { kind: 'conflict', state };
+        const answer = await change(id, { run_at: null }, () => {});
+        if (answer.kind === 'changed') return { kind: 'retried', id };
+        if (answer.kind === 'absent') return answer;
+      }
+      return { kind: 'conflict', state: 'running' };
+    },
+  };
+}

@@ -1,0 +1,95 @@
+// Takes many jobs in as one: all of them are stored by one statement, or none is. A batch has a statement of its own
+// instead of joining the flush of single submits, so neither holds the other up.
+// Invariants: as for a single submit, nothing is answered before the commit, and an interrupted commit is said to be
+// unknown; a job whose idempotency key is known already is answered with the job that is there.
+// Next room: store/jobs.ts, which inserts them.
+import { Problem } from '../domain/problem.ts';
+import type { Db } from '../store/db.ts';
+import { Flush } from '../store/flush.ts';
+import { type Flushed, findIdempotent, insertJobs, type NewJob } from '../store/jobs.ts';
+import { slow_insert_ms } from './ready.ts';
+import {
+  assertSame,
+  inFlight,
+  placed,
+  refuse,
+  type Submission,
+  type SubmitOptions,
+  type Submitted,
+  told,
+} from './submit.ts';
+
+/** Stores all of them or none; answers in their order. Throws what a single submit throws. */
+export type SubmitAll = (submissions: readonly Submission[]) => Promise<Submitted[]>;
+
+/** Builds the verb. */
+export function submittingAll(options: SubmitOptions): SubmitAll {
+  const { db, lanes, ready } = options;
+  // Bounds how many batches are stored at once and how many may wait for it.
+  const turns = new Flush<NewJob[], Stored>({
+    run: async ([jobs = []]) => [await store(jobs)],
+    inFlight: 2,
+    max: 1,
+    gapMs: 0,
+    maxWaiting: 100,
+  });
+
+  async function store(jobs: NewJob[]): Promise<Stored> {
+    const began = performance.now();
+    const hasKeys = jobs.some((job) => job.idempotency !== null);
+    // Where a key may turn out to stand for another request, the batch must still be possible to take back.
+    const stored = hasKeys
+      ? await db.transaction((tx) => insertOrFind(tx, jobs))
+      : { flushed: await insertJobs(db, jobs), known: [] };
+    const slow = performance.now() - began > slow_insert_ms;
+    ready.announce(stored.flushed.heads, slow ? BigInt(stored.flushed.first_block) : null);
+    return stored;
+  }
+
+  return async (submissions) => {
+    const jobs: NewJob[] = [];
+    for (const submission of submissions) jobs.push(await placed(submission, lanes));
+    const hasKeys = jobs.every((job) => job.idempotency !== null);
+    const { flushed, known } = await turns.add(jobs).catch((error) => refuse(error, hasKeys));
+    return submissions.map((submission, i) =>
+      told(submission, flushed.inserted[i] ?? { known: known[i] as string }, options),
+    );
+  };
+}
+
+interface Stored {
+  flushed: Flushed;
+  /** By the place of the job: the one its key names already. */
+  known: (string | undefined)[];
+}
+
+async function insertOrFind(tx: Db, jobs: NewJob[]): Promise<Stored> {
+  const flushed = await insertJobs(tx, jobs);
+  const missing = jobs.flatMap((job, i) =>
+    flushed.inserted[i] === null && job.idempotency !== null ? [{ i, ...job.idempotency }] : [],
+  );
+  if (missing.length === 0) return { flushed, known: [] };
+  const rows = await tx.many(findIdempotent, [
+    missing.map((one) => one.tenant),
+    missing.map((one) => one.route),
+    missing.map((one) => one.key),
+  ]);
+  const found = new Map(rows.map((row) => [row.n, row]));
+  const known: (string | undefined)[] = [];
+  missing.forEach((one, n) => {
+    const row = found.get(n + 1);
+    if (row === undefined) throw inFlight();
+    try {
+      assertSame(row.print, one);
+    } catch (error) {
+      throw error instanceof Problem ? pointingAt(one.i, error) : error;
+    }
+    known[one.i] = row.job_id;
+  });
+  return { flushed, known };
+}
+
+function pointingAt(i: number, problem: Problem): Problem {
+  const fault = { pointer: `#/jobs/${i}/idempotency_key`, code: problem.slug, detail: problem.detail };
+  return new Problem(problem.slug, { detail: problem.detail, errors: [fault] });
+}

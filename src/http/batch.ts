@@ -1,0 +1,194 @@
+// POST /v1/jobs/batch: many jobs in one call, all or none; or, with `"atomic": false`, each for itself.
+// Invariants: an atomic batch is stored by one statement or not at all; without atomicity every item has its own answer,
+// and a repeat under the same Idempotency-Key stores only what was not stored before.
+// Next room: actions/submit-all.ts; submission.ts, which makes each job.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { Actions } from '../actions/actions.ts';
+import type { Submission } from '../actions/submit.ts';
+import type { AddressPolicy } from '../domain/address.ts';
+import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
+import { Problem, type ProblemFault, toBody } from '../domain/problem.ts';
+import type { NamedFacts } from '../domain/record.ts';
+import { headerOf, recordText, sendJson, spliced, statusPath } from './answer.ts';
+import { most_items } from './body.ts';
+import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
+import { Batched, BatchItem, BatchOutcome, JobBatch } from './schemas/batch.ts';
+import { submissionOf, traceOf } from './submission.ts';
+import { factsOf } from './submit.ts';
+import { checked } from './validate.ts';
+
+const route = 'POST /v1/jobs/batch';
+
+/** The body as it is used: each item is a job, or the problem with it. */
+interface Checked {
+  atomic: boolean;
+  items: (BatchItem | Problem)[];
+}
+
+/** `POST /v1/jobs/batch` (docs/contract.md, Batches). */
+export function submitBatch(actions: Actions, reach: AddressPolicy): Route<{ Body: Checked }> {
+  return {
+    config: {
+      negotiates: 'accepted',
+      headers: ['Expect', 'Errand-Expect', 'Prefer', 'Idempotency-Key', 'traceparent', 'tracestate'],
+    },
+    schema: {
+      operationId: 'submitBatch',
+      summary: 'Submit many jobs',
+      description:
+        'All are stored or none. With `"atomic": false` each is stored or refused for itself, and 207 tells of each.',
+      tags: ['jobs'],
+      body: JobBatch,
+      response: {
+        202: {
+          description: 'All are stored. With `Prefer: return=minimal` only id and location are told of each.',
+          headers: understood,
+          content: { 'application/json': { schema: Batched } },
+        },
+        207: {
+          description: 'What became of each (RFC 4918), in the order of the request.',
+          headers: understood,
+          content: { 'application/json': { schema: BatchOutcome } },
+        },
+        ...withHeaders(
+          refusals(
+            ...bodyFaults,
+            ...storeFaults,
+            'idempotency-key-malformed',
+            'idempotency-key-reused',
+            'idempotency-in-flight',
+            'job-archived',
+            'outcome-unknown',
+          ),
+          understood,
+        ),
+      },
+    },
+    check,
+    handler: (request, reply) =>
+      request.body.atomic
+        ? storeAll(actions, reach, request, reply)
+        : storeEach(actions, reach, request, reply),
+  };
+}
+
+const envelope = z.strictObject({ ...JobBatch.shape, jobs: z.array(z.unknown()).min(1).max(most_items) });
+
+/** Checks the envelope, then each item: one that is wrong spoils an atomic batch, and only itself in another. */
+function check(body: unknown): Checked {
+  const { atomic, jobs } = checked(envelope, body ?? {});
+  const items = jobs.map((job, i) => problemOr(() => checked(BatchItem, job, `#/jobs/${i}`)));
+  if (atomic) refuseAny(items);
+  return { atomic, items };
+}
+
+async function storeAll(
+  actions: Actions,
+  reach: AddressPolicy,
+  request: FastifyRequest<{ Body: Checked }>,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const made = submissionsOf(request, reach);
+  refuseAny(made);
+  const submissions = made as Submission[];
+  const submitted = await actions.submitAll(submissions);
+  if (submitted.every((one) => one.replayed)) reply.header('idempotency-replayed', 'true');
+  const { returnMinimal, preferenceApplied } = request.answerMode;
+  if (preferenceApplied !== null) reply.header('preference-applied', preferenceApplied);
+  const jobs = await Promise.all(
+    submitted.map(async (one, i) =>
+      returnMinimal
+        ? JSON.stringify({ id: one.id, location: statusPath(one.id) })
+        : recordWithLocation(await factsOf(actions, submissions[i] as Submission, one)),
+    ),
+  );
+  return sendJson(reply, 202, `{"jobs":[${jobs.join(',')}]}`);
+}
+
+async function storeEach(
+  actions: Actions,
+  reach: AddressPolicy,
+  request: FastifyRequest<{ Body: Checked }>,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const made = submissionsOf(request, reach);
+  const items = await Promise.all(
+    made.map(async (submission, index) => {
+      try {
+        if (submission instanceof Problem) throw submission;
+        const submitted = await actions.submit(submission);
+        const record = recordWithLocation(await factsOf(actions, submission, submitted));
+        return spliced(JSON.stringify({ index, status: 202 }), 'job', record);
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        return JSON.stringify({ index, status: error.status, problem: toBody(error, request.id) });
+      }
+    }),
+  );
+  return sendJson(reply, 207, `{"items":[${items.join(',')}]}`);
+}
+
+function submissionsOf(
+  request: FastifyRequest<{ Body: Checked }>,
+  reach: AddressPolicy,
+): (Submission | Problem)[] {
+  const call = callKeyOf(request);
+  const options = traceOf(request);
+  return request.body.items.map((item, i) => {
+    if (item instanceof Problem) return item;
+    const { idempotency_key, ...job } = item;
+    return problemOr(() => {
+      const own = idempotency_key === undefined ? null : itemKeyOf(idempotency_key, job);
+      const idempotency = own ?? (call === null ? null : { ...call, key: `${call.key}#${i}` });
+      return submissionOf(job, { idempotency, options }, reach, `#/jobs/${i}`);
+    });
+  });
+}
+
+/** The key of the call, from which each job gets one of its own: no key that a caller can send holds a "#". */
+function callKeyOf(request: FastifyRequest): Submission['idempotency'] {
+  const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
+  if (key === null) return null;
+  return { tenant: 0, route, key, print: fingerprint(route, 'application/json', request.rawBody) };
+}
+
+function itemKeyOf(key: string, job: Omit<BatchItem, 'idempotency_key'>): Submission['idempotency'] {
+  const text = JSON.stringify({ ...job, payload: job.payload?.text });
+  return {
+    tenant: 0,
+    route,
+    key,
+    print: fingerprint(`${route} item`, 'application/json', Buffer.from(text)),
+  };
+}
+
+function refuseAny(items: readonly unknown[]): void {
+  const problems = items.filter((item): item is Problem => item instanceof Problem);
+  const first = problems[0];
+  if (first === undefined) return;
+  const errors: ProblemFault[] = problems.flatMap((problem) => [...problem.errors]);
+  const others = problems.length > 1 ? `; ${problems.length - 1} more jobs are refused` : '';
+  throw new Problem(first.slug, { detail: `${first.detail}${others}`, errors: errors.slice(0, most_faults) });
+}
+
+const most_faults = 20;
+
+function problemOr<T>(work: () => T): T | Problem {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Problem) return error;
+    throw error;
+  }
+}
+
+function recordWithLocation(facts: NamedFacts): string {
+  return `{"location":"${statusPath(facts.id)}",${recordText(facts).slice(1)}`;
+}
+
+const understood = {
+  'Errand-Mode': { type: 'string', description: 'How the request was understood.' },
+  'Preference-Applied': { type: 'string', description: 'The wishes that were honoured.' },
+  'Idempotency-Replayed': { type: 'string', description: '`true` where every job was there already.' },
+} as const;

@@ -1,0 +1,143 @@
+// POST /v1/queues/{queue}/jobs: the body is the payload, whatever it is, and the options are headers; for producers that
+// cannot wrap what they send, and for bytes that are no JSON.
+// Invariants: the payload is kept byte for byte with its media type; what is declared as JSON is JSON; modes and answers are
+// those of POST /v1/jobs.
+// Next room: submit.ts, which stores and answers.
+import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { Actions } from '../actions/actions.ts';
+import type { AskedOptions, Submission } from '../actions/submit.ts';
+import type { AddressPolicy } from '../domain/address.ts';
+import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
+import { parseValue } from '../domain/json.ts';
+import { payloadOf } from '../domain/payload.ts';
+import { Problem, type ProblemFault } from '../domain/problem.ts';
+import { headerOf } from './answer.ts';
+import type { RequestHeader, Route } from './route.ts';
+import { NewJob, name } from './schemas/job.ts';
+import { refuseImpossible, submissionOf, traceOf } from './submission.ts';
+import { submitAndAnswer, submitHeaders, submitResponses } from './submit.ts';
+
+const route = 'POST /v1/queues/{queue}/jobs';
+
+/** The options of a job as headers: which member of NewJob each one is. */
+const optionHeaders = {
+  'Errand-Type': 'type',
+  'Errand-Priority': 'priority',
+  'Errand-Run-At': 'run_at',
+  'Errand-Delay': 'delay_seconds',
+  'Errand-Expires-At': 'expires_at',
+  'Errand-Max-Attempts': 'max_attempts',
+  'Errand-Timeout': 'timeout_seconds',
+  'Errand-Tags': 'tags',
+  'Errand-Target': 'target',
+  'Errand-Callback': 'callback',
+} as const satisfies Partial<Record<RequestHeader, keyof NewJob>>;
+
+type OptionHeader = keyof typeof optionHeaders;
+
+const QueueParams = z.object({ queue: name.describe('The queue the job goes to.') });
+
+/** `POST /v1/queues/{queue}/jobs` (docs/contract.md, Raw payloads). */
+export function submitRaw(
+  actions: Actions,
+  reach: AddressPolicy,
+): Route<{ Params: { queue: string }; Body: Buffer | null }> {
+  return {
+    config: {
+      negotiates: 'all',
+      headers: [...submitHeaders, ...(Object.keys(optionHeaders) as OptionHeader[])],
+    },
+    schema: {
+      operationId: 'submitRaw',
+      summary: 'Submit a body as a job',
+      description: 'The body is the payload, byte for byte, of any media type; an empty one is null.',
+      tags: ['jobs'],
+      params: QueueParams,
+      consumes: ['*/*'],
+      body: z.unknown().meta({ description: 'The payload.' }),
+      response: submitResponses('not-found'),
+    },
+    check: (body) => body,
+    async handler(request, reply) {
+      const { answerMode: mode } = request;
+      const job = optionsIn(request);
+      const { text, ...kept } = payloadOf(request.body ?? empty, mediaTypeOf(request));
+      if (request.body?.length && kept.content_type === undefined) parseValue(request.body, deepest);
+      const submission = submissionOf(
+        { ...job, payload: { text } },
+        { idempotency: idempotencyOf(request), options: asideOf(request, kept) },
+        reach,
+      );
+      refuseImpossible(job, mode);
+      return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: false });
+    },
+  };
+}
+
+const empty = Buffer.alloc(0);
+const deepest = 64;
+const mostBytesOfType = 255;
+
+function mediaTypeOf(request: FastifyRequest): string | null {
+  const type = headerOf(request, 'content-type');
+  if (type === undefined || type.trim() === '') return null;
+  if (type.length > mostBytesOfType || !/^[\x20-\x7e]+$/.test(type)) {
+    throw new Problem('bad-header', {
+      detail: `the content-type is longer than ${mostBytesOfType} characters or not ASCII; shorten it`,
+    });
+  }
+  return type;
+}
+
+/** The options in the headers; a value that cannot be used is 400, because a header is to blame. */
+function optionsIn(request: FastifyRequest<{ Params: { queue: string } }>): NewJob {
+  const given: Record<string, unknown> = { queue: request.params.queue, type: 'default' };
+  for (const [header, member] of Object.entries(optionHeaders)) {
+    const value = headerOf(request, header.toLowerCase());
+    if (value !== undefined) given[member] = memberOf(member, value.trim());
+  }
+  const parsed = NewJob.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const errors: ProblemFault[] = parsed.error.issues.map((issue) => {
+    const header = headerFor(String(issue.path[0]));
+    return { pointer: `#/${header}`, code: issue.code, detail: `header ${header} ${issue.message}` };
+  });
+  throw new Problem('bad-header', { detail: (errors[0] as ProblemFault).detail, errors });
+}
+
+function memberOf(member: keyof NewJob, text: string): unknown {
+  switch (member) {
+    case 'priority':
+    case 'delay_seconds':
+    case 'max_attempts':
+    case 'timeout_seconds':
+      return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+    case 'tags':
+      return text.split(',').map((tag) => tag.trim());
+    case 'target':
+    case 'callback':
+      return { url: text };
+    default:
+      return text;
+  }
+}
+
+function headerFor(member: string): string {
+  return Object.entries(optionHeaders).find(([, known]) => known === member)?.[0] ?? member;
+}
+
+function asideOf(request: FastifyRequest, kept: AskedOptions): AskedOptions | null {
+  const all = { ...traceOf(request), ...kept };
+  return Object.keys(all).length === 0 ? null : all;
+}
+
+/** A repeat is the same request when path, option headers, media type and body are the same. */
+function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
+  const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
+  if (key === null) return null;
+  const options = Object.keys(optionHeaders).map((header) => headerOf(request, header.toLowerCase()) ?? '');
+  const asked = JSON.stringify([route, request.params, options]);
+  const mediaType = request.headers['content-type'] ?? '';
+  return { tenant: 0, route, key, print: fingerprint(asked, mediaType, request.rawBody ?? empty) };
+}

@@ -1,0 +1,146 @@
+// From what a caller sent to what is stored: the one way for every route that submits.
+// Invariants: what can be refused is refused here, before anything is stored; a target that may not be reached is never
+// kept; a moment goes on in UTC.
+// Next room: actions/submit.ts; submit.ts, batch.ts and raw.ts, which answer.
+import type { FastifyRequest } from 'fastify';
+import type { AskedOptions, Submission, Submitted } from '../actions/submit.ts';
+import { type AddressPolicy, checkTargetUrl } from '../domain/address.ts';
+import type { AnswerMode } from '../domain/expectation.ts';
+import { refusedMode } from '../domain/expectation.ts';
+import type { RawJson } from '../domain/json.ts';
+import { Problem, type ProblemFault } from '../domain/problem.ts';
+import type { NamedFacts } from '../domain/record.ts';
+import { headerOf } from './answer.ts';
+import type { NewJob } from './schemas/job.ts';
+
+/** What a submit says outside its envelope. */
+export interface Aside {
+  idempotency: Submission['idempotency'];
+  /** Options that come with the request: trace context, the media type of a raw payload. */
+  options: AskedOptions | null;
+}
+
+/** Makes the submission of a job that was validated; throws `validation-failed` for a target that may not be reached. */
+export function submissionOf(
+  job: Omit<NewJob, 'payload'> & { payload?: Pick<RawJson, 'text'> | undefined },
+  { idempotency, options }: Aside,
+  reach: AddressPolicy,
+  at = '#',
+): Submission {
+  return {
+    queue: job.queue,
+    type: job.type,
+    priority: job.priority,
+    max_attempts: job.max_attempts,
+    timeout_seconds: job.timeout_seconds,
+    payload: job.payload?.text ?? 'null',
+    run_at: momentOf(job.run_at),
+    delay_ms: job.delay_seconds ? Math.round(job.delay_seconds * 1_000) : null,
+    expires_at: momentOf(job.expires_at),
+    backoff: job.backoff === undefined ? null : JSON.stringify(job.backoff),
+    tags: job.tags === undefined || job.tags.length === 0 ? null : job.tags,
+    options: optionsOf(job, options, reach, at),
+    idempotency,
+  };
+}
+
+/** The trace context of a request, or null where there is none that is valid (W3C Trace Context, section 3.2). */
+export function traceOf(request: FastifyRequest): AskedOptions | null {
+  const traceparent = headerOf(request, 'traceparent');
+  if (traceparent === undefined || !tracePattern.test(traceparent)) return null;
+  const tracestate = headerOf(request, 'tracestate');
+  const keeps = tracestate !== undefined && statePattern.test(tracestate);
+  return { traceparent, ...(keeps ? { tracestate } : {}) };
+}
+
+const tracePattern = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+const statePattern = /^[\x20-\x7e]{1,512}$/;
+
+/** Throws `expectation-impossible` when a job that is due after the wait is to be answered within it. */
+export function refuseImpossible(
+  { run_at, delay_seconds = 0 }: Pick<NewJob, 'run_at' | 'delay_seconds'>,
+  mode: AnswerMode,
+): void {
+  if (mode.kind !== 'sync') return;
+  const due = run_at === undefined ? delay_seconds : (Date.parse(run_at) - Date.now()) / 1_000;
+  if (due <= mode.wait_seconds) return;
+  throw new Problem('expectation-impossible', {
+    detail: `the job is due in ${Math.ceil(due)} s, after the wait of ${mode.wait_seconds} s; take a 202 and follow its Location`,
+    headers: { 'errand-mode': refusedMode },
+    extra: { reason: 'run_at_beyond_wait' },
+  });
+}
+
+/** The facts of a job that has just been stored, or would be: what the database would say of it. */
+export function factsOfNew(
+  submission: Submission,
+  {
+    id,
+    state,
+    created_at,
+    run_at,
+  }: Pick<Submitted & { replayed: false }, 'id' | 'state' | 'created_at' | 'run_at'>,
+): NamedFacts {
+  const { queue, type, priority, max_attempts, timeout_seconds, expires_at, tags, options } = submission;
+  return {
+    id,
+    queue,
+    type,
+    state,
+    priority,
+    attempt: 0,
+    max_attempts,
+    epoch: 0,
+    timeout_seconds,
+    created_at,
+    run_at,
+    expires_at: expires_at === null ? null : new Date(expires_at),
+    started_at: null,
+    finished_at: null,
+    next_at: null,
+    backoff: null,
+    tags: tags as string[] | null,
+    options: options as NamedFacts['options'],
+    patches: null,
+    progress: null,
+    progress_seq: null,
+    worker: null,
+    cancel_requested: false,
+    class: null,
+    source: null,
+    http_status: null,
+    error: null,
+    created_uri: null,
+    has_result: false,
+  };
+}
+
+function optionsOf(
+  { target, callback }: Pick<NewJob, 'target' | 'callback'>,
+  aside: AskedOptions | null,
+  reach: AddressPolicy,
+  at: string,
+): AskedOptions | null {
+  if (target === undefined && callback === undefined) return aside;
+  return {
+    ...aside,
+    ...(target === undefined
+      ? {}
+      : { target: { ...target, url: reachable(target.url, reach, `${at}/target/url`) } }),
+    ...(callback === undefined
+      ? {}
+      : { callback: { ...callback, url: reachable(callback.url, reach, `${at}/callback/url`) } }),
+  };
+}
+
+function reachable(url: string, reach: AddressPolicy, pointer: string): string {
+  const checked = checkTargetUrl(url, reach);
+  if (checked.kind === 'ok') return checked.url;
+  const fault: ProblemFault = { pointer, code: checked.code, detail: checked.detail };
+  throw new Problem('validation-failed', { detail: `${pointer} ${checked.detail}`, errors: [fault] });
+}
+
+// Postgres knows fewer offsets than RFC 3339 allows, so every moment goes there in UTC.
+function momentOf(text: string | null | undefined): string | null {
+  return text == null ? null : new Date(text).toISOString();
+}

@@ -1,0 +1,117 @@
+// How a job that has not started is changed: it is taken out of where it waits and put back as it is to be, in one
+// statement, so it is never in two places and never in none.
+// Invariants: what has started is not touched; blocks only lose ids, so it goes into a new block; it keeps its place in the
+// line when neither lane nor priority changes; `patches` is the version that decides between two changes.
+// Next room: actions/change.ts.
+import type { Db } from './db.ts';
+import { sql } from './sql.ts';
+
+/** What a change may say; null = as it is. `due_now` wins over `run_at`. */
+export interface JobChange {
+  lane: number | null;
+  priority: number | null;
+  run_at: string | null;
+  due_now: boolean;
+  max_attempts: number | null;
+  tags: readonly string[] | null;
+}
+
+/** Where a changed job stands now; `block` null = it waits for its time. */
+export interface Changed {
+  lane: number;
+  prio: number;
+  block: string | null;
+  due_in_ms: number;
+}
+
+/** Changes a job that has not started and was changed `patches` times before; undefined = it is not as expected. */
+export function changeJob(
+  db: Db,
+  id: string,
+  patches: number,
+  { lane, priority, run_at, due_now, max_attempts, tags }: JobChange,
+): Promise<Changed | undefined> {
+  return db.maybeOne(change, [id, patches, lane, priority, run_at, due_now, max_attempts, tags]);
+}
+
+export const change = sql<Changed>`
+with j as materialized (
+  select blk, tags from errand.job where id = $1::bigint and coalesce(patches, 0) = $2::int
+), p as materialized (
+  select coalesce((select blk from errand.place where job_id = $1), blk) blk from j
+), r as (
+  update errand.block b set ids = array_remove(b.ids[b.pos + 1:], $1), pos = 0
+  where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and cardinality(b.ids) - b.pos > 1
+  returning b.lane, b.prio, b.epoch, b.attempt, b.timeout_seconds, b.ord, b.at
+), l as (
+  delete from errand.block b where b.seq = (select blk from p) and b.ids[b.pos + 1:] = array[$1]
+  returning b.lane, b.prio, b.epoch, b.attempt, b.timeout_seconds, b.ord, b.at
+), w as (
+  delete from errand.later where job_id = $1 and exists (select from j)
+  returning lane, prio, epoch, attempt, timeout_seconds, run_at
+), x as (
+  select *, null::timestamptz run_at from r union all select *, null from l
+  union all select lane, prio, epoch, attempt, timeout_seconds, null, null, run_at from w
+), n as materialized (
+  -- A suspect stays one: its line is apart from that of the others.
+  select coalesce($3::int, lane) lane, (coalesce($4::int, prio % 10) + prio / 10 * 10)::int2 prio, epoch, attempt,
+    timeout_seconds, coalesce(at, errand.now()) at,
+    case when coalesce($3, lane) = lane and coalesce($4, prio % 10) = prio % 10 then ord end ord,
+    case when $6::boolean then errand.now() else coalesce($5::timestamptz, run_at) end run_at
+  from x
+), u as (
+  update errand.job set lane = n.lane, priority = n.prio % 10, max_attempts = coalesce($7::int, job.max_attempts),
+    run_at = case when $6 or $5 is not null then n.run_at else job.run_at end,
+    tags = case when $8::text[] is null then job.tags when $8 = '{}' then null else $8 end, patches = $2 + 1
+  from n where id = $1
+), k as materialized (
+  select nextval('errand.block_seq') seq, * from n where run_at is null or run_at <= errand.now()
+), b as (
+  insert into errand.block (seq, ord, at, lane, prio, epoch, attempt, timeout_seconds, ids)
+  select seq, coalesce(ord, seq), at, lane, prio, epoch, attempt, timeout_seconds, array[$1] from k
+), q as (
+  insert into errand.place (job_id, blk) select $1, seq from k on conflict (job_id) do update set blk = excluded.blk
+), v as (
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
+  select $1, run_at, lane, timeout_seconds, epoch, prio, attempt from n where run_at > errand.now()
+), g as (
+  delete from errand.tag where $8 is not null and tenant = 0 and job_id = $1 and exists (select from n)
+    and tag = any(array(select unnest(tags) from j)) and tag <> all($8)
+), h as (
+  insert into errand.tag (tenant, tag, job_id) select distinct 0, t.tag, $1 from n cross join unnest($8) t(tag)
+  on conflict do nothing
+)
+select n.lane, n.prio, coalesce(k.ord, k.seq) block,
+  coalesce(extract(epoch from n.run_at - errand.now()) * 1000, 0)::float8 due_in_ms
+from n left join k on true`;
+
+/**
+ * Makes a job that repeats one which ended without success, with every option of it, due at once. No row: a repeat was made
+ * before, or the job does not allow one.
+ */
+export const repeatJob = sql<{ id: string; lane: number; prio: number }>`
+with o as materialized (
+  select id from errand.job_facts(array[$1::bigint]) where state in ('dead', 'cancelled', 'expired')
+), s as (
+  insert into errand.successor (job_id, kind, next_id) select id, 'retry', nextval('errand.job_id_seq') from o
+  on conflict do nothing returning next_id
+), x as materialized (
+  select s.next_id, nextval('errand.block_seq') seq, j.* from s cross join errand.job j where j.id = $1
+), j as (
+  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, expires_at, backoff, tags, options)
+  select next_id, seq, lane, timeout_seconds, priority, max_attempts, payload,
+    case when expires_at > errand.now() then expires_at end, backoff, tags,
+    coalesce(options, '{}') || jsonb_build_object('retry_of', id::text) from x
+), b as (
+  insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
+  select seq, seq, lane, priority, timeout_seconds, array[next_id] from x
+), e as (
+  insert into errand.expiring (expires_at, job_id) select expires_at, next_id from x where expires_at > errand.now()
+), t as (
+  insert into errand.tag (tenant, tag, job_id) select distinct 0, t.tag, next_id from x cross join unnest(tags) t(tag)
+)
+select next_id id, lane, priority prio from x`;
+
+/** The job that was made because of another. */
+export const findSuccessor = sql<{ id: string }>`
+select next_id id from errand.successor where job_id = $1 and kind = $2::errand.succession`;
