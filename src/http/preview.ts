@@ -4,8 +4,7 @@
 
 import type { AddressPolicy } from '../domain/address.ts';
 import { type BackoffPolicy, backoffDelayMs, defaultBackoff } from '../domain/backoff.ts';
-import { recordOf } from '../domain/record.ts';
-import { sendJson } from './answer.ts';
+import { recordText, sendJson } from './answer.ts';
 import { bodyFaults, type Route, refusals } from './route.ts';
 import { NewJob, Preview } from './schemas/job.ts';
 import { factsOfNew, submissionOf } from './submission.ts';
@@ -29,11 +28,10 @@ export function validateJob(reach: AddressPolicy): Route<{ Body: NewJob }> {
       const due =
         submission.run_at ?? new Date(created_at.getTime() + (submission.delay_ms ?? 0)).toISOString();
       const state = Date.parse(due) > created_at.getTime() ? 'scheduled' : 'queued';
-      const { id: _, ...record } = recordOf(
-        factsOfNew(submission, { id: '0', state, created_at, run_at: new Date(due) }),
-      );
+      const facts = factsOfNew(submission, { id: '0', state, created_at, run_at: new Date(due) });
+      const { id: _, ...job } = JSON.parse(recordText(facts));
       const attempts = attemptsOf(body.max_attempts, body.backoff ?? defaultBackoff);
-      return sendJson(reply, 200, JSON.stringify({ job: record, attempts }));
+      return sendJson(reply, 200, JSON.stringify({ job, attempts }));
     },
   };
 }

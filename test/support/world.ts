@@ -27,7 +27,7 @@ export class World {
     this.favourites = {
       type: ['echo', 'silent', 'broken', 'nobody'],
       queue: ['default'],
-      url: ['http://127.0.0.1:1/nobody', `${url}/health/live`],
+      url: ['http://127.255.255.254:65535/nobody', `${url}/health/live`],
     };
     this.#makers = {
       jobs: [
