@@ -9,6 +9,7 @@ import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
 import { beating } from './actions/heartbeat.ts';
+import { recalling } from './actions/history.ts';
 import { inspecting, naming } from './actions/inspect.ts';
 import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
@@ -18,6 +19,7 @@ import { settling } from './actions/settle.ts';
 import { submitting } from './actions/submit.ts';
 import { submittingAll } from './actions/submit-all.ts';
 import { Waiters } from './actions/wait.ts';
+import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
@@ -35,6 +37,7 @@ import { sending } from './roles/worker/target.ts';
 import { type Worker, worker } from './roles/worker/worker.ts';
 import { Hints } from './signal/redis.ts';
 import { openPool, type Pool } from './store/db.ts';
+import { findVersions } from './store/history.ts';
 import { Lanes, Workers } from './store/lanes.ts';
 import { Listener, notifyReady } from './store/listen.ts';
 import { sharedSecret } from './store/secrets.ts';
@@ -92,9 +95,22 @@ export async function build(
     hinted: () => hints?.up ?? false,
     onError: storeError('wait'),
   });
-  const hints = config.REDIS_URL === undefined ? null : carryHints(config.REDIS_URL, waiters, events);
-  const onEnded = (ids: string[]) => {
+  const watch = new Watch({
+    look: (ids) => read.many(findVersions, [ids]),
+    mostStreams: config.ERRAND_MAX_STREAMS,
+    onError: storeError('watch'),
+  });
+  events.on('job.claimed', ({ job_id }) => watch.hear([job_id]));
+  events.on('job.progressed', ({ job_id }) => watch.hear([job_id]));
+  events.on('job.ended', ({ job_id }) => watch.hear([job_id]));
+  const hearEnded = (ids: string[]) => {
     waiters.release(ids);
+    watch.hear(ids);
+  };
+  const hints =
+    config.REDIS_URL === undefined ? null : carryHints(config.REDIS_URL, waiters, hearEnded, events);
+  const onEnded = (ids: string[]) => {
+    hearEnded(ids);
     hints?.ended(ids);
   };
 
@@ -114,6 +130,7 @@ export async function build(
     onEnded,
     onRequested: (id) => {
       for (const runner of runners) runner.cancelRequested(id);
+      watch.hear([id]);
     },
   });
   const intakeOf = { db: intake, lanes, ready, events, onLater };
@@ -121,6 +138,7 @@ export async function build(
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
     inspect,
+    history: recalling(read, workers),
     list: listing({
       db: read,
       named,
@@ -144,6 +162,7 @@ export async function build(
       random: Math.random,
     }),
     waiters,
+    watch,
   };
 
   const choreRunner = dispatcher({
@@ -215,6 +234,7 @@ export async function build(
     depths: () => queueDepths(read),
     pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
     waiters: () => waiters.count,
+    watch: () => ({ streams: watch.streams, jobs: watch.jobs }),
   });
   const listener = new Listener(
     config.ERRAND_DIRECT_DATABASE_URL ?? url,
@@ -276,12 +296,17 @@ export async function build(
   };
 }
 
-function carryHints(url: string, waiters: Waiters, events: EventBus): Hints {
+function carryHints(
+  url: string,
+  waiters: Waiters,
+  onEnded: (ids: string[]) => void,
+  events: EventBus,
+): Hints {
   return new Hints({
     url,
     onHint: (ids) => {
       events.emit('hint.received', { ids: ids.length });
-      waiters.release(ids);
+      onEnded(ids);
     },
     onSent: (ids) => events.emit('hint.sent', { ids }),
     onState: (up, error) => {

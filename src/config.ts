@@ -90,6 +90,7 @@ export const Environment = z.object({
   ERRAND_MAX_WAITERS: count(1, 100_000)
     .default(5_000)
     .describe('Callers that may wait in this process at once.'),
+  ERRAND_MAX_STREAMS: count(1, 100_000).default(2_000).describe('Event streams this process serves at once.'),
   ERRAND_PAYLOAD_LIMIT_BYTES: count(1, 64 * 1024 * 1024)
     .default(256 * 1024)
     .describe('Largest payload and largest result, in bytes.'),

@@ -2,20 +2,24 @@
 // Next room: submit.ts, the first of them.
 import type { Cancel } from './cancel.ts';
 import type { Change } from './change.ts';
+import type { Histories } from './history.ts';
 import type { Inspect } from './inspect.ts';
 import type { List } from './list.ts';
 import type { Pull } from './pull.ts';
 import type { Submit } from './submit.ts';
 import type { SubmitAll } from './submit-all.ts';
 import type { Waiters } from './wait.ts';
+import type { Watch } from './watch.ts';
 
 export interface Actions {
   submit: Submit;
   submitAll: SubmitAll;
   inspect: Inspect;
+  history: Histories;
   list: List;
   cancel: Cancel;
   change: Change;
   pull: Pull;
   waiters: Waiters;
+  watch: Watch;
 }

@@ -1,7 +1,7 @@
 // Lets callers wait for a job. Ends in this process release them at once; ends elsewhere by a hint through Redis, and in
 // any case by one coalesced look at the outcomes for all waiters of the process.
 // Invariants: a waiter always ends: by the job, by its time, or by the drain; the number of waiters is bounded.
-// Next room: http/waiting.ts and http/status.ts, which answer.
+// Next room: http/waiting.ts, which answers; watch.ts for those who wait for any change.
 import { Problem } from '../domain/problem.ts';
 import type { Pool } from '../store/db.ts';
 import { findEnded } from '../store/jobs.ts';
@@ -37,8 +37,9 @@ export class Waiters {
     this.#options = options;
   }
 
+  /** Places that are taken. */
   get count(): number {
-    return this.#count;
+    return this.#count + this.#reserved;
   }
 
   /** Reserves a place to wait until `leave`, before anything is stored; throws 503 when there is none. */
@@ -56,9 +57,9 @@ export class Waiters {
         headers: { 'retry-after': '1' },
       });
     }
-    if (this.#count + this.#reserved >= this.#options.most) {
+    if (this.count >= this.#options.most) {
       throw new Problem('sync-capacity', {
-        detail: `${this.#count} callers already wait here; try again or take a 202`,
+        detail: `${this.count} callers already wait here; try again or take a 202`,
         headers: { 'retry-after': '1' },
       });
     }

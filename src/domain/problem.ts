@@ -81,6 +81,13 @@ export const problems = {
     meaning: 'The path exists, but not with this method.',
     remedy: 'Use one of the methods in the `Allow` header.',
   },
+  'not-acceptable': {
+    status: 406,
+    title: 'No acceptable form',
+    retryable: false,
+    meaning: 'The `Accept` header allows none of the media types this path can answer with.',
+    remedy: 'Send an `Accept` with one of the media types named in `detail`, or none.',
+  },
   'request-timeout': {
     status: 408,
     title: 'The request arrived too slowly',
@@ -222,6 +229,14 @@ export const problems = {
     meaning:
       'The request was in order, but the job it waited for is dead: 422 when a worker or handler declared it permanent or poison, 504 when it ran out of time, 502 when a target or worker failed, 500 when a handler of this server failed.',
     remedy: 'Look at `job.error`, mend the cause and submit the work again.',
+  },
+  'stream-limit': {
+    status: 429,
+    title: 'Too many streams are open',
+    retryable: true,
+    retry_after_seconds: 5,
+    meaning: 'This replica serves as many event streams as it is allowed to.',
+    remedy: 'Repeat after `Retry-After`, or poll the status with `Prefer: wait=N`.',
   },
   'headers-too-large': {
     status: 431,

@@ -38,8 +38,11 @@ export interface NamedFacts {
   has_result: boolean;
 }
 
+/** What is recorded of a failure. */
+type Failure = Pick<NamedFacts, 'class' | 'source' | 'http_status' | 'error'>;
+
 /** The error a job ended with or its last attempt failed with; null when there is none. */
-export function errorOf(facts: NamedFacts): JobError | null {
+export function errorOf(facts: Failure): JobError | null {
   if (facts.class === null || facts.source === null) return null;
   return { class: facts.class, source: facts.source, detail: facts.error, http_status: facts.http_status };
 }
@@ -63,11 +66,8 @@ export function recordOf(facts: NamedFacts) {
     expires_at: facts.expires_at?.toISOString() ?? null,
     started_at: facts.started_at?.toISOString() ?? null,
     finished_at: facts.finished_at?.toISOString() ?? null,
-    wait_ms: facts.started_at === null ? null : msBetween(facts.run_at ?? facts.created_at, facts.started_at),
-    run_ms:
-      facts.started_at === null || facts.finished_at === null
-        ? null
-        : msBetween(facts.started_at, facts.finished_at),
+    wait_ms: msBetween(facts.run_at ?? facts.created_at, facts.started_at),
+    run_ms: msBetween(facts.started_at, facts.finished_at),
     worker: facts.worker,
     tags: facts.tags ?? [],
     ...endOf(facts),
@@ -105,15 +105,8 @@ export function statusOf(facts: NamedFacts) {
   };
 }
 
-function endOf(facts: NamedFacts) {
-  return {
-    result: facts.has_result ? `/v1/jobs/${facts.id}/result` : null,
-    created: facts.created_uri,
-    error: errorBody(facts),
-  };
-}
-
-function errorBody(facts: NamedFacts) {
+/** The error as it is told; null where there is none. */
+export function errorBody(facts: Failure & { state: JobState }) {
   if (facts.state === 'expired') {
     return {
       type: '/problems/job-expired',
@@ -129,6 +122,15 @@ function errorBody(facts: NamedFacts) {
   return { type: '/problems/job-failed', code: 'job-failed', status: failureStatus(error), ...error };
 }
 
-function msBetween(from: Date, to: Date): number {
-  return Math.max(0, to.getTime() - from.getTime());
+function endOf(facts: NamedFacts) {
+  return {
+    result: facts.has_result ? `/v1/jobs/${facts.id}/result` : null,
+    created: facts.created_uri,
+    error: errorBody(facts),
+  };
+}
+
+/** How long from one moment to another, null while one of them is not there; clocks that differ never make it negative. */
+export function msBetween(from: Date | null, to: Date | null): number | null {
+  return from === null || to === null ? null : Math.max(0, to.getTime() - from.getTime());
 }

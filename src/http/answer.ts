@@ -25,20 +25,17 @@ export function sendText(reply: FastifyReply, type: string, text: string): Fasti
 
 const asItIs = (text: unknown) => text as string;
 
-/** Sends the record of a job, with its payload where that is given. */
+/** Sends the record of a job, with more members where they are given as JSON text. */
 export function sendRecord(
   reply: FastifyReply,
   status: number,
   facts: NamedFacts,
-  payload?: string,
+  { payload, attempts }: { payload?: string | undefined; attempts?: string | undefined } = {},
 ): FastifyReply {
   reply.header('etag', jobEtag(facts));
   const record = recordText(facts);
-  return sendJson(
-    reply,
-    status,
-    payload === undefined ? record : withPayload(record, payload, facts.options),
-  );
+  const text = payload === undefined ? record : withPayload(record, payload, facts.options);
+  return sendJson(reply, status, spliced(text, 'attempts', attempts));
 }
 
 /** Sends the 202 of a submit: stored, to be followed at Location. */

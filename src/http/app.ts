@@ -13,6 +13,7 @@ import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context
 import { patchJob, retryJob } from './control.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
 import { documentation } from './document.ts';
+import { readEvents, type StreamLimits, streamLimits } from './events.ts';
 import { type Health, probe, readHealth } from './health.ts';
 import { cancelJob, readJob } from './jobs.ts';
 import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, reportProgress } from './leases.ts';
@@ -42,6 +43,8 @@ export interface AppOptions {
   lifecycle?: { draining: () => boolean };
   /** Limits of the server that differ from the usual ones. */
   limits?: Partial<ServerLimits>;
+  /** Times of streams that differ from the usual ones. */
+  streams?: Partial<StreamLimits>;
 }
 
 /** Builds the API; it listens, answers `inject`, and releases its waiters when closed. */
@@ -56,6 +59,11 @@ export function buildApp(options: AppOptions): App {
   const reach = config.privateTargets;
   const lease_seconds = config.ERRAND_LEASE_SECONDS;
   const isDraining = () => options.lifecycle?.draining() ?? false;
+
+  const onClosing = () => {
+    actions.waiters.drain();
+    actions.watch.drain();
+  };
 
   const app = fastify({
     logger: false,
@@ -74,7 +82,7 @@ export function buildApp(options: AppOptions): App {
   // Answers are text already; nothing is run over them.
   app.setSerializerCompiler(() => JSON.stringify);
 
-  app.register(context, { metrics, onClosing: () => actions.waiters.drain() });
+  app.register(context, { metrics, onClosing });
   app.register(errors, errorOptions);
   app.register(headerChecks);
   app.register(negotiation, wait);
@@ -90,6 +98,7 @@ export function buildApp(options: AppOptions): App {
       post('/v1/jobs', submitJob(actions, reach));
       get('/v1/jobs/:id', readJob(actions));
       get('/v1/jobs/:id/status', readStatus(actions, wait));
+      get('/v1/jobs/:id/events', readEvents(actions, { ...streamLimits, ...options.streams }));
       get('/v1/jobs/:id/result', readResult(actions));
       patch('/v1/jobs/:id', patchJob(actions));
       post('/v1/jobs/:id/cancel', cancelJob(actions));

@@ -6,6 +6,7 @@ import type { Actions } from '../actions/actions.ts';
 import { jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { recordOf } from '../domain/record.ts';
+import { attemptsOf } from '../domain/timeline.ts';
 import { existing, headerOf, missing, namesTag, sendRecord, statusPath } from './answer.ts';
 import { refuseChanged } from './control.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -14,7 +15,7 @@ import { Job, JobParams, JobQuery, NoMembers } from './schemas/job.ts';
 const etag = { ETag: { type: 'string', description: 'The present state of the job.' } } as const;
 
 /** `GET /v1/jobs/{id}`: the record, always 200 while the job is kept. */
-export function readJob({ inspect }: Actions): Route<{ Params: JobParams; Querystring: JobQuery }> {
+export function readJob({ inspect, history }: Actions): Route<{ Params: JobParams; Querystring: JobQuery }> {
   return {
     config: { headers: ['If-None-Match'] },
     schema: {
@@ -36,8 +37,15 @@ export function readJob({ inspect }: Actions): Route<{ Params: JobParams; Querys
       if (known !== undefined && namesTag(known, jobEtag(facts))) {
         return reply.code(304).header('etag', jobEtag(facts)).send();
       }
-      const payload = request.query.include === 'payload' ? await inspect.payload(id) : undefined;
-      return sendRecord(reply, 200, facts, payload);
+      const asked = request.query.include?.split(',') ?? [];
+      const [payload, attempts] = await Promise.all([
+        asked.includes('payload') ? inspect.payload(id) : undefined,
+        asked.includes('attempts') ? history.attempts(id) : undefined,
+      ]);
+      return sendRecord(reply, 200, facts, {
+        payload,
+        attempts: attempts && JSON.stringify(attemptsOf(facts, attempts)),
+      });
     },
   };
 }

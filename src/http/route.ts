@@ -62,6 +62,8 @@ export const requestHeaders = {
     'A demand: `202-accepted`, `200-ok`, `201-created` or `204-no-content`. Clients or proxies that cannot pass it use Errand-Expect.',
   'Errand-Expect': 'The twin of Expect, for clients and proxies that cannot pass that.',
   Prefer: '`wait=N`: wait up to N seconds. On a submit also `respond-async` and `return=minimal` (RFC 7240).',
+  Accept: '`text/event-stream` for a stream, else `application/json`.',
+  'Last-Event-ID': 'The last event that was seen: only later ones are told. Comes before `after`.',
   'Idempotency-Key': 'Names this request, so that a repeat finds the same job: 1 to 255 characters.',
   traceparent: 'W3C trace context: kept with the job and passed on to whoever runs it.',
   tracestate: 'Goes with traceparent.',

@@ -1,7 +1,7 @@
 // What a poller needs: how far the job is, and the way to its result.
 // Invariants: 303 leads to paths of this server only, because clients carry their credentials along;
 // the result leaves byte for byte; a poll that waits is held by the process, never by a connection to the database.
-// Next room: actions/wait.ts, which holds; jobs.ts for the whole record.
+// Next room: actions/watch.ts, which holds; jobs.ts for the whole record.
 import type { FastifyReply } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
@@ -27,8 +27,6 @@ import { type Route, refusals, storeFaults } from './route.ts';
 import { JobParams, JobStatus, JsonValue } from './schemas/job.ts';
 
 const revalidated = 'private, no-cache';
-// Only ends release a waiter; other changes are found by looking, at most this much later.
-const look_ms = 200;
 
 const etag = { ETag: { type: 'string', description: 'The present state of the job.' } } as const;
 const polled = {
@@ -125,24 +123,31 @@ export function readResult({ inspect }: Actions): Route<{ Params: JobParams }> {
 }
 
 async function untilChanged(
-  { inspect, waiters }: Actions,
+  { inspect, waiters, watch }: Actions,
   reply: FastifyReply,
   found: NamedFacts,
   known: string,
   ms: number,
 ): Promise<NamedFacts | null> {
-  let facts = found;
-  const isSame = () => !isTerminal(facts.state) && namesTag(known, jobEtag(facts));
-  if (!isSame() || !hasRoom(waiters)) return facts;
+  const isSame = (facts: NamedFacts) => !isTerminal(facts.state) && namesTag(known, jobEtag(facts));
+  if (!isSame(found) || !hasRoom(waiters)) return found;
   const gone = departure(reply);
-  const until = performance.now() + ms;
-  for (let left = ms; left > 0 && isSame(); left = until - performance.now()) {
-    const over = await waiters.hold(facts.id, Math.min(look_ms, left), gone);
-    if (over === 'gone') return null;
-    facts = await existing(inspect, facts.id);
-    if (over === 'drained') break;
+  const place = waiters.reserve();
+  const watched = watch.watch(found.id);
+  try {
+    let facts = found;
+    const until = performance.now() + ms;
+    for (let left = ms; left > 0 && isSame(facts); left = until - performance.now()) {
+      const over = await watched.news(left, gone);
+      if (over === 'gone') return null;
+      facts = await existing(inspect, found.id);
+      if (over === 'drained') break;
+    }
+    return facts;
+  } finally {
+    watched.close();
+    place.leave();
   }
-  return facts;
 }
 
 function sendStatus(reply: FastifyReply, facts: NamedFacts, known: string | undefined): FastifyReply {

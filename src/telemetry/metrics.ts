@@ -21,6 +21,7 @@ export interface MetricsOptions {
   depths: () => Promise<LaneDepth[]>;
   pools: () => { name: string; open: number; idle: number; waiting: number }[];
   waiters: () => number;
+  watch: () => { streams: number; jobs: number };
 }
 
 export interface Metrics {
@@ -142,6 +143,16 @@ export function metering(options: MetricsOptions): Metrics {
     help: 'Callers that wait for a job in this process.',
     registers,
   });
+  const streams = new Gauge({
+    name: 'errand_streams',
+    help: 'Event streams that are open in this process.',
+    registers,
+  });
+  const watched = new Gauge({
+    name: 'errand_watched_jobs',
+    help: 'Jobs of which somebody wants to know any change, by a stream or a long poll, in this process.',
+    registers,
+  });
   // Only those default metrics whose names promtool accepts.
   collectDefaultMetrics({ register: registry });
   for (const name of [
@@ -179,6 +190,9 @@ export function metering(options: MetricsOptions): Metrics {
   let readAt = Number.NEGATIVE_INFINITY;
   async function readGauges(): Promise<void> {
     waiting.set(options.waiters());
+    const watch = options.watch();
+    streams.set(watch.streams);
+    watched.set(watch.jobs);
     for (const { name, open, idle, waiting: callers } of options.pools()) {
       pool.set({ pool: name, state: 'open' }, open);
       pool.set({ pool: name, state: 'idle' }, idle);

@@ -236,7 +236,7 @@ test('a long poll does not wait when there is news already, nothing to come, no 
   assert.equal((await get(port, `/v1/jobs/${done}/status`, [wait(5), noneMatch(etag)])).status, 304);
   const held = get(port, `/v1/jobs/${open}/status`, [wait(5)]);
   await until(() => jobs.waiters.count === 1, { everyMs: 2 });
-  jobs.waiters.drain();
+  jobs.drain();
   assert.equal((await held).status, 200);
   assert.equal((await get(port, `/v1/jobs/${open}/status`, [wait(5)])).status, 200);
   const full = await serve({ env, jobs: new FakeJobs(0) });

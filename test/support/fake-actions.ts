@@ -1,26 +1,32 @@
 // Why this room exists: tests of the wire need the verbs, not a database. The jobs are kept in a Map, move only as real
 // ones may, and a test scripts their end by the job type.
-// Invariant: it answers what the real actions answer; the waiters are the real ones, over these jobs.
-// Next room: serve.ts, which puts the API in front of it.
+// Invariant: it answers what the real actions answer; the waiters and the watch are the real ones, over these jobs.
+// Next room: serve.ts, which puts the API in front of it; fake-history.ts.
 import type { Actions } from '../../src/actions/actions.ts';
 import type { CancelAnswer } from '../../src/actions/cancel.ts';
 import type { Page } from '../../src/actions/list.ts';
 import type { Leased } from '../../src/actions/pull.ts';
 import type { Submission } from '../../src/actions/submit.ts';
 import { Waiters } from '../../src/actions/wait.ts';
+import { Watch } from '../../src/actions/watch.ts';
 import { issueCursor, readCursor } from '../../src/domain/cursor.ts';
-import { isTerminal, type JobEvent, type JobState, next } from '../../src/domain/job.ts';
+import { isTerminal, type JobEvent, type JobState, jobEtag, next } from '../../src/domain/job.ts';
 import { type Filter, questionOf } from '../../src/domain/listing.ts';
 import type { ErrorClass, ErrorSource } from '../../src/domain/outcome.ts';
 import { Problem } from '../../src/domain/problem.ts';
 import type { NamedFacts } from '../../src/domain/record.ts';
+import type { History, StartFacts } from '../../src/domain/timeline.ts';
+import { endStart, historyOf, nextMark, statusOf, unended } from './fake-history.ts';
 
 export interface FakeJob {
   facts: NamedFacts;
   payload: string;
   result: string | null;
   lease: string | null;
-  checkpoint: string | null;
+  /** Its starts, oldest first. */
+  starts: StartFacts[];
+  progress: History['progress'];
+  checkpoint: History['checkpoint'];
 }
 
 /** What happens to a job of some type once it is stored. */
@@ -34,6 +40,7 @@ export class FakeJobs {
   /** What was submitted, as the routes handed it over. */
   readonly submissions: Submission[] = [];
   readonly waiters: Waiters;
+  readonly watch: Watch;
   /** Ids up to here have existed and are no longer kept. */
   gone = 0;
   /** Thrown by every read while it is set. */
@@ -46,16 +53,24 @@ export class FakeJobs {
   #lastId = 1_000;
   #secret = Buffer.alloc(32, 1);
 
-  constructor(most = 1_000) {
+  constructor(most = 1_000, mostStreams = 1_000) {
+    const onError = (error: unknown) => {
+      throw error;
+    };
+    this.watch = new Watch({ look: async (ids) => this.#versions(ids), mostStreams, onError });
     this.waiters = new Waiters({
       // The only thing the waiters ask the database is which of these ids have ended.
       db: { many: async (_: unknown, [ids]: [string[]]) => this.#ended(ids) } as never,
       most,
       hinted: () => false,
-      onError: (error) => {
-        throw error;
-      },
+      onError,
     });
+  }
+
+  /** What the server does first when it stops. */
+  drain(): void {
+    this.waiters.drain();
+    this.watch.drain();
   }
 
   get stored(): number {
@@ -80,6 +95,13 @@ export class FakeJobs {
             : undefined;
         },
       },
+      history: {
+        read: async (id, since) => historyOf(this.#look(`history ${id}`).get(id), since),
+        attempts: async (id) => {
+          const { starts = [] } = this.#look(`attempts ${id}`).get(id) ?? {};
+          return starts.filter(({ status, started_at }) => status !== null && started_at !== null).reverse();
+        },
+      },
       list: { page: async (filter, limit, cursor) => this.#page(filter, limit, cursor) },
       cancel: {
         cancel: async (id) => this.#cancel(id),
@@ -100,10 +122,9 @@ export class FakeJobs {
           };
         },
         report: async (lease_id, { progress, checkpoint }) => {
-          const job = this.#held(lease_id);
-          if (checkpoint !== undefined) job.checkpoint = checkpoint;
-          if (progress === undefined) return;
-          Object.assign(job.facts, { progress, progress_seq: (job.facts.progress_seq ?? 0) + 1 });
+          const { facts } = this.#held(lease_id);
+          if (progress !== undefined) this.progress(facts.id, progress);
+          if (checkpoint !== undefined) this.checkpoint(facts.id, checkpoint);
         },
         complete: async (lease_id, end) => {
           const { facts } = this.#held(lease_id, 'succeeded');
@@ -127,19 +148,37 @@ export class FakeJobs {
         },
       },
       waiters: this.waiters,
+      watch: this.watch,
     };
   }
 
   /** Begins a start of the job. */
   start(id: string): void {
     if (/scheduled|retrying/.test(this.jobs.get(id)?.facts.state ?? '')) this.#move(id, 'due');
-    const { facts } = this.#move(id, 'claimed');
-    Object.assign(facts, {
+    const { facts, starts } = this.#move(id, 'claimed');
+    const started = {
       epoch: facts.epoch + 1,
       attempt: facts.attempt + 1,
       started_at: new Date(),
       worker: 'w1',
-    });
+    };
+    Object.assign(facts, started);
+    starts.push({ ...unended, ...started });
+    this.watch.hear([id]);
+  }
+
+  /** Tells of progress, as the worker of the job does. */
+  progress(id: string, progress: string): void {
+    const job = this.jobs.get(id) as FakeJob;
+    job.progress = nextMark(job, progress);
+    Object.assign(job.facts, { progress, progress_seq: job.progress.seq });
+    this.watch.hear([id]);
+  }
+
+  checkpoint(id: string, checkpoint: string): void {
+    const job = this.jobs.get(id) as FakeJob;
+    job.checkpoint = nextMark(job, checkpoint);
+    this.watch.hear([id]);
   }
 
   succeed(id: string, result: string | null = null, created_uri: string | null = null): void {
@@ -181,6 +220,8 @@ export class FakeJobs {
       payload,
       result,
       lease: null,
+      starts: [],
+      progress: null,
       checkpoint: null,
     };
     if (result !== null) job.facts.has_result = true;
@@ -292,7 +333,7 @@ export class FakeJobs {
       backoff: null,
       options: null,
       callback: false,
-      checkpoint: job.checkpoint,
+      checkpoint: job.checkpoint?.value ?? null,
       payload,
       queue: facts.queue,
       type: facts.type,
@@ -319,10 +360,13 @@ export class FakeJobs {
     const to = next(job.facts.state, event);
     if (to === null) throw new Error(`a ${job.facts.state} job cannot be ${event}`);
     Object.assign(job.facts, { state: to, next_at: null });
+    const status = statusOf[event];
+    if (status !== undefined) endStart(job, status);
     if (isTerminal(to)) {
       Object.assign(job.facts, { finished_at: new Date(), cancel_requested: false });
       this.waiters.release([id]);
     }
+    this.watch.hear([id]);
     return job;
   }
 
@@ -330,6 +374,13 @@ export class FakeJobs {
     this.calls.push(what);
     if (this.fault !== null) throw this.fault;
     return this.jobs;
+  }
+
+  #versions(ids: readonly string[]) {
+    return ids.flatMap((id) => {
+      const job = this.jobs.get(id);
+      return job === undefined ? [] : [{ id, version: `${jobEtag(job.facts)} ${job.checkpoint?.seq}` }];
+    });
   }
 
   #ended(ids: readonly string[]) {

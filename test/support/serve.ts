@@ -22,7 +22,8 @@ export interface Served {
   observed: string[];
 }
 
-export interface ServeOptions extends Partial<Pick<AppOptions, 'health' | 'lifecycle' | 'limits'>> {
+export interface ServeOptions
+  extends Partial<Pick<AppOptions, 'health' | 'lifecycle' | 'limits' | 'streams'>> {
   env?: Record<string, string>;
   jobs?: FakeJobs;
 }

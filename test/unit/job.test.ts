@@ -99,7 +99,7 @@ test('an id is a decimal from 1 to 2^63-1 without leading zeros', () => {
   assert.ok(!isJobId('1'.repeat(10_000)));
 });
 
-test('the tag of a job changes with its state, attempt, epoch, cancel request and progress', () => {
+test('the tag of a job changes with its state, attempt, epoch, cancel request, progress and changes', () => {
   const jobs = jobStates.flatMap((state) =>
     [0, 1, 11].flatMap((attempt) =>
       [0, 1, 11].flatMap((epoch) =>
@@ -109,8 +109,9 @@ test('the tag of a job changes with its state, attempt, epoch, cancel request an
       ),
     ),
   );
-  const tags = jobs.map(jobEtag);
-  assert.equal(new Set(tags).size, jobs.length);
+  const all = jobs.flatMap((job) => [null, 1, 11].map((patches) => ({ ...job, patches })));
+  const tags = all.map(jobEtag);
+  assert.equal(new Set(tags).size, all.length);
   for (const tag of tags) assert.match(tag, /^"[\x21\x23-\x7e]+"$/);
   assert.equal(jobEtag({ state: 'queued', attempt: 0, epoch: 1 }), '"q1.0"');
 });

@@ -131,6 +131,27 @@ const progress = JsonValue.nullable().describe(
   'The latest progress its workers reported, as they sent it; null: none.',
 );
 
+/** One start of a job. */
+export const Attempt = z
+  .object({
+    epoch: z.int(),
+    attempt: z.int(),
+    outcome: z
+      .enum(['succeeded', 'dead', 'cancelled', 'expired', 'retry', 'lost', 'released', 'snoozed'])
+      .nullable()
+      .describe('How it ended; null: it is under way.'),
+    worker: z.string().nullable(),
+    started_at: time,
+    finished_at: time.nullable(),
+    run_ms: z.number().nullable(),
+    class: z.enum(errorClasses).nullable(),
+    source: z.enum(errorSources).nullable(),
+    http_status: z.int().nullable(),
+    detail: z.string().nullable(),
+    next_attempt_at: time.nullable(),
+  })
+  .meta({ id: 'Attempt', description: 'One start of a job.' });
+
 /** The record of a job, as `domain/record.ts` writes it. */
 export const Job = z
   .object({
@@ -170,6 +191,7 @@ export const Job = z
     content_type: z.string().optional().describe('Media type of the payload, where it is not JSON.'),
     payload: JsonValue.optional().describe('Only with ?include=payload; a text where it is not JSON.'),
     payload_base64: z.string().optional().describe('In its place, where the payload is no text.'),
+    attempts: z.array(Attempt).optional().describe('Only with ?include=attempts: newest first, at most 100.'),
   })
   .meta({ id: 'Job', description: 'A job.' });
 
@@ -213,12 +235,16 @@ export const JobStatus = z
   .object({ id, state, terminal, attempt: z.int(), cancel_requested: z.boolean(), ...end, progress })
   .meta({ id: 'JobStatus', description: 'How far a job is.' });
 
-/** `?include=payload`. */
+/** `?include=payload,attempts`. */
 export const JobQuery = z.strictObject({
-  include: z.enum(['payload']).optional().describe('`payload` adds the payload to the record.'),
+  include: z
+    .string()
+    .regex(/^(payload|attempts)(,(payload|attempts))?$/, 'must be payload, attempts, or both with a comma')
+    .optional()
+    .describe('`payload`, `attempts`, or both with a comma: what the record is to have besides.'),
 });
 
-/** `?include=payload`, parsed. */
+/** `?include=payload,attempts`, parsed. */
 export type JobQuery = z.output<typeof JobQuery>;
 
 /** The id in the path of a job; what cannot be one is refused before the database is asked. */
