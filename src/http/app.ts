@@ -9,6 +9,7 @@ import type { Config } from '../config.ts';
 import type { EventBus } from '../events.ts';
 import { submitBatch } from './batch.ts';
 import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue } from './body.ts';
+import { browsing } from './browse.ts';
 import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
 import { patchJob, retryJob } from './control.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
@@ -143,6 +144,7 @@ export function buildApp(options: AppOptions): App {
     put('/v1/leases/:id/progress', reportProgress(actions));
     put('/v1/leases/:id/checkpoint', reportCheckpoint(actions));
   });
+  app.register(browsing);
   return app;
 }
 

@@ -71,6 +71,7 @@ export function readProblem(): Route<{ Params: { slug: string } }> {
   };
 }
 
-function lasting(reply: FastifyReply): FastifyReply {
+/** Lets an answer be kept for a while: documentation changes with releases only. */
+export function lasting(reply: FastifyReply): FastifyReply {
   return reply.header('cache-control', 'public, max-age=300');
 }

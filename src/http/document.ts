@@ -45,7 +45,8 @@ export const documentation = fp(
       },
       transform: (input) => {
         const { schema } = input;
-        if (schema === undefined) return { schema: { hide: true } as FastifySchema, url: input.url };
+        if (schema === undefined || schema.hide === true)
+          return { schema: { hide: true } as FastifySchema, url: input.url };
         const docs = schema.response as Record<string, ResponseDoc>;
         const output = transformRoute({ ...input, schema: { ...schema, response: bodiesOf(docs) } });
         const config = input.route.config as Route['config'];

@@ -16,11 +16,17 @@ export const unrouted = fp(
   async (app) => {
     const paths = new Map<string, KnownPath>();
 
-    app.addHook('onRoute', ({ url, method }) => {
+    app.addHook('onRoute', ({ url, method, routePath }) => {
+      know(url, [method].flat());
+      // The first route of a plugin answers with and without a slash, which Fastify tells once.
+      if (routePath === '') know(`${url}/`, [method].flat());
+    });
+
+    const know = (url: string, methods: readonly string[]): void => {
       const path = paths.get(url) ?? { pattern: patternOf(url), methods: new Set() };
       paths.set(url, path);
-      for (const one of [method].flat()) path.methods.add(one);
-    });
+      for (const one of methods) path.methods.add(one);
+    };
 
     app.addHook('onRequest', (request, reply, done) => {
       if (!request.is404) return done();
@@ -47,7 +53,11 @@ export const unrouted = fp(
 );
 
 function patternOf(url: string): RegExp {
-  return new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:[a-z_]+/g, '[^/]+')}$`);
+  const parts = url
+    .replaceAll('.', '\\.')
+    .replaceAll('*', '.+')
+    .replaceAll(/:[a-z_]+/g, '[^/]+');
+  return new RegExp(`^${parts}$`);
 }
 
 function pathOf(request: FastifyRequest): string {

@@ -40,7 +40,8 @@ test('every route is in the document, and the document has no other', async () =
   });
   const routes: string[] = [];
   app.addHook('onRoute', ({ method, url }) => {
-    if (method !== 'HEAD') routes.push(`${method} ${url.replaceAll(/:(\w+)/g, '{$1}')}`);
+    if (method !== 'HEAD' && !url.startsWith('/docs'))
+      routes.push(`${method} ${url.replaceAll(/:(\w+)/g, '{$1}')}`);
   });
   await app.ready();
   const documented = operations.map(({ method, path }) => `${method} ${path}`);
