@@ -157,6 +157,7 @@ export async function build(
       lanes,
       workers,
       ready,
+      heads,
       waiters,
       secrets: [secret],
       random: Math.random,

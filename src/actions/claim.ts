@@ -5,7 +5,7 @@
 import type { Heads } from '../domain/heads.ts';
 import type { OpenLeases } from '../domain/open-leases.ts';
 import type { EventBus } from '../events.ts';
-import { type Claimed, claimJobs, holdsSuspect } from '../store/claims.ts';
+import { type Claimed, claimJobs, holdSuspects } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
 import { noDetails } from '../store/endings.ts';
 import { findClaimed } from '../store/jobs.ts';
@@ -53,41 +53,46 @@ export function claiming(options: ClaimOptions): Claim {
       lanes: asked.map((head) => head.lane),
       prios: asked.map((head) => head.prio),
       cursors: asked.map((head) => head.cursor),
-      want: suspects ? 1 : ask.want,
+      want: ask.want,
       owners: ask.owners,
       apart: ask.apart ?? false,
       lease_seconds: ask.lease_seconds,
-      blocks: suspects ? 1 : Math.ceil(ask.want / perBlock) + 1,
+      // A suspect has a block of its own.
+      blocks: suspects ? ask.want : Math.ceil(ask.want / perBlock) + 1,
     });
     heads.observe(asked, seen, performance.now());
     if (!suspects && jobs.length > 0) {
-      const blocks = new Set(jobs.map((job) => job.lease)).size;
+      const blocks = seen[0]?.blocks ?? jobs.length;
       perBlock = Math.max(1, perBlock * 0.8 + (jobs.length / blocks) * 0.2);
     }
     return jobs;
   }
 
-  /** One suspect, unless the caller holds one; first of all, because behind a backlog of healthy jobs it would starve. */
-  async function takeSuspect(ask: ClaimAsk): Promise<Claimed[]> {
-    const owner = ask.owners[0];
-    if (!heads.anySuspect(ask.lanes) || takingSuspect.has(owner)) return [];
-    takingSuspect.add(owner);
+  /** One suspect for each owner who holds none; first of all, because behind a backlog of healthy jobs it would starve. */
+  async function takeSuspects(ask: ClaimAsk): Promise<Claimed[]> {
+    if (!heads.anySuspect(ask.lanes)) return [];
+    const asking = [...new Set(ask.owners)].filter((owner) => !takingSuspect.has(owner));
+    if (asking.length === 0) return [];
+    for (const owner of asking) takingSuspect.add(owner);
     try {
-      const { held } = await db.one(holdsSuspect, [owner]);
-      return held ? [] : await take(ask, true);
+      const holders = new Set((await db.many(holdSuspects, [numbers(asking)])).map((row) => row.owner));
+      const [first, ...others] = asking.filter((owner) => !holders.has(owner));
+      if (first === undefined) return [];
+      return await take({ ...ask, owners: [first, ...others], want: others.length + 1 }, true);
     } finally {
-      takingSuspect.delete(owner);
+      for (const owner of asking) takingSuspect.delete(owner);
     }
   }
 
   return async (ask) => {
-    const claimed = await takeSuspect(ask);
+    const claimed = await takeSuspects(ask);
     const want = ask.want - claimed.length;
+    const owners = withoutJob(ask.owners, claimed);
     // What is claimed is handed out, whatever happens next: dropping it would cost each job an attempt.
     const report = (error: unknown): undefined => {
       events.emit('store.error', { where: 'claim', error });
     };
-    const more = want > 0 ? take({ ...ask, want }, false) : Promise.resolve([]);
+    const more = want > 0 ? take({ ...ask, owners, want }, false) : Promise.resolve([]);
     if (claimed.length === 0) claimed.push(...(await more));
     else await more.then((jobs) => claimed.push(...jobs), report);
     open.granted(claimed);
@@ -113,6 +118,14 @@ export function claiming(options: ClaimOptions): Claim {
     }
     return jobs;
   };
+}
+
+/** The owners of the jobs still wanted: the one for all of them, or those that have none yet. */
+function withoutJob(owners: ClaimAsk['owners'], claimed: readonly Claimed[]): ClaimAsk['owners'] {
+  if (owners.length === 1) return owners;
+  const rest: number[] = [...owners];
+  for (const job of claimed) rest.splice(rest.indexOf(job.owner), 1);
+  return rest as unknown as ClaimAsk['owners'];
 }
 
 type Names = Pick<Job, 'queue' | 'type'>;

@@ -4,6 +4,7 @@
 // repeated after its success succeeds again.
 // Next room: claim.ts and settle.ts.
 import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
+import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
 import { pushRoute } from '../domain/options.ts';
 import { afterFailure, type ErrorClass } from '../domain/outcome.ts';
@@ -12,6 +13,7 @@ import type { Start } from '../domain/start.ts';
 import { type Ending, noDetails, type Settled } from '../store/endings.ts';
 import type { Lanes, Workers } from '../store/lanes.ts';
 import type { Claim, Job } from './claim.ts';
+import { coalescing, type OneAsk } from './coalesce.ts';
 import type { Beat, Heartbeat } from './heartbeat.ts';
 import type { Inspect } from './inspect.ts';
 import type { Progress, Reached } from './progress.ts';
@@ -61,6 +63,7 @@ export interface PullOptions {
   lanes: Lanes;
   workers: Workers;
   ready: Ready;
+  heads: Heads;
   waiters: Waiters;
   /** The first seals, all open. */
   secrets: readonly Buffer[];
@@ -68,13 +71,39 @@ export interface PullOptions {
 }
 
 export function pulling(options: PullOptions): Pull {
-  const { claim, heartbeat, progress, settle, inspect, lanes, workers, ready, waiters, random } = options;
+  const { claim, heartbeat, progress, settle, inspect, lanes, workers, ready, heads, waiters, random } =
+    options;
+
+  const lanesOf = (queues: readonly string[], types: readonly string[]) => matching(lanes, queues, types);
+  const leaseOne = coalescing({ claim, ready, heads, lanesOf });
 
   async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
     const lane = await lanes.get(start.lane);
     const settled = await settle({ start, ...how }, { queue: lane.queue, type: lane.route });
     if (settled === null) throw lost();
     return settled;
+  }
+
+  async function leaseSeveral(
+    { owner, queues, types, limit, lease_seconds }: OneAsk & { limit: number },
+    over: Promise<unknown> | null,
+  ): Promise<Job[]> {
+    let woken = wakeUp(ready);
+    try {
+      for (;;) {
+        const jobs = await claim({
+          owners: [owner],
+          lanes: lanesOf(queues, types),
+          want: limit,
+          lease_seconds,
+        });
+        if (jobs.length > 0 || over === null) return jobs;
+        if ((await Promise.race([woken.promise, over])) !== 'ready') return [];
+        woken = wakeUp(ready);
+      }
+    } finally {
+      woken.stop();
+    }
   }
 
   function seal(start: Start): string {
@@ -88,26 +117,14 @@ export function pulling(options: PullOptions): Pull {
   }
 
   return {
-    async lease(ask) {
-      const owner = await workers.named(ask.worker);
-      const { worker: _, wait_ms, signal, ...wish } = ask;
+    async lease({ worker, limit, wait_ms, signal, ...wish }) {
+      const ask = { ...wish, owner: await workers.named(worker) };
       const done = new AbortController();
-      const over = ask.wait_ms > 0 ? waiters.hold(null, wait_ms, either(done.signal, signal)) : 'time';
-      let woken = wakeUp(ready);
+      const over = wait_ms > 0 ? waiters.hold(null, wait_ms, either(done.signal, signal)) : null;
       try {
-        for (;;) {
-          const jobs = await claim({
-            owners: [owner],
-            lanes: matching(lanes, wish.queues, wish.types),
-            want: wish.limit,
-            lease_seconds: wish.lease_seconds,
-          });
-          if (jobs.length > 0) return jobs.map((job) => Object.assign(job, { lease_id: seal(job) }));
-          if ((await Promise.race([woken.promise, over])) !== 'ready') return [];
-          woken = wakeUp(ready);
-        }
+        const jobs = await (limit === 1 ? leaseOne(ask, over) : leaseSeveral({ ...ask, limit }, over));
+        return jobs.map((job) => Object.assign(job, { lease_id: seal(job) }));
       } finally {
-        woken.stop();
         done.abort();
       }
     },

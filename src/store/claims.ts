@@ -27,6 +27,8 @@ export interface SeenHead {
   first_live: string;
   xmin: string;
   xmax: string;
+  /** Blocks that the whole claim took from. */
+  blocks: number;
 }
 
 interface ClaimRow extends Claimed, SeenHead {}
@@ -107,14 +109,14 @@ with hd as materialized (
 select l.id lease, i.id job_id, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.until, l.deadline,
   j.max_attempts, j.created_at, (extract(epoch from l.started_at - t.at) * 1000)::float8 wait_ms, coalesce(j.expires_at <= errand.now(), false) expired,
   j.backoff, j.options, coalesce(j.options ? 'callback', false) callback, j.payload,
-  null::int head, null::bigint first_live, null::bigint xmin, null::bigint xmax
+  null::int head, null::bigint first_live, null::bigint xmin, null::bigint xmax, null::int blocks
 from l cross join lateral (select at from t where t.seq = l.blk) t cross join lateral unnest(l.ids) i(id)
 left join lateral (select max_attempts, created_at, expires_at, backoff, options, payload from errand.job
   where job.id = i.id offset 0) j on true
 union all
 select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
   i::int, first_live, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-  pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+  pg_snapshot_xmax(pg_current_snapshot())::text::bigint, (select count(*)::int from t where take > 0)
 from hd`;
 
 /** Heads that hold something now: a skip scan of the index, two steps per head. */
@@ -185,6 +187,6 @@ select coalesce(y.moved, 0)::int moved, y.lane, y.prio, (select next_ms from x) 
 from (select 1) one left join (
   select sum(cardinality(ids)) moved, lane, prio from g group by lane, prio) y on true`;
 
-/** Whether this owner holds a suspect: a process holds at most one, or its neighbours would be convicted with it. */
-export const holdsSuspect = sql<{ held: boolean }>`
-select exists (select from errand.lease where owner = $1::int and prio >= 10) held`;
+/** Which of these owners hold a suspect: each may hold one, or its neighbours would be convicted with it. */
+export const holdSuspects = sql<{ owner: number }>`
+select distinct owner from errand.lease where owner = any($1::int[]) and prio >= 10`;

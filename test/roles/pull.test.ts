@@ -73,3 +73,18 @@ test('reports that come together are one write, the latest of each, and everybod
   assert.equal((await inspect.job(a.job_id))?.progress, '198');
   assert.equal((await inspect.job(b.job_id))?.progress, '199');
 });
+
+test('a replica that only answers requests hands out what was there before it started', async () => {
+  const id = await submit('old');
+  const replica = await startErrand({ databaseUrl: errand.databaseUrl, env: { ERRAND_ROLES: 'api' } });
+  const [leased] = await replica.actions.pull.lease({
+    worker: 'w1',
+    queues: [],
+    types: ['old'],
+    limit: 1,
+    lease_seconds: 30,
+    wait_ms: 5_000,
+  });
+  await replica.stop();
+  assert.equal(leased?.job_id, id);
+});

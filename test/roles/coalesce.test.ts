@@ -1,0 +1,174 @@
+// A crowd of pull workers that want one job each: what it costs the database, and that nobody gets what is another's.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { type Claim, claiming } from '../../src/actions/claim.ts';
+import { coalescing, type LeaseOne } from '../../src/actions/coalesce.ts';
+import { Ready } from '../../src/actions/ready.ts';
+import { settling } from '../../src/actions/settle.ts';
+import { Heads } from '../../src/domain/heads.ts';
+import { OpenLeases } from '../../src/domain/open-leases.ts';
+import { EventBus } from '../../src/events.ts';
+import { openPool, type Pool } from '../../src/store/db.ts';
+import { noDetails } from '../../src/store/endings.ts';
+import { insertJobs } from '../../src/store/jobs.ts';
+import { Lanes, Workers } from '../../src/store/lanes.ts';
+import { sql } from '../../src/store/sql.ts';
+import { aJob } from '../support/jobs.ts';
+import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
+
+let database: TestDatabase;
+let db: Pool;
+let lanes: Lanes;
+let owners: number[];
+
+before(async () => {
+  database = await cloneDatabase();
+  db = openPool({
+    url: database.url,
+    name: 'test',
+    max: 5,
+    fixedPlans: true,
+    statementTimeoutMs: 20_000,
+    onError: () => {},
+  });
+  lanes = new Lanes(db);
+  const workers = new Workers(db);
+  owners = await Promise.all(Array.from({ length: 64 }, (_, n) => workers.named(`puller-${n}`)));
+});
+
+after(async () => {
+  await db.end();
+  await database.drop();
+});
+
+/** The parts a pull goes through, on a pool that counts its claims; `slowly` runs before each. */
+function parts(slowly: () => Promise<void> = async () => {}) {
+  const counted = { claims: 0 };
+  const heads = new Heads();
+  const events = new EventBus();
+  const fail = (error: unknown) => assert.fail(String(error));
+  const ready = new Ready({ heads, notify: async () => {}, meet: () => undefined, onError: fail });
+  const open = new OpenLeases();
+  const settle = settling({ db, open, ready, events, onEnded: () => {}, onLater: () => {} });
+  const watched: Pool = {
+    ...db,
+    async many(statement, params) {
+      if (statement.name === 'claim') {
+        counted.claims++;
+        await slowly();
+      }
+      return db.many(statement, params);
+    },
+  };
+  const claim: Claim = claiming({ db: watched, heads, lanes, open, settle, events });
+  const all = () => new Set([...lanes.all()].map((lane) => lane.id));
+  const leaseOne: LeaseOne = coalescing({ claim, ready, heads, lanesOf: all });
+  async function submit(lane: number, count = 1, prio = 5): Promise<void> {
+    await insertJobs(
+      db,
+      Array.from({ length: count }, () => aJob(lane, { priority: prio })),
+    );
+    ready.announce([{ lane, prio }]);
+  }
+  const lease = (owner: number, over: Promise<unknown> | null = new Promise(() => {})) =>
+    leaseOne({ owner, queues: [], types: [], lease_seconds: 30 }, over);
+  return { counted, ready, settle, submit, lease };
+}
+
+test('64 waiting pullers cost a trickle of jobs three claims a job at most', async (t) => {
+  const { counted, settle, submit, lease } = parts();
+  const lane = (await lanes.named('trickle', 'work')).id;
+  const total = 200;
+  const leases = new Set<string>();
+  let done = 0;
+  const finished = Promise.withResolvers<void>();
+  async function pull(owner: number): Promise<void> {
+    for (;;) {
+      const [job] = await lease(owner, finished.promise);
+      if (job === undefined) return;
+      assert.equal(job.owner, owner);
+      leases.add(job.lease);
+      await settle({ ...noDetails, start: job, status: 'succeeded' }, job);
+      if (++done === total) finished.resolve();
+    }
+  }
+  const pullers = owners.map(pull);
+  while (done < total) {
+    await submit(lane);
+    // A trickle: the next job comes when this one has been taken.
+    const before = done;
+    await until(() => done > before, { everyMs: 2 });
+  }
+  await Promise.all(pullers);
+  assert.equal(leases.size, total, 'every job has a lease of its own');
+  const perJob = counted.claims / total;
+  t.diagnostic(`${perJob} claims for each job`);
+  assert.ok(perJob <= 3, `${perJob} claims for each job`);
+});
+
+test('64 pullers take a backlog of 64 in a few claims, each under its own name', async (t) => {
+  const { counted, submit, lease } = parts();
+  const lane = (await lanes.named('backlog', 'work')).id;
+  await submit(lane, 64);
+  const taken = await Promise.all(owners.map((owner) => lease(owner, null)));
+  assert.deepEqual(
+    taken.flatMap((jobs) => jobs.map((job) => job.owner)).sort(),
+    [...owners].sort(),
+    'one each',
+  );
+  assert.equal(new Set(taken.flat().map((job) => job.job_id)).size, 64);
+  t.diagnostic(`${counted.claims} claims`);
+  assert.ok(counted.claims <= 3, `${counted.claims} claims`);
+});
+
+test('a caller whose time is over during a claim is given what was claimed for it, and one outside of it nothing', async () => {
+  const inClaim = Promise.withResolvers<void>();
+  const mayClaim = Promise.withResolvers<void>();
+  const { submit, lease } = parts(() => {
+    inClaim.resolve();
+    return mayClaim.promise;
+  });
+  const lane = (await lanes.named('gone', 'work')).id;
+  const [first, second] = owners as [number, number];
+  await submit(lane);
+  const over = Promise.withResolvers<void>();
+  const served = lease(first, over.promise);
+  await inClaim.promise;
+  const late = lease(second, over.promise);
+  over.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  mayClaim.resolve();
+  assert.equal((await served).length, 1, 'somebody must hold the lease, if only to give it back');
+  assert.deepEqual(await late, []);
+});
+
+test('suspects go to one caller each, however many slots a worker has', async () => {
+  const { ready, lease } = parts();
+  const lane = (await lanes.named('suspects', 'work')).id;
+  await db.many(suspectBlocks, [lane, (await insertAndTake(lane, 4)).join()]);
+  ready.announce([{ lane, prio: 15 }]);
+  const [alice, bob] = owners as [number, number];
+  // Alice has three slots.
+  const taken = await Promise.all([alice, alice, alice, bob].map((owner) => lease(owner, null)));
+  assert.deepEqual(taken.flatMap((jobs) => jobs.map((job) => [job.owner, job.prio])).sort(), [
+    [alice, 15],
+    [bob, 15],
+  ]);
+  assert.deepEqual(await lease(alice, null), [], 'while she holds one she gets no other');
+});
+
+/** Jobs that stand in no block, so that a test can put them where it likes. */
+async function insertAndTake(lane: number, count: number): Promise<string[]> {
+  const { inserted } = await insertJobs(
+    db,
+    Array.from({ length: count }, () => aJob(lane)),
+  );
+  await db.many(dropBlocks, [lane]);
+  return inserted.flatMap((one) => (one === null ? [] : [one.id]));
+}
+
+const dropBlocks = sql<never>`delete from errand.block where lane = $1`;
+const suspectBlocks = sql<never>`
+insert into errand.block (ord, lane, prio, timeout_seconds, epoch, attempt, ids)
+select n, $1, 15, 60, 2, 2, array[id::bigint] from unnest(string_to_array($2::text, ',')) with ordinality u(id, n)`;
