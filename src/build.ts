@@ -166,8 +166,13 @@ export async function build(
     watch,
   };
 
+  const roles = new Set(config.ERRAND_ROLES);
+  const movesJobs = roles.has('worker') || roles.has('dispatcher');
   const choreRunner = dispatcher({
-    chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }),
+    // Every process looks for what hints missed: its own pull workers wait for it.
+    chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
+      (chore) => movesJobs || chore.name === 'look',
+    ),
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
@@ -216,7 +221,6 @@ export async function build(
     source: 'target',
     concurrency: config.ERRAND_PUSH_CONCURRENCY,
   });
-  const roles = new Set(config.ERRAND_ROLES);
   const serving = handlers.size > 0 ? [handlerRunner, pushRunner] : [pushRunner];
   const runners: readonly Worker[] = roles.has('worker') ? serving : [];
 
@@ -253,7 +257,7 @@ export async function build(
   const services: Service[] = [
     { name: 'listen', start: () => listener.start(), stop: () => listener.stop() },
     ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
-    ...(roles.has('worker') || roles.has('dispatcher') ? [choreRunner] : []),
+    choreRunner,
     ...runners,
     // Every role listens: probes and metrics are asked of all of them.
     front,

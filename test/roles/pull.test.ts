@@ -3,12 +3,19 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Leased } from '../../src/actions/pull.ts';
 import { Problem } from '../../src/domain/problem.ts';
+import { defineHandler } from '../../src/errand.ts';
+import { openPool } from '../../src/store/db.ts';
+import { Lanes } from '../../src/store/lanes.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
+import { crowdOf } from '../support/jobs.ts';
 
 let errand: TestErrand;
 
 before(async () => {
-  errand = await startErrand({ env: { ERRAND_LEASE_SECONDS: '30' } });
+  errand = await startErrand({
+    env: { ERRAND_LEASE_SECONDS: '30' },
+    handlers: [defineHandler({ type: 'handled', run: () => 'done' })],
+  });
 });
 
 after(() => errand.stop());
@@ -87,4 +94,28 @@ test('a replica that only answers requests hands out what was there before it st
   });
   await replica.stop();
   assert.equal(leased?.job_id, id);
+});
+
+test('10,000 jobs of a type nobody serves hold up neither pull workers nor handlers', async () => {
+  const db = openPool({
+    url: errand.databaseUrl,
+    name: 'test',
+    max: 1,
+    fixedPlans: true,
+    statementTimeoutMs: 20_000,
+    onError: () => {},
+  });
+  const unserved = await new Lanes(db).named('default', 'unserved');
+  await db.many(crowdOf, [unserved.id, 10_000]);
+  await db.end();
+  // Once this process has learnt of them.
+  await errand.next('chore.ran', ({ chore }) => chore === 'look');
+  const began = performance.now();
+  const pulled = await submit('pulled');
+  assert.equal((await lease('pulled')).job_id, pulled);
+  const ended = errand.next('job.ended', ({ type }) => type === 'handled');
+  const handled = await submit('handled');
+  assert.equal((await ended).job_id, handled);
+  const took = performance.now() - began;
+  assert.ok(took < 2_000, `${took} ms`);
 });
