@@ -7,7 +7,8 @@
 -- content_type, payload_base64, traceparent, tracestate, retry_of, callback_of.
 -- patches: how often the job was changed by PATCH, null for never.
 alter table errand.job add column options jsonb, add column patches smallint;
-create index job_lane on errand.job (lane, id);
+-- Not (lane, id): a plan made while a partition is empty would look jobs up by id in it, reading all of it once it is full.
+create index job_lane on errand.job (lane, (id + 0));
 
 -- Lists of what ended unhappily, newest first, of all lanes and of one: the state leads, so a rare one is found at once.
 drop index errand.outcome_unhappy;
@@ -15,7 +16,7 @@ create index outcome_unhappy on errand.outcome (status, job_id) where status bet
 create index outcome_unhappy_lane on errand.outcome (status, lane, job_id) where status between 'dead' and 'expired';
 
 -- Lists of what waits, scheduled and retrying apart, by the moment it waits for.
-create index later_lane on errand.later (lane, (attempt > 1), run_at, job_id);
+create index later_lane on errand.later (lane, (attempt > 1), run_at, (job_id + 0));
 
 -- Tag: jobs by tag, newest last.
 create table errand.tag (

@@ -44,7 +44,7 @@ const tenant = 0;
 /** Rows one walk looks at for one page, at most. */
 const most_looked = 1_000;
 /** Keys a walk over several lanes reads to put them in order, together. */
-const most_ahead = 8_000;
+const most_ahead = 4_000;
 /** Up to so many lanes are walked lane by lane; where there are more, all jobs are. */
 const most_lanes = 2_000;
 

@@ -84,7 +84,7 @@ export function openPool(options: PoolOptions): Pool {
 }
 
 // jit and re-planning cost more than the statements they would speed up; see docs/storage.md.
-const fixedPlans =
+export const fixedPlans =
   '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off';
 
 // Rows of one answer repeat their times (every job of a lease started together), and parsing a date costs more than the

@@ -200,7 +200,7 @@ left join lateral (
     where z.status = 'lost') losses
   from unnest(l.ids) u(id)
   cross join lateral (select max_attempts, backoff, options from errand.job where job.id = u.id offset 0) j
-  where not exists (select from errand.outcome o where o.job_id = u.id and o.epoch = l.epoch)) i on true`;
+  where not exists (select from errand.outcome o where o.job_id = u.id and o.epoch = l.epoch offset 0)) i on true`;
 
 /** The lowest lease that stands: dead index entries below it need not be read again. */
 export const lowestLease = sql<{ id: string | null }>`

@@ -74,12 +74,12 @@ export const newestOfLanes = page(
 select j.id, true hit, array[j.id::text] key
 from (
   select l.lane from unnest($12::int[]) l(lane) cross join lateral (
-    select id from errand.job where (lane, id) < (l.lane, $10::bigint) and (lane, id) >= (l.lane, $11::bigint)
-      and id < $10 and id >= $11 order by lane desc, id desc limit 1) t
+    select id from errand.job where (lane, id + 0) < (l.lane, $10::bigint) and (lane, id + 0) >= (l.lane, $11::bigint)
+    order by lane desc, id + 0 desc limit 1) t
   order by t.id desc limit $9::int) h
 cross join lateral (
-  select id from errand.job where (lane, id) < (h.lane, $10) and (lane, id) >= (h.lane, $11)
-    and id < $10 and id >= $11 order by lane desc, id desc limit $9) j
+  select id from errand.job where (lane, id + 0) < (h.lane, $10) and (lane, id + 0) >= (h.lane, $11)
+  order by lane desc, id + 0 desc limit $9) j
 order by j.id desc limit $9`,
 );
 
@@ -108,7 +108,7 @@ export const unhappy = page(
 select job_id id, $5::text is null or class::text = $5 hit, array[job_id::text] key from (
   select job_id, class from errand.outcome
   where status between 'dead' and 'expired' and (status, job_id) < ($3::text::errand.outcome_status, $10::bigint)
-    and (status, job_id) >= ($3::text::errand.outcome_status, $11::bigint) and job_id < $10 and job_id >= $11
+    and (status, job_id) >= ($3::text::errand.outcome_status, $11::bigint)
   order by status desc, job_id desc limit $9::int) o`,
 );
 
@@ -121,13 +121,13 @@ from (
   select l.lane from unnest($12::int[]) l(lane) cross join lateral (
     select job_id from errand.outcome
     where status between 'dead' and 'expired' and (status, lane, job_id) < ($3::text::errand.outcome_status, l.lane, $10::bigint)
-      and (status, lane, job_id) >= ($3::text::errand.outcome_status, l.lane, $11::bigint) and job_id < $10 and job_id >= $11
+      and (status, lane, job_id) >= ($3::text::errand.outcome_status, l.lane, $11::bigint)
     order by status desc, lane desc, job_id desc limit 1) t
   order by t.job_id desc limit $9::int) h
 cross join lateral (
   select job_id, class from errand.outcome
   where status between 'dead' and 'expired' and (status, lane, job_id) < ($3::text::errand.outcome_status, h.lane, $10)
-    and (status, lane, job_id) >= ($3::text::errand.outcome_status, h.lane, $11) and job_id < $10 and job_id >= $11
+    and (status, lane, job_id) >= ($3::text::errand.outcome_status, h.lane, $11)
   order by status desc, lane desc, job_id desc limit $9) o
 order by o.job_id desc limit $9`,
 );
@@ -182,12 +182,12 @@ select w.job_id id, true hit,
 from (
   select l.lane from unnest($12::int[]) l(lane) cross join lateral (
     select run_at, job_id from errand.later
-    where (lane, (attempt > 1), run_at, job_id) > (l.lane, $3 = 'retrying', $10::timestamptz, $11::bigint)
-      and (lane, (attempt > 1)) <= (l.lane, $3 = 'retrying') order by lane, (attempt > 1), run_at, job_id limit 1) t
+    where (lane, (attempt > 1), run_at, job_id + 0) > (l.lane, $3 = 'retrying', $10::timestamptz, $11::bigint)
+      and (lane, (attempt > 1)) <= (l.lane, $3 = 'retrying') order by lane, (attempt > 1), run_at, job_id + 0 limit 1) t
   order by t.run_at, t.job_id limit $9::int) h
 cross join lateral (
   select run_at, job_id from errand.later
-  where (lane, (attempt > 1), run_at, job_id) > (h.lane, $3 = 'retrying', $10, $11)
-    and (lane, (attempt > 1)) <= (h.lane, $3 = 'retrying') order by lane, (attempt > 1), run_at, job_id limit $9) w
+  where (lane, (attempt > 1), run_at, job_id + 0) > (h.lane, $3 = 'retrying', $10, $11)
+    and (lane, (attempt > 1)) <= (h.lane, $3 = 'retrying') order by lane, (attempt > 1), run_at, job_id + 0 limit $9) w
 order by w.run_at, w.job_id limit $9`,
 );
