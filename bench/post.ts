@@ -1,29 +1,28 @@
 // Figure: what POST /v1/jobs costs over bare Fastify: one job for each request on 64 keep-alive connections.
 // Invariants: both servers are whole processes that stay up for all rounds; every 202 is a row in the end, and every row
-// was a 202; load goes to loopback only and is bounded in time.
-// Next room: load.ts, the generator.
-import { type ChildProcess, fork, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { cpuOf, cpuOfServer } from './accounts.ts';
+// was a 202.
+// Next room: served.ts, which puts a server under load.
 import { calmRounds, type Rounds } from './calm.ts';
-import type { Answer } from './contestant.ts';
 import type { Figure, FigureOptions } from './figure.ts';
-import type { LoadOrder, LoadResult } from './load.ts';
 import { inTurn, ratios, spreadOf } from './measure.ts';
 import { payload, payloadText } from './payload.ts';
+import { measure, pathOf, type Round, type Server, serve } from './served.ts';
 
 const connections = 64;
 const seconds = 4;
 const warm_up_seconds = 1;
 const least_rounds = 8;
 
+const order = {
+  path: '/v1/jobs',
+  body: JSON.stringify({ type: 'noop', payload }),
+  connections,
+  warm_up_seconds,
+  seconds,
+};
+
 type Name = 'errand' | 'fastify';
 type Pair = Record<Name, Round>;
-
-interface Round extends LoadResult {
-  node_us: number;
-  postgres_us: number;
-}
 
 export async function post({ rounds = 10, ground, say }: FigureOptions): Promise<Figure> {
   const url = await ground.database('post');
@@ -42,7 +41,7 @@ export async function post({ rounds = 10, ground, say }: FigureOptions): Promise
       async take(round) {
         const pair: Partial<Pair> = {};
         for (const name of inTurn<Name>(round, ['errand', 'fastify'])) {
-          pair[name] = await measure(servers[name] as Server, ground.pid);
+          pair[name] = await measure(servers[name] as Server, ground.pid, order);
         }
         const { errand, fastify } = pair as Pair;
         all.push({ errand, fastify });
@@ -97,82 +96,6 @@ function figureOf({ kept, others, remarks }: Rounds<Pair>, statements: number): 
   };
 }
 
-interface Server {
-  pid: number;
-  port: number;
-  stop(): Promise<void>;
-}
-
-/** Starts a program that prints "listens on http://…:port". */
-async function serve(words: string[], url: string): Promise<Server> {
-  const env = { PATH: process.env.PATH, DATABASE_URL: url, PORT: '0' };
-  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'inherit'] });
-  const port = await portOf(child);
-  return {
-    pid: child.pid as number,
-    port,
-    stop: () => stopped(child),
-  };
-}
-
-function portOf(child: ChildProcess): Promise<number> {
-  return new Promise((resolve, reject) => {
-    let printed = '';
-    const timer = setTimeout(() => reject(new Error(`does not listen after 60 s: ${printed}`)), 60_000);
-    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
-      if (printed.length < 10_000) printed += chunk;
-      const found = /listens on http:\/\/[^\s]*:(\d+)/.exec(printed);
-      if (found === null) return;
-      clearTimeout(timer);
-      resolve(Number(found[1]));
-    });
-    child.once('exit', (code) => reject(new Error(`ended with ${code}: ${printed}`)));
-  });
-}
-
-function stopped(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
-  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  child.kill('SIGTERM');
-  const timer = setTimeout(() => child.kill('SIGKILL'), 30_000);
-  return gone.finally(() => clearTimeout(timer));
-}
-
-async function measure(server: Server, postmaster: number): Promise<Round> {
-  const node = cpuOf(server.pid);
-  const postgres = cpuOfServer(postmaster);
-  const result = await load({
-    port: server.port,
-    path: '/v1/jobs',
-    body: JSON.stringify({ type: 'noop', payload }),
-    connections,
-    warm_up_seconds,
-    seconds,
-  });
-  const answers = Object.values(result.statuses).reduce((sum, count) => sum + count, 0);
-  return {
-    ...result,
-    node_us: (cpuOf(server.pid) - node) / answers,
-    postgres_us: (cpuOfServer(postmaster) - postgres) / answers,
-  };
-}
-
-async function load(order: LoadOrder): Promise<LoadResult> {
-  const child = fork(pathOf('./load.ts'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  const limit = setTimeout(() => child.kill('SIGKILL'), 90_000);
-  try {
-    return await new Promise((resolve, reject) => {
-      child.once('message', ({ value, error }: Answer) =>
-        error === undefined ? resolve(value as LoadResult) : reject(new Error(error)),
-      );
-      child.once('exit', (code) => reject(new Error(`the load generator ended with ${code}`)));
-      child.send(order);
-    });
-  } finally {
-    clearTimeout(limit);
-  }
-}
-
 /** Every 202 is a row and every row a 202; returns statements for each request. */
 async function deliveryCheck(
   url: string,
@@ -191,8 +114,4 @@ async function deliveryCheck(
   );
   if (row?.rows !== accepted) throw new Error(`${accepted} answers of 202 but ${row?.rows} rows; no figure`);
   return row.statements / accepted;
-}
-
-function pathOf(file: string): string {
-  return fileURLToPath(new URL(file, import.meta.url));
 }

@@ -1,11 +1,12 @@
-// npm run bench [-- --only post,drain,wal] [--rounds N] [--record]: takes the figures, prints them as Markdown and
+// npm run bench [-- --only post,drain,wal,batch] [--rounds N] [--record]: takes the figures, prints them as Markdown and
 // leaves the JSON in a temporary folder; `--record` writes bench/RESULTS.md.
 // Invariant: exit code 1 when a delivery check fails, never for a goal that is missed: that is for people to judge.
-// Next room: post.ts, drain.ts, wal.ts; ground.ts, the server they share.
+// Next room: post.ts, batch.ts, drain.ts, wal.ts; ground.ts, the server they share.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { batches } from './batch.ts';
 import { drain } from './drain.ts';
 import type { Figure, FigureOptions } from './figure.ts';
 import { prepareGround } from './ground.ts';
@@ -13,7 +14,12 @@ import { post } from './post.ts';
 import { markdown, record, type Taken } from './report.ts';
 import { wal } from './wal.ts';
 
-const figures: Record<string, (options: FigureOptions) => Promise<Figure>> = { wal, drain, post };
+const figures: Record<string, (options: FigureOptions) => Promise<Figure>> = {
+  wal,
+  drain,
+  post,
+  batch: batches,
+};
 
 const { values } = parseArgs({
   options: { only: { type: 'string' }, rounds: { type: 'string' }, record: { type: 'boolean' } },

@@ -1,0 +1,94 @@
+// Servers under load: a program started as a process of its own, requests sent to it, and what that cost in CPU.
+// Invariants: load goes to loopback only and is bounded in time; only what was started here is ended.
+// Next room: load.ts, the generator.
+import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { cpuOf, cpuOfServer } from './accounts.ts';
+import type { Answer } from './contestant.ts';
+import type { LoadOrder, LoadResult } from './load.ts';
+
+/** A server under load, a process of its own. */
+export interface Server {
+  pid: number;
+  port: number;
+  stop(): Promise<void>;
+}
+
+/** Starts a program that prints "listens on http://…:port". */
+export async function serve(words: string[], url: string): Promise<Server> {
+  const env = { PATH: process.env.PATH, DATABASE_URL: url, PORT: '0' };
+  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const port = await portOf(child);
+  return {
+    pid: child.pid as number,
+    port,
+    stop: () => stopped(child),
+  };
+}
+
+/** What one round of load gave and cost; times are in µs for each request. */
+export interface Round extends LoadResult {
+  node_us: number;
+  postgres_us: number;
+}
+
+/** Puts a server under load and counts what that took. */
+export async function measure(
+  server: Server,
+  postmaster: number,
+  order: Omit<LoadOrder, 'port'>,
+): Promise<Round> {
+  const node = cpuOf(server.pid);
+  const postgres = cpuOfServer(postmaster);
+  const result = await load({ port: server.port, ...order });
+  const answers = Object.values(result.statuses).reduce((sum, count) => sum + count, 0);
+  return {
+    ...result,
+    node_us: (cpuOf(server.pid) - node) / answers,
+    postgres_us: (cpuOfServer(postmaster) - postgres) / answers,
+  };
+}
+
+function portOf(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let printed = '';
+    const timer = setTimeout(() => reject(new Error(`does not listen after 60 s: ${printed}`)), 60_000);
+    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+      if (printed.length < 10_000) printed += chunk;
+      const found = /listens on http:\/\/[^\s]*:(\d+)/.exec(printed);
+      if (found === null) return;
+      clearTimeout(timer);
+      resolve(Number(found[1]));
+    });
+    child.once('exit', (code) => reject(new Error(`ended with ${code}: ${printed}`)));
+  });
+}
+
+function stopped(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 30_000);
+  return gone.finally(() => clearTimeout(timer));
+}
+
+async function load(order: LoadOrder): Promise<LoadResult> {
+  const child = fork(pathOf('./load.ts'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const limit = setTimeout(() => child.kill('SIGKILL'), 90_000);
+  try {
+    return await new Promise((resolve, reject) => {
+      child.once('message', ({ value, error }: Answer) =>
+        error === undefined ? resolve(value as LoadResult) : reject(new Error(error)),
+      );
+      child.once('exit', (code) => reject(new Error(`the load generator ended with ${code}`)));
+      child.send(order);
+    });
+  } finally {
+    clearTimeout(limit);
+  }
+}
+
+/** The path of a file beside this one. */
+export function pathOf(file: string): string {
+  return fileURLToPath(new URL(file, import.meta.url));
+}
