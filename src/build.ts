@@ -47,6 +47,9 @@ import { metering } from './telemetry/metrics.ts';
 
 export const release = '0.1.0';
 
+/** How soon progress is told: a crowd that watches a job is not woken by each of its many reports. */
+const progress_ms = 100;
+
 /** Builds the parts; nothing runs yet but the pools and the probes of health. */
 export async function build(
   config: Config,
@@ -101,7 +104,7 @@ export async function build(
     onError: storeError('watch'),
   });
   events.on('job.claimed', ({ job_id }) => watch.hear([job_id]));
-  events.on('job.progressed', ({ job_id }) => watch.hear([job_id]));
+  events.on('job.progressed', ({ job_id }) => watch.hear([job_id], progress_ms));
   events.on('job.ended', ({ job_id }) => watch.hear([job_id]));
   const hearEnded = (ids: string[]) => {
     waiters.release(ids);

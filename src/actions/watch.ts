@@ -29,7 +29,6 @@ interface Job {
 }
 
 const look_ms = 250;
-/** What is heard within this time is looked at together. */
 const gather_ms = 20;
 const after_error_ms = 1_000;
 /** Ids of one statement. */
@@ -97,11 +96,16 @@ export class Watch {
     };
   }
 
-  /** Something may have happened to these jobs. */
-  hear(ids: Iterable<string>): void {
+  /** Something may have happened to these jobs: looks within `ms`, and at all of which something is heard meanwhile. */
+  hear(ids: Iterable<string>, ms = gather_ms): void {
     if (this.#jobs.size === 0) return;
-    for (const id of ids) if (this.#jobs.has(id)) this.#heard.add(id);
-    if (this.#heard.size > 0) this.#lookIn(gather_ms);
+    let isWatched = false;
+    for (const id of ids) {
+      if (!this.#jobs.has(id)) continue;
+      this.#heard.add(id);
+      isWatched = true;
+    }
+    if (isWatched) this.#lookIn(ms);
   }
 
   /** Ends every wait; later ones end at once. */

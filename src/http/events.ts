@@ -128,7 +128,7 @@ async function sendStream(
     // The connection goes with the stream: neither a drain nor a reader who has stalled keeps it.
     connection: 'close',
   });
-  const frames = method === 'HEAD' ? [] : framesOf({ actions, id, from, first, watched, gone, limits });
+  const frames = method === 'HEAD' ? [] : framesOf({ actions, id, from, watched, gone, limits }, first);
   return reply.send(Readable.from(patiently(frames, raw, limits.stall_ms)));
 }
 
@@ -143,32 +143,30 @@ interface Following {
   actions: Actions;
   id: string;
   from: Position;
-  first: Batch;
   watched: Watched;
   gone: AbortSignal;
   limits: StreamLimits;
 }
 
-async function* framesOf(following: Following): AsyncGenerator<string> {
-  const { actions, id, from, first, watched, gone, limits } = following;
+/** Everything that is sent; `batch` is what was read already. */
+async function* framesOf(following: Following, batch: Batch | null | undefined): AsyncGenerator<string> {
+  const { actions, id, from, watched, gone, limits } = following;
   const until = performance.now() + limits.life_ms;
   let after = from;
-  let batch: Batch | null | undefined = first;
   yield `retry: ${retry_ms}\n\n`;
-  for (;;) {
+  for (; batch !== undefined; batch = await batchAfter(actions, id, after).catch(away)) {
     for (const event of batch?.events ?? []) {
       yield frameOf(event);
       after = positionOf(event.id) ?? after;
     }
     if (batch !== null && isLast(batch)) return;
-    if (batch?.more !== true) {
-      const pause = batch === null ? again_ms : limits.heartbeat_ms;
-      const end = await watched.news(Math.min(pause, until - performance.now()), gone);
-      if (end === 'gone' || end === 'drained' || performance.now() >= until) return;
-      if (end === 'time') yield ':\n\n';
-    }
-    batch = await batchAfter(actions, id, after).catch(away);
-    if (batch === undefined) return;
+    if (batch?.more) continue;
+    const pause = batch === null ? again_ms : limits.heartbeat_ms;
+    // What was told is not kept while nothing happens.
+    batch = null;
+    const end = await watched.news(Math.min(pause, until - performance.now()), gone);
+    if (end === 'gone' || end === 'drained' || performance.now() >= until) return;
+    if (end === 'time') yield ':\n\n';
   }
 }
 
