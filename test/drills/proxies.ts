@@ -49,7 +49,11 @@ const expected: Record<string, Row> = {
   '303 comes through': all('unchanged'),
   '417 up front comes through': all('unchanged'),
   '417 after a wait comes through': all('unchanged'),
-  'long poll of the status': all('303 at once'),
+  'long poll of the status': all('303 within 500 ms'),
+  'an event in a stream': {
+    ...all('within 500 ms'),
+    'nginx that ignores X-Accel-Buffering': 'held back',
+  },
   'a wait of 25 s': all('answered after 25 s'),
   'a caller leaves': {
     ...all('noticed, the job is queued'),
@@ -85,7 +89,7 @@ const expected: Record<string, Row> = {
 };
 
 /** Without these rows nothing of a proxy was met. */
-const rare = ['stripped', '417 by the proxy', 'no answer', 'not noticed, the job is cancelled'];
+const rare = ['stripped', '417 by the proxy', 'no answer', 'not noticed, the job is cancelled', 'held back'];
 
 export const drill: Drill = {
   name: 'proxies',

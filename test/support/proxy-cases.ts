@@ -2,9 +2,10 @@
 // asks about one of these through one door and says in a few words what was seen.
 // Invariants: what the caller got is compared with what Errand itself says; every call has a limit, and no answer within
 // it is also something seen.
-// Next room: reverse-proxies.ts, the doors; test/drills/proxies.ts, what is expected of them.
+// Next room: caller.ts, the calls; reverse-proxies.ts, the doors; test/drills/proxies.ts, what is expected of them.
 import assert from 'node:assert/strict';
-import { type IncomingHttpHeaders, request } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
+import { type Answer, call, complete, heard, lease, streams, submit, submits, waiters } from './caller.ts';
 import { curl } from './curl.ts';
 import { until } from './until.ts';
 
@@ -29,6 +30,7 @@ const served = 'echo';
 export const cases: readonly Case[] = [
   { name: 'a caller leaves', alone: true, look: leave },
   { name: 'long poll of the status', alone: true, look: poll },
+  { name: 'an event in a stream', alone: true, look: stream },
   curled('Expect: 100-continue'),
   curled('Expect: 200-ok'),
   curled('Expect: 100-continue, 200-ok'),
@@ -75,14 +77,38 @@ async function leave(door: number, service: number): Promise<string> {
 
 /** Is a poll that waits answered when the job ends? */
 async function poll(door: number, service: number): Promise<string> {
-  const { id, lease } = await leased(service);
-  const polled = call(door, { path: `/v1/jobs/${id}/status`, headers: { prefer: 'wait=10' } });
+  const type = unserved();
+  await submit(service, type);
+  const { id, job } = await lease(service, type);
+  const polled = call(door, { path: `/v1/jobs/${job.id}/status`, headers: { prefer: 'wait=10' } });
   await until(async () => (await waiters(service)) === 1, { what: 'the poll waits' });
-  await complete(service, lease);
+  await complete(service, id);
   const ended = performance.now();
   const answer = await polled;
-  const late = performance.now() - ended > at_once_ms;
-  return answer?.status === 303 ? `303 ${late ? 'late' : 'at once'}` : told(answer);
+  return answer?.status === 303 ? `303 ${speed(performance.now() - ended)}` : told(answer);
+}
+
+/** How long after its writing does an event arrive, while the stream goes on? With the end of it everything would. */
+async function stream(door: number, service: number): Promise<string> {
+  const type = unserved();
+  const accepted = await submit(service, type);
+  const path = `${accepted?.headers['content-location']}/events`;
+  const readers = new AbortController();
+  const hear = (port: number) => heard(port, path, '"state":"running"', readers.signal);
+  const arrivals = [hear(service), hear(door)] as const;
+  await until(async () => (await streams(service)) === 2, { what: 'both streams are open' });
+  const { id } = await lease(service, type);
+  const written = await arrivals[0];
+  const arrived = await Promise.race([arrivals[1], pause(patience_ms, null)]);
+  readers.abort();
+  await complete(service, id);
+  await until(async () => (await streams(service)) === 0, { what: 'no stream is open' });
+  assert.ok(written !== null, 'Errand itself sent no event');
+  return arrived === null ? 'held back' : speed(arrived - written);
+}
+
+function speed(ms: number): string {
+  return ms <= at_once_ms ? `within ${at_once_ms} ms` : 'later';
 }
 
 /** Is the longest wait there is let through? */
@@ -203,95 +229,8 @@ function unserved(): string {
   return `parcel-${made}`;
 }
 
-/** A job that runs, and its lease. */
-async function leased(service: number): Promise<{ id: string; lease: string }> {
-  const type = unserved();
-  await submit(service, type);
-  const body = { worker: 'drill', types: [type] };
-  const answer = await call(service, { path: '/v1/leases', body, headers: { prefer: 'wait=5' } });
-  const { leases } = JSON.parse(answer?.body ?? '') as { leases: { id: string; job: { id: string } }[] };
-  const [one] = leases;
-  assert.ok(one, 'the job was not handed out');
-  return { id: one.job.id, lease: one.id };
-}
-
-async function complete(service: number, lease: string): Promise<void> {
-  const answer = await call(service, { path: `/v1/leases/${lease}/complete`, body: { result: 1 } });
-  assert.equal(answer?.status, 200);
-}
-
 /** The id of a job that has succeeded with a result. */
 async function done(service: number): Promise<string> {
   const answer = await submit(service, served, { 'errand-expect': '200-ok' });
   return answer?.headers['errand-job-id'] as string;
-}
-
-/** Callers that wait in the service. */
-async function waiters(service: number): Promise<number> {
-  return sumOf(service, /^errand_waiters (\d+)/gm);
-}
-
-/** Submits that the service has answered so far. */
-async function submits(service: number): Promise<number> {
-  return sumOf(service, /^errand_http_request_seconds_count\{[^}]*route="\/v1\/jobs"[^}]*\} (\d+)/gm);
-}
-
-async function sumOf(service: number, samples: RegExp): Promise<number> {
-  const answer = await call(service, { path: '/metrics' });
-  const values = [...(answer?.body ?? '').matchAll(samples)].map(([, value]) => Number(value));
-  return values.reduce((sum, value) => sum + value, 0);
-}
-
-function submit(
-  port: number,
-  type: string,
-  headers: Record<string, string> = {},
-  signal?: AbortSignal,
-): Promise<Answer | null> {
-  return call(port, { path: '/v1/jobs', headers, body: { type, payload: 1 }, ...(signal && { signal }) });
-}
-
-interface Answer {
-  status: number;
-  headers: IncomingHttpHeaders;
-  body: string;
-}
-
-interface Call {
-  path: string;
-  headers?: Record<string, string>;
-  /** Sent as JSON; without one it is a GET. */
-  body?: unknown;
-  limit_ms?: number;
-  signal?: AbortSignal;
-}
-
-/** One call on a connection of its own, as a client with keep-alive sends it; null when no answer came. */
-function call(port: number, { path, headers, body, limit_ms = 5_000, signal }: Call): Promise<Answer | null> {
-  return new Promise((resolve) => {
-    const limit = AbortSignal.timeout(limit_ms);
-    const outgoing = request({
-      ...{ host: '127.0.0.1', port, path, method: body === undefined ? 'GET' : 'POST', agent: false },
-      signal: signal === undefined ? limit : AbortSignal.any([limit, signal]),
-      headers: {
-        connection: 'keep-alive',
-        'x-request-id': 'drill',
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-        ...headers,
-      },
-    });
-    outgoing.once('error', () => resolve(null));
-    outgoing.once('response', (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.once('error', () => resolve(null));
-      response.once('end', () => {
-        outgoing.destroy();
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text });
-      });
-    });
-    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
-  });
 }
