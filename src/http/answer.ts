@@ -129,9 +129,12 @@ export function hasRoom(waiters: Waiters): boolean {
 export function departure(reply: FastifyReply): AbortSignal {
   // Not request.signal: that one aborts as soon as the body of a POST was read.
   const controller = new AbortController();
-  reply.raw.once('close', () => {
+  const onClose = () => {
     if (!reply.raw.writableFinished) controller.abort();
-  });
+  };
+  // It may be gone already: a job was stored meanwhile, or read.
+  if (reply.raw.closed) onClose();
+  else reply.raw.once('close', onClose);
   return controller.signal;
 }
 

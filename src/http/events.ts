@@ -115,6 +115,7 @@ async function sendStream(
 ): Promise<FastifyReply> {
   const { raw } = reply;
   const gone = departure(reply);
+  if (gone.aborted) return sendNobody(reply);
   const watched = actions.watch.stream(id, () => cutAfter(raw, farewell_ms));
   raw.once('close', () => watched.close());
   // Watched first, then read: what happens in between is news.

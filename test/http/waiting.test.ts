@@ -144,6 +144,22 @@ test('a caller who goes away frees its place, and its job is left alone', async 
   assert.deepEqual(observed, [], 'what nobody was answered is no answer');
 });
 
+test('a caller who goes away while its job is being stored is not waited for', async () => {
+  const { app, port, jobs } = await serve({ env: later });
+  const gone = new Promise<void>((resolve) => {
+    app.server.once('connection', (socket) => socket.once('close', () => resolve()));
+  });
+  jobs.beforeStore = () => gone;
+  const socket = await open(port);
+  const body = Buffer.from('{"type":"never"}');
+  const headers = lines('Content-Type: application/json | Expect: 200-ok');
+  socket.write(Buffer.concat([headOf({ method: 'POST', path: '/v1/jobs', headers }, body), body]));
+  await until(() => jobs.calls.includes('submit'), { everyMs: 2 });
+  socket.destroy();
+  await until(() => jobs.stored === 1 && jobs.waiters.count === 0, { timeoutMs: 500, everyMs: 2 });
+  assert.ok(!jobs.calls.some((call) => call.startsWith('cancel')));
+});
+
 test('a failure to read the job after it was stored is never told as if nothing was stored', async () => {
   const { port, jobs } = await serve({ env: shortWaits });
   jobs.scripts.set('fails', () => {

@@ -47,6 +47,8 @@ export class FakeJobs {
   fault: Error | null = null;
   /** When set, `submit` and `lease` throw it. */
   refusal: Error | null = null;
+  /** Awaited before a job is stored. */
+  beforeStore: () => Promise<void> = async () => {};
   /** Awaited before jobs are handed out. */
   beforeGrant: () => Promise<void> = async () => {};
   #keys = new Map<string, { id: string; print: Buffer }>();
@@ -233,6 +235,7 @@ export class FakeJobs {
     this.calls.push('submit');
     this.submissions.push(submission);
     if (this.refusal !== null) throw this.refusal;
+    await this.beforeStore();
     const key = submission.idempotency;
     const known = key === null ? undefined : this.#keys.get(`${key.route} ${key.key}`);
     if (key !== null && known !== undefined) {
