@@ -19,6 +19,7 @@ import { type Health, probe, readHealth } from './health.ts';
 import { cancelJob, readJob } from './jobs.ts';
 import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, reportProgress } from './leases.ts';
 import { listJobs } from './list.ts';
+import { completeMany, failMany, heartbeatMany, releaseMany } from './many-leases.ts';
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
 import { validateJob } from './preview.ts';
@@ -132,6 +133,15 @@ export function buildApp(options: AppOptions): App {
     readMany(scope, 'jobs', payloadLimit);
     const { post } = verbsOf(scope, many_bytes);
     post('/v1/jobs/batch', submitBatch(actions, reach));
+  });
+  app.register(async (scope) => {
+    // One result that is too large must not cost its neighbours: the items look at their own.
+    readMany(scope, 'leases', Number.POSITIVE_INFINITY);
+    const { post } = verbsOf(scope, many_bytes);
+    post('/v1/leases/heartbeat', heartbeatMany(actions, lease_seconds, isDraining));
+    post('/v1/leases/complete', completeMany(actions, payloadLimit));
+    post('/v1/leases/fail', failMany(actions));
+    post('/v1/leases/release', releaseMany(actions));
   });
   app.register(async (scope) => {
     readAnything(scope);

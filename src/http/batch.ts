@@ -12,6 +12,7 @@ import { Problem, type ProblemFault, toBody } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { headerOf, recordText, sendJson, spliced, statusPath } from './answer.ts';
 import { most_items } from './body.ts';
+import { problemOr } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Batched, BatchItem, BatchOutcome, JobBatch } from './schemas/batch.ts';
 import { submissionOf, traceOf } from './submission.ts';
@@ -173,15 +174,6 @@ function refuseAny(items: readonly unknown[]): void {
 }
 
 const most_faults = 20;
-
-function problemOr<T>(work: () => T): T | Problem {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof Problem) return error;
-    throw error;
-  }
-}
 
 function recordWithLocation(facts: NamedFacts): string {
   return `{"location":"${statusPath(facts.id)}",${recordText(facts).slice(1)}`;

@@ -4,7 +4,7 @@
 // Next room: actions/pull.ts.
 import type { Actions } from '../actions/actions.ts';
 import { most_report_bytes } from '../actions/progress.ts';
-import type { Leased } from '../actions/pull.ts';
+import type { Failing, Leased } from '../actions/pull.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
 import type { RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
@@ -103,13 +103,23 @@ export function heartbeat(
     },
     async handler({ params, body }, reply) {
       refuseLarge('#/progress', body.progress, most_report_bytes);
-      const beat = await pull.heartbeat(params.id, body.lease_seconds ?? defaultLeaseSeconds);
-      if (body.progress !== undefined) await pull.report(params.id, { progress: body.progress.text });
-      const { until, cancel_requested } = beat;
-      const extension = { expires_at: until.toISOString(), cancel_requested, draining: isDraining() };
+      const extension = await extensionOf(pull, params.id, body, defaultLeaseSeconds, isDraining);
       return sendJson(reply, 200, JSON.stringify(extension));
     },
   };
+}
+
+/** Extends a lease, and says how it stands. */
+export async function extensionOf(
+  pull: Actions['pull'],
+  lease_id: string,
+  { lease_seconds, progress }: Heartbeat,
+  defaultLeaseSeconds: number,
+  isDraining: () => boolean,
+) {
+  const { until, cancel_requested } = await pull.heartbeat(lease_id, lease_seconds ?? defaultLeaseSeconds);
+  if (progress !== undefined) await pull.report(lease_id, { progress: progress.text });
+  return { expires_at: until.toISOString(), cancel_requested, draining: isDraining() };
 }
 
 /** `PUT /v1/leases/{id}/progress`: says how far the work is, for whoever watches the job. */
@@ -172,11 +182,15 @@ export function complete({ pull, inspect }: Actions): Route<{ Params: LeaseParam
       },
     },
     async handler({ params, body }, reply) {
-      const end = { result: body.result?.text ?? null, created_uri: body.created ?? null };
-      const id = await pull.complete(params.id, end);
+      const id = await pull.complete(params.id, completionOf(body));
       return sendRecord(reply, 200, await existing(inspect, id));
     },
   };
+}
+
+/** A completion as the protocol takes it. */
+export function completionOf({ result, created }: Completion) {
+  return { result: result?.text ?? null, created_uri: created ?? null };
 }
 
 /** `POST /v1/leases/{id}/fail`: ends an attempt; the job is tried again or is dead. */
@@ -191,10 +205,19 @@ export function fail(actions: Actions): Route<{ Params: LeaseParams; Body: Failu
       response: attemptEnded,
     },
     async handler({ params, body }, reply) {
-      const { message = null, retry_after_seconds = null } = body;
-      const settled = await actions.pull.fail(params.id, { class: body.class, message, retry_after_seconds });
-      return sendJson(reply, 200, await attemptEndText(actions, settled));
+      const settled = await actions.pull.fail(params.id, failingOf(body));
+      return sendJson(reply, 200, JSON.stringify(await attemptEndOf(actions, settled)));
     },
+  };
+}
+
+/** A failure as the protocol takes it. */
+export function failingOf(failure: Failure): Failing {
+  const { message, retry_after_seconds } = failure;
+  return {
+    class: failure.class,
+    message: message ?? null,
+    retry_after_seconds: retry_after_seconds ?? null,
   };
 }
 
@@ -211,7 +234,7 @@ export function release(actions: Actions): Route<{ Params: LeaseParams; Body: Re
     },
     async handler({ params, body }, reply) {
       const settled = await actions.pull.release(params.id, body.delay_seconds);
-      return sendJson(reply, 200, await attemptEndText(actions, settled));
+      return sendJson(reply, 200, JSON.stringify(await attemptEndOf(actions, settled)));
     },
   };
 }
@@ -245,10 +268,8 @@ function leaseText(job: Leased): string {
   return spliced(text, 'job', withPayload(JSON.stringify(inner), job.payload, job.options));
 }
 
-async function attemptEndText(
-  { inspect }: Actions,
-  settled: { job_id: string; next_at: Date | null },
-): Promise<string> {
+/** What is told of a job after a failure or a release. */
+export async function attemptEndOf({ inspect }: Actions, settled: { job_id: string; next_at: Date | null }) {
   const { id, state } = await existing(inspect, settled.job_id);
-  return JSON.stringify({ id, state, next_attempt_at: settled.next_at?.toISOString() ?? null });
+  return { id, state, next_attempt_at: settled.next_at?.toISOString() ?? null };
 }

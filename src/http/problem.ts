@@ -78,6 +78,16 @@ function toProblem(error: unknown, { method, routeOptions }: FastifyRequest): Pr
   }
 }
 
+/** What `work` makes, or the Problem it throws: for one of many, whose fault is its own. */
+export function problemOr<T>(work: () => T): T | Problem {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Problem) return error;
+    throw error;
+  }
+}
+
 /** The 415 of a path that reads JSON; it says what can be sent (RFC 9110 section 15.5.16). */
 export function unsupportedMedia(detail: string, headers: Readonly<Record<string, string>> = {}): Problem {
   return new Problem('unsupported-media-type', {

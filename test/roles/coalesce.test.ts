@@ -3,8 +3,13 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Claim, claiming } from '../../src/actions/claim.ts';
 import { coalescing, type LeaseOne } from '../../src/actions/coalesce.ts';
+import { beating } from '../../src/actions/heartbeat.ts';
+import { inspecting, naming } from '../../src/actions/inspect.ts';
+import { progressing } from '../../src/actions/progress.ts';
+import { pulling } from '../../src/actions/pull.ts';
 import { Ready } from '../../src/actions/ready.ts';
 import { settling } from '../../src/actions/settle.ts';
+import { Waiters } from '../../src/actions/wait.ts';
 import { Heads } from '../../src/domain/heads.ts';
 import { OpenLeases } from '../../src/domain/open-leases.ts';
 import { EventBus } from '../../src/events.ts';
@@ -44,23 +49,23 @@ after(async () => {
 
 /** The parts a pull goes through, on a pool that counts its claims; `slowly` runs before each. */
 function parts(slowly: () => Promise<void> = async () => {}) {
-  const counted = { claims: 0 };
+  const counted = new Map<string, number>();
   const heads = new Heads();
   const events = new EventBus();
   const fail = (error: unknown) => assert.fail(String(error));
   const ready = new Ready({ heads, notify: async () => {}, meet: () => undefined, onError: fail });
   const open = new OpenLeases();
-  const settle = settling({ db, open, ready, events, onEnded: () => {}, onLater: () => {} });
   const watched: Pool = {
     ...db,
     async many(statement, params) {
-      if (statement.name === 'claim') {
-        counted.claims++;
-        await slowly();
-      }
+      const name = statement.name ?? 'another';
+      counted.set(name, (counted.get(name) ?? 0) + 1);
+      if (name === 'claim') await slowly();
       return db.many(statement, params);
     },
+    one: async (statement, params) => (await watched.many(statement, params))[0] as never,
   };
+  const settle = settling({ db: watched, open, ready, events, onEnded: () => {}, onLater: () => {} });
   const claim: Claim = claiming({ db: watched, heads, lanes, open, settle, events });
   const all = () => new Set([...lanes.all()].map((lane) => lane.id));
   const leaseOne: LeaseOne = coalescing({ claim, ready, heads, lanesOf: all });
@@ -73,7 +78,22 @@ function parts(slowly: () => Promise<void> = async () => {}) {
   }
   const lease = (owner: number, over: Promise<unknown> | null = new Promise(() => {})) =>
     leaseOne({ owner, queues: [], types: [], lease_seconds: 30 }, over);
-  return { counted, ready, settle, submit, lease };
+  const workers = new Workers(db);
+  const pull = pulling({
+    claim,
+    heartbeat: beating(watched),
+    progress: progressing({ db: watched, events }),
+    settle,
+    inspect: inspecting(watched, naming(lanes, workers)),
+    lanes,
+    workers,
+    ready,
+    heads,
+    waiters: new Waiters({ db, most: 10, hinted: () => false, onError: fail }),
+    secrets: [Buffer.alloc(32, 7)],
+    random: Math.random,
+  });
+  return { counted, ready, settle, submit, lease, pull };
 }
 
 test('64 waiting pullers cost a trickle of jobs three claims a job at most', async (t) => {
@@ -95,14 +115,14 @@ test('64 waiting pullers cost a trickle of jobs three claims a job at most', asy
   }
   const pullers = owners.map(pull);
   while (done < total) {
+    const before = done;
     await submit(lane);
     // A trickle: the next job comes when this one has been taken.
-    const before = done;
     await until(() => done > before, { everyMs: 2 });
   }
   await Promise.all(pullers);
   assert.equal(leases.size, total, 'every job has a lease of its own');
-  const perJob = counted.claims / total;
+  const perJob = (counted.get('claim') ?? 0) / total;
   t.diagnostic(`${perJob} claims for each job`);
   assert.ok(perJob <= 3, `${perJob} claims for each job`);
 });
@@ -118,8 +138,9 @@ test('64 pullers take a backlog of 64 in a few claims, each under its own name',
     'one each',
   );
   assert.equal(new Set(taken.flat().map((job) => job.job_id)).size, 64);
-  t.diagnostic(`${counted.claims} claims`);
-  assert.ok(counted.claims <= 3, `${counted.claims} claims`);
+  const claims = counted.get('claim') ?? 0;
+  t.diagnostic(`${claims} claims`);
+  assert.ok(claims <= 3, `${claims} claims`);
 });
 
 test('a caller whose time is over during a claim is given what was claimed for it, and one outside of it nothing', async () => {
@@ -155,6 +176,42 @@ test('suspects go to one caller each, however many slots a worker has', async ()
   assert.ok(jobs.every((job) => job.prio === 15));
   assert.deepEqual(jobs.map((job) => job.owner).toSorted(), [alice, bob].toSorted());
   assert.deepEqual(await lease(alice, null), [], 'while she holds one she gets no other');
+});
+
+test('what 1,000 leases say at once is a handful of statements', async () => {
+  const { counted, submit, pull } = parts();
+  const lane = (await lanes.named('many', 'work')).id;
+  const ask = { worker: 'many', queues: ['many'], types: [], limit: 1_000, lease_seconds: 30, wait_ms: 0 };
+  const statements = async (work: () => Promise<unknown>) => {
+    counted.clear();
+    await work();
+    return Object.fromEntries(counted);
+  };
+  for (const verb of ['complete', 'fail'] as const) {
+    await submit(lane, 1_000);
+    const leases = await pull.lease(ask);
+    assert.equal(leases.length, 1_000);
+    const beats = await statements(() => Promise.all(leases.map((job) => pull.heartbeat(job.lease_id, 60))));
+    assert.deepEqual(beats, { heartbeat: 1 });
+    const reports = await statements(() =>
+      Promise.all(leases.map((job) => pull.report(job.lease_id, { progress: '1' }))),
+    );
+    assert.deepEqual(reports, { write_progress: 2 });
+    const endings = await statements(() =>
+      Promise.all(
+        leases.map((job) =>
+          verb === 'complete'
+            ? pull.complete(job.lease_id, { result: '1', created_uri: null })
+            : pull.fail(job.lease_id, { class: 'retryable', message: 'x', retry_after_seconds: 60 }),
+        ),
+      ),
+    );
+    if (verb === 'complete') assert.deepEqual(endings, { settle_succeeded: 1 });
+    else {
+      assert.equal(endings.find_jobs, 5);
+      assert.ok((endings.settle_any ?? 9) <= 5, `${endings.settle_any} settles`);
+    }
+  }
 });
 
 /** Jobs that stand in no block, so that a test can put them where it likes. */
