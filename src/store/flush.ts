@@ -1,6 +1,6 @@
 // The self-clocking coalescer: whatever arrives while a flush runs is the next flush. An empty system flushes at once,
 // a busy one grows its batches, so the cost per job falls as the load rises and nobody waits for a timer.
-// Invariants: every item is answered exactly once, after its own flush; the queue is bounded; a flush that fails for
+// Invariants: every item is answered exactly once, after its own flush; the queue is bounded in length and in time; a flush that fails for
 // one item's fault is repeated item by item, so no item suffers for its neighbour.
 // Next room: jobs.ts and endings.ts, whose statements are run through it.
 import { Problem } from '../domain/problem.ts';
@@ -18,6 +18,8 @@ export interface FlushOptions<Item, Result> {
   gapMs: number;
   /** Items that may wait; more are refused with 503 `queue-saturated`. */
   maxWaiting: number;
+  /** Longest time an item may wait for its flush to start, in ms; then it is refused with 503. Default: 5 s. */
+  patienceMs?: number;
   /** Whether a failed flush may be repeated item by item (the fault was an item's, and nothing took effect). */
   splits?: (error: unknown) => boolean;
 }
@@ -51,7 +53,7 @@ export class Flush<Item, Result> {
       );
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ item, resolve, reject });
+      this.#waiting.push({ item, resolve, reject, since: performance.now() });
       this.#schedule();
     });
   }
@@ -73,6 +75,7 @@ export class Flush<Item, Result> {
 
   #start(): void {
     this.#scheduled = false;
+    this.#refuseOld();
     const entries = this.#waiting.splice(0, this.#options.max);
     if (entries.length === 0) return;
     this.#running++;
@@ -82,6 +85,21 @@ export class Flush<Item, Result> {
       this.#schedule();
     });
     this.#schedule();
+  }
+
+  // A database in trouble takes seconds for each flush: who has waited too long learns it instead of waiting on.
+  #refuseOld(): void {
+    const { patienceMs = 5_000 } = this.#options;
+    const oldest = performance.now() - patienceMs;
+    const fresh = this.#waiting.findIndex(({ since }) => since > oldest);
+    for (const { reject } of this.#waiting.splice(0, fresh < 0 ? this.#waiting.length : fresh)) {
+      reject(
+        new Problem('queue-saturated', {
+          detail: `the database did not get to this request within ${patienceMs / 1_000} s; try again`,
+          headers: { 'retry-after': '2' },
+        }),
+      );
+    }
   }
 
   async #flush(entries: Entry<Item, Result>[]): Promise<void> {
@@ -102,6 +120,8 @@ export class Flush<Item, Result> {
 
 interface Entry<Item, Result> {
   item: Item;
+  /** When it began to wait, on the monotonic clock. */
+  since: number;
   resolve: (result: Result) => void;
   reject: (error: unknown) => void;
 }

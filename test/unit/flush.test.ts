@@ -113,3 +113,25 @@ test('takes no more than its most into one flush', async () => {
     [2, 2, 1],
   );
 });
+
+test('refuses what has waited too long when its turn comes, and takes what has not', async () => {
+  const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let turn = 0;
+  const { flush } = aFlush({
+    max: 1,
+    patienceMs: 50,
+    run: async (items) => {
+      await gates[turn++]?.promise;
+      return items;
+    },
+  });
+  const first = flush.add(1);
+  await new Promise((resolve) => setImmediate(resolve));
+  const late = assert.rejects(flush.add(2), { slug: 'queue-saturated' });
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  const fresh = flush.add(3);
+  for (const gate of gates) gate.resolve();
+  assert.equal(await first, 1);
+  await late;
+  assert.equal(await fresh, 3);
+});
