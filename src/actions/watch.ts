@@ -121,7 +121,7 @@ export class Watch {
     if (this.#looking || this.#draining || at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = setTimeout(() => void this.#look(), ms);
+    this.#timer = setTimeout(() => void this.#look(), Math.max(0, ms));
   }
 
   async #look(): Promise<void> {
@@ -177,7 +177,7 @@ class Watcher implements Watched {
     if (this.#news) return Promise.resolve(this.#taken());
     return new Promise((resolve) => {
       const onAbort = () => this.#finish?.('gone');
-      const timer = setTimeout(() => this.#finish?.('time'), ms);
+      const timer = setTimeout(() => this.#finish?.('time'), Math.max(0, ms));
       gone?.addEventListener('abort', onAbort, { once: true });
       this.#finish = (end) => {
         this.#finish = undefined;

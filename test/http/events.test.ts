@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Problem } from '../../src/domain/problem.ts';
 import { openStream } from '../support/event-stream.ts';
 import { FakeJobs } from '../support/fake-actions.ts';
 import { get, type Header, problemOf, send, serve, type WireAnswer } from '../support/serve.ts';
@@ -193,6 +194,46 @@ test('a silent job is kept alive by comments, until the life of the stream is ov
   assert.equal(await stream.over, true);
   assert.deepEqual(stream.asides.slice(0, 2), ['retry: 2000', ':']);
   assert.ok(stream.asides.length >= 3);
+});
+
+test('a read that fails once a stream has begun is repeated; before that it is an error', async () => {
+  const { port, jobs } = await serve();
+  const url = `http://127.0.0.1:${port}`;
+  const id = jobs.add({ type: 'a' });
+  const stream = await openStream(url, id);
+  await until(() => stream.events.length === 1);
+  jobs.fault = new Problem('database-unavailable', { detail: 'the database did not answer in time' });
+  jobs.succeed(id);
+  const reads = () => jobs.calls.filter((call) => call === `history ${id}`).length;
+  const before = reads();
+  await until(() => reads() > before);
+  assert.equal((await get(port, `/v1/jobs/${id}/events`, [accept(streamType)])).status, 503);
+  jobs.fault = null;
+  assert.equal(await stream.over, true);
+  assert.deepEqual(
+    stream.events.map((one) => one.id),
+    ['1', '2', '3'],
+  );
+  jobs.fault = new Error('a bug');
+  const broken = await get(port, `/v1/jobs/${id}/events`, [accept(streamType)]);
+  assert.equal(broken.status, 500);
+});
+
+test('a reader who takes nothing is cut', async () => {
+  const { port, jobs } = await serve({ streams: { stall_ms: 200 } });
+  const id = jobs.add({ type: 'a' });
+  jobs.start(id);
+  const stream = await openStream(`http://127.0.0.1:${port}`, id, { paused: true });
+  const filling = JSON.stringify('x'.repeat(500_000));
+  await until(
+    () => {
+      jobs.progress(id, filling);
+      return jobs.watch.streams === 0;
+    },
+    { everyMs: 30 },
+  );
+  stream.answer.resume();
+  assert.equal(await stream.over, false);
 });
 
 test('a drain ends every stream at once, also of readers who do not read', async () => {

@@ -111,6 +111,30 @@ describe('the handler checksum', () => {
   });
 });
 
+describe('watch.py', { skip: missing('python3') }, () => {
+  test('prints each step of a job once, also when it begins late, and ends with it', async () => {
+    const path = await submit('checksum', { text: 'a' }, { delay_seconds: 0.5 });
+    const id = path.split('/').at(-1) as string;
+    for (const _ of ['while it waits', 'when it has ended']) {
+      const { code, output } = await run('python3', [`${EXAMPLES}watch.py`, id], { ERRAND_URL: service.url });
+      assert.equal(code, 0, output);
+      const steps = output.split('\n').filter((line) => line !== '');
+      assert.deepEqual(
+        steps.map((line) => line.replace(/ \{"state": "(\w+)".*/, ' $1')),
+        ['state scheduled', 'state running', 'done succeeded'],
+      );
+    }
+  });
+
+  test('says so when there is no such job', async () => {
+    const { code, output } = await run('python3', [`${EXAMPLES}watch.py`, '999999999'], {
+      ERRAND_URL: service.url,
+    });
+    assert.notEqual(code, 0);
+    assert.match(output, /404/);
+  });
+});
+
 interface PullWorker {
   name: string;
   skip: string | false;
