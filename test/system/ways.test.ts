@@ -57,7 +57,8 @@ for (const name of wayNames) {
       const id = await submit(way.job('hang'));
       await way.told('began', id);
       const asked = await call.post(`/v1/jobs/${id}/cancel`);
-      assert.equal(asked.status, 202);
+      // 202: asked to stop; 200: it has stopped already.
+      assert.ok([200, 202].includes(asked.status), `${asked.status}`);
       await way.told('stopped', id);
       assert.equal((await ended(id)).state, 'cancelled');
       assert.equal(way.starts(id), 1);
