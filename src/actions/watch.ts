@@ -149,7 +149,8 @@ export class Watch {
     this.#looking = false;
     if (this.#jobs.size === 0) return;
     if (this.#heard.size > 0 && pause === 0) this.#lookIn(gather_ms);
-    else this.#lookIn(this.#fullLookAt - ended);
+    // Timers fire up to a millisecond early, so the full look may be due by the end of this one.
+    else this.#lookIn(Math.max(0, this.#fullLookAt - ended));
   }
 
   #tell(id: string, version: string): void {

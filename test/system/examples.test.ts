@@ -1,5 +1,5 @@
 // Why this room exists: an example that does not work is worse than none, so all of them run here, against a real service.
-// Invariant: the two pull workers keep the same promises: one table of tests for both.
+// Invariant: the three pull workers keep the same promises: one table of tests for both.
 // Next room: import.test.ts, where the Python worker meets kill -9.
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
@@ -167,6 +167,15 @@ const snake: PullWorker = {
   result: (words) => ({ words }),
 };
 
+const typed: PullWorker = {
+  ...snake,
+  name: 'worker.ts',
+  skip: false,
+  command: [process.execPath, `${EXAMPLES}worker.ts`],
+  // Not the queues of worker.py: they are worked on at the same time.
+  lane: (test) => snake.lane(`typed-${test}`),
+};
+
 describe('the guides', { skip: missing('bash', 'curl') }, () => {
   const showCommands = (guide: string) => /^```sh$/m.test(readFileSync(GUIDES + guide, 'utf8'));
   for (const guide of readdirSync(GUIDES).filter(showCommands)) {
@@ -239,7 +248,7 @@ describe('the guides', { skip: missing('bash', 'curl') }, () => {
 });
 
 describe('the pull workers', { concurrency: true }, () => {
-  for (const example of [shell, snake])
+  for (const example of [shell, snake, typed])
     describe(example.name, { skip: example.skip, concurrency: true }, () => {
       test('runs jobs to their results and ends those that cannot be run', async (t) => {
         const worker = startWorker(t, example, 'runs');

@@ -1,0 +1,13 @@
+// What the package offers. Next room: errand.ts, the client; worker.ts, the loop of a pull worker.
+export {
+  type Accepted,
+  type Done,
+  Errand,
+  type JobFilter,
+  type ManyOptions,
+  type SubmitOptions,
+} from './errand.ts';
+export type { JobEvent } from './events.ts';
+export { ErrandProblem, Stripped, UnexpectedAnswer } from './problem.ts';
+export type { Job, JobStatus, NewJob, Problem } from './shapes.ts';
+export { type Handler, JobFailed, type Run, Worker, type WorkerOptions } from './worker.ts';
