@@ -149,7 +149,7 @@ with u as (
 select id lease, until, cancels, null::text ended from u
 union all
 select null, null, null, x.job_id || '.' || x.epoch from unnest($3::bigint[], $4::int[]) x(job_id, epoch)
-where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch)`;
+where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch offset 0)`;
 
 /**
  * Extends whole leases of one process: $1 leases, $2 seconds. Never shortens one: it may have been handed over, and so

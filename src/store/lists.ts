@@ -44,10 +44,9 @@ function page(name: string, walk: string): Statement<Walked> {
 select f.*, w.key, w.looked::int
 from (select x.*, row_number() over () looked from (${walk}) x) w
 left join lateral (
-  select f.* from errand.job_facts(array[w.id]) f
+  select f.* from errand.job_facts(case when w.hit then array[w.id] end) f
   cross join lateral (select queue, route from errand.lane where lane.id = f.lane offset 0) l
-  where w.hit
-    and ($1::text is null or l.queue = $1)
+  where ($1::text is null or l.queue = $1)
     and ($2::text is null or coalesce(f.options ->> 'type', l.route) = $2)
     and ($3::text is null or f.state = $3)
     and ($4::text is null or $4 = any(f.tags))
@@ -59,11 +58,19 @@ limit $8::int`,
   };
 }
 
+/** Whether a job may fit by its outcomes, for an end or an error class: a third of the work that its facts are. */
+function mayFit(id: string): string {
+  return `
+  ($3::text is null or $3 not in ('succeeded', 'dead', 'cancelled', 'expired')
+    or exists (select from errand.outcome where job_id = ${id} and status::text = $3 offset 0))
+  and ($5::text is null or exists (select from errand.outcome where job_id = ${id} and class::text = $5 offset 0)) hit`;
+}
+
 /** Every job, the newest first: $10 below, $11 floor. */
 export const newest = page(
   'list_newest',
   `
-select id, true hit, array[id::text] key from (
+select id, ${mayFit('id')}, array[id::text] key from (
   select id from errand.job where id < $10::bigint and id >= $11::bigint order by id desc limit $9::int) j`,
 );
 
@@ -71,7 +78,7 @@ select id, true hit, array[id::text] key from (
 export const newestOfLanes = page(
   'list_newest_of_lanes',
   `
-select j.id, true hit, array[j.id::text] key
+select j.id, ${mayFit('j.id')}, array[j.id::text] key
 from (
   select l.lane from unnest($12::int[]) l(lane) cross join lateral (
     select id from errand.job where (lane, id + 0) < (l.lane, $10::bigint) and (lane, id + 0) >= (l.lane, $11::bigint)
@@ -87,7 +94,7 @@ order by j.id desc limit $9`,
 export const newestOfTag = page(
   'list_newest_of_tag',
   `
-select job_id id, true hit, array[job_id::text] key from (
+select t.job_id id, ${mayFit('t.job_id')}, array[t.job_id::text] key from (
   select job_id from errand.tag where tenant = 0 and tag = $4 and job_id < $10::bigint and job_id >= $11::bigint
   order by job_id desc limit $9::int) t`,
 );
@@ -164,7 +171,7 @@ export const running = page(
   'list_running',
   `
 select i.id, i.id is not null and not exists (
-    select from errand.outcome o where o.job_id = i.id and o.epoch = l.epoch) hit,
+    select from errand.outcome o where o.job_id = i.id and o.epoch = l.epoch offset 0) hit,
   array[l.id::text, coalesce(i.id, 9223372036854775807)::text] key
 from (select id, lane, epoch, ids from errand.lease where id >= $10::bigint order by id limit $9::int) l
 left join lateral (

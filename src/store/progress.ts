@@ -35,7 +35,7 @@ with h as materialized (
   select x.*, (progress is not null)::int p, (checkpoint is not null)::int c
   from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[]) x(lease, job_id, epoch, progress, checkpoint)
   where x.lease = any(array(select id from h))
-    and not exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch)
+    and not exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch offset 0)
 )
 insert into errand.progress as g (job_id, epoch, seq, progress_seq, progress_at, progress,
   checkpoint_seq, checkpoint_at, checkpoint)
