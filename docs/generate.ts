@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { configurationPage } from '../src/config.ts';
-import { problemIndex, problemPage, problemSlugs } from '../src/domain/problem.ts';
+import { problemIndex, problemPage, problemSlugs } from '../src/domain/problems.ts';
 
 /** A generated file: its path from the root of the repository, and its text. */
 export interface GeneratedPage {

@@ -9,7 +9,8 @@ import type { AnswerMode } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
 import type { JobOptions } from '../domain/options.ts';
 import { shownPayload } from '../domain/payload.ts';
-import { Problem, type ProblemSlug } from '../domain/problem.ts';
+import { Problem } from '../domain/problem.ts';
+import type { ProblemSlug } from '../domain/problems.ts';
 import { type NamedFacts, recordOf, statusOf } from '../domain/record.ts';
 import { retryAfterSeconds } from '../domain/retry-after.ts';
 

@@ -3,7 +3,8 @@
 // Next room: openapi.ts.
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { isProblemSlug, Problem, problemIndex, problemPage } from '../domain/problem.ts';
+import { Problem } from '../domain/problem.ts';
+import { isProblemSlug, problemIndex, problemPage } from '../domain/problems.ts';
 import { sendText } from './answer.ts';
 import { type Route, refusals } from './route.ts';
 

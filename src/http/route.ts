@@ -3,7 +3,7 @@
 // Next room: the routes; openapi.ts turns what is documented here into the document.
 import type { FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify';
 import type { z } from 'zod';
-import { type ProblemSlug, problems } from '../domain/problem.ts';
+import { type ProblemSlug, problems } from '../domain/problems.ts';
 import { Problem } from './schemas/problem.ts';
 
 /** The schema of a header, as plain JSON schema. */

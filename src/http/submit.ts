@@ -8,7 +8,7 @@ import type { Submission, Submitted } from '../actions/submit.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import type { AnswerMode } from '../domain/expectation.ts';
 import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
-import type { ProblemSlug } from '../domain/problem.ts';
+import type { ProblemSlug } from '../domain/problems.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath } from './answer.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';

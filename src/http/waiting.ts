@@ -9,7 +9,8 @@ import type { WaitEnd } from '../actions/wait.ts';
 import type { SoftMode, SyncMode } from '../domain/expectation.ts';
 import { isTerminal } from '../domain/job.ts';
 import { type Answer, answerFor } from '../domain/outcome.ts';
-import { Problem, type ProblemSlug } from '../domain/problem.ts';
+import { Problem } from '../domain/problem.ts';
+import type { ProblemSlug } from '../domain/problems.ts';
 import { errorOf, type NamedFacts } from '../domain/record.ts';
 import {
   departure,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
-import { type ProblemSlug, problemSlugs, problems } from '../../src/domain/problem.ts';
+import { type ProblemSlug, problemSlugs, problems } from '../../src/domain/problems.ts';
 import { defineHandler } from '../../src/errand.ts';
 import { type Called, calling } from '../support/call.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';

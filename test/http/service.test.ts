@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { problemIndex, problemPage, problemSlugs } from '../../src/domain/problem.ts';
+import { problemIndex, problemPage, problemSlugs } from '../../src/domain/problems.ts';
 import { openapiDocument } from '../../src/http/openapi.ts';
 import { get, post, problemOf, send, serve } from '../support/serve.ts';
 

@@ -2,15 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Problem, toBody } from '../../src/domain/problem.ts';
 import {
   isProblemSlug,
-  Problem,
   problemIndex,
   problemPage,
   problemSlugs,
   problems,
-  toBody,
-} from '../../src/domain/problem.ts';
+} from '../../src/domain/problems.ts';
 
 test('every problem has a client or server error status, a title and two sentences', () => {
   for (const slug of problemSlugs()) {

@@ -2,7 +2,7 @@
 // Next room: http/problem.ts, which writes it.
 import { z } from 'zod';
 import { jobStates } from '../../domain/job.ts';
-import { problemSlugs } from '../../domain/problem.ts';
+import { problemSlugs } from '../../domain/problems.ts';
 
 /** Every error of this API. */
 export const Problem = z
