@@ -34,6 +34,7 @@ import { calling } from './roles/worker/call.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import { pushing } from './roles/worker/pusher.ts';
 import { sending } from './roles/worker/target.ts';
+import { threading } from './roles/worker/threads.ts';
 import { type Worker, worker } from './roles/worker/worker.ts';
 import { Hints } from './signal/redis.ts';
 import { openPool, type Pool } from './store/db.ts';
@@ -193,14 +194,30 @@ export async function build(
     random: Math.random,
     onError: (chore: string, error: unknown) => events.emit('chore.failed', { chore, error }),
   };
+  const { here, threaded } = Object.groupBy(handlers, ([, handler]) =>
+    handler.thread ? 'threaded' : 'here',
+  );
+  const called = new Map(here);
+  const calls = { progress, limit: config.ERRAND_PAYLOAD_LIMIT_BYTES, onError: hands.onError };
   const handlerRunner = worker({
     ...hands,
     name: 'handlers',
-    serves: (lane) => handlers.has(lane.route),
+    serves: (lane) => called.has(lane.route),
     apart: false,
-    execute: calling(handlers, config.ERRAND_PAYLOAD_LIMIT_BYTES),
+    execute: calling(called, calls),
     source: 'handler',
     concurrency: config.ERRAND_HANDLER_CONCURRENCY,
+  });
+  const inThreads = new Map(threaded);
+  const threads = threading(inThreads, { ...calls, threads: config.handlerThreads });
+  const threadRunner = worker({
+    ...hands,
+    name: 'threads',
+    serves: (lane) => inThreads.has(lane.route),
+    apart: false,
+    execute: threads.execute,
+    source: 'handler',
+    concurrency: config.handlerThreads,
   });
   const sender = sending({
     policy: config.privateTargets,
@@ -224,7 +241,11 @@ export async function build(
     source: 'target',
     concurrency: config.ERRAND_PUSH_CONCURRENCY,
   });
-  const serving = handlers.size > 0 ? [handlerRunner, pushRunner] : [pushRunner];
+  const serving = [
+    ...(called.size > 0 ? [handlerRunner] : []),
+    ...(inThreads.size > 0 ? [threadRunner] : []),
+    pushRunner,
+  ];
   const runners: readonly Worker[] = roles.has('worker') ? serving : [];
 
   let draining = false;
@@ -276,6 +297,7 @@ export async function build(
   async function close(): Promise<void> {
     closed = true;
     health.stop();
+    await threads.close();
     await sender.close();
     await closePools();
   }

@@ -88,5 +88,11 @@ async function handlersOf(
   const folder = config.ERRAND_HANDLERS_DIR ?? (isTrial ? examples : undefined);
   const handlers = folder === undefined ? new Map<string, Handler>() : await loadHandlers(folder);
   for (const handler of more) handlers.set(handler.type, handler);
+  for (const { type, thread, module } of handlers.values()) {
+    if (thread === true && module === undefined)
+      throw new Error(
+        `the handler of "${type}" asks for a thread and comes from no module; load it from a folder`,
+      );
+  }
   return handlers;
 }

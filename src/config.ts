@@ -2,6 +2,7 @@
 // Invariants: all faults are told at once, by name; nothing else reads the environment; the values never change.
 // Next room: compose.ts.
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { type AddressPolicy, loopbackToo, parsePrivateTargets, publicOnly } from './domain/address.ts';
 import { parseSigningSecret } from './domain/signature.ts';
@@ -61,6 +62,11 @@ export const Environment = z.object({
   ERRAND_HANDLER_CONCURRENCY: count(1, 10_000)
     .default(50)
     .describe('Jobs that handlers of this process run at once.'),
+  ERRAND_HANDLER_THREADS: count(1, 256)
+    .optional()
+    .describe(
+      'Threads for handlers that ask for one; as many of their jobs run at once. Absent: one for each core.',
+    ),
   ERRAND_PUSH_CONCURRENCY: count(1, 10_000)
     .default(128)
     .describe('Requests to targets that this process has under way at once.'),
@@ -125,6 +131,7 @@ export type Config = Readonly<z.output<typeof Environment>> & {
   readonly isLoopback: boolean;
   readonly drainDelaySeconds: number;
   readonly privateTargets: AddressPolicy;
+  readonly handlerThreads: number;
 };
 
 /** All faults of an environment, one line each. */
@@ -178,6 +185,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     ...parsed.data,
     isLoopback,
     drainDelaySeconds: parsed.data.ERRAND_DRAIN_DELAY_SECONDS ?? (isLoopback ? 0 : 5),
+    handlerThreads: parsed.data.ERRAND_HANDLER_THREADS ?? availableParallelism(),
     privateTargets: parsed.data.ERRAND_PRIVATE_TARGETS ?? (isLoopback ? loopbackToo : publicOnly),
   });
 }

@@ -1,9 +1,9 @@
-// A handler as they are in earnest: it checks what callers send, obeys its signal, and says which failures are worth
-// another attempt. POST {"type":"checksum","payload":{"text":"errand","rounds":100000}} to try it.
+// A handler as they are in earnest: it computes in a thread of its own, checks what callers send, obeys its signal, shows how
+// far it is, and goes on from its last checkpoint after a crash.
+// POST {"type":"checksum","payload":{"text":"errand","rounds":5000000}} to try it.
 // Invariant: between two looks at the signal lies a short stretch of work, so a cancel, a deadline or a drain is obeyed soon.
 // Next room: docs/guides/handlers.md.
 import { createHash, getHashes } from 'node:crypto';
-import { setImmediate as others } from 'node:timers/promises';
 import { defineHandler, JobError } from 'errand';
 
 interface Request {
@@ -14,36 +14,37 @@ interface Request {
   rounds?: number;
 }
 
+/** How far it is. */
+interface Checkpoint {
+  round: number;
+  digest: string;
+}
+
 const mostRounds = 50_000_000;
 const roundsAtOnce = 2_000;
-const heavyRounds = 1_000_000;
-let heavy = 0;
+const roundsAtRisk = 500_000;
 
 export default defineHandler<Request>({
   type: 'checksum',
-  async run(payload, { job_id, epoch, signal }) {
+  // Without it the whole process would stand still while this one computes.
+  thread: true,
+  async run(payload, { job_id, epoch, signal, progress, checkpoint, last_checkpoint }) {
     const { text, algorithm, rounds } = checked(payload);
-    // One heavy job at a time: the others come back later instead of making the process slow for all.
-    const isHeavy = rounds >= heavyRounds;
-    if (isHeavy && heavy > 0) {
-      throw new JobError('rate_limited', 'another heavy checksum runs here', { retry_after_seconds: 1 });
-    }
-    if (isHeavy) heavy++;
-    try {
-      let digest = createHash(algorithm).update(text).digest();
-      for (let round = 1; round < rounds; round++) {
-        digest = createHash(algorithm).update(digest).digest();
-        if (round % roundsAtOnce === 0) {
-          await others();
-          signal.throwIfAborted();
-        }
+    const before = last_checkpoint as Checkpoint | null;
+    let digest = before ? Buffer.from(before.digest, 'hex') : createHash(algorithm).update(text).digest();
+    for (let round = before?.round ?? 1; round < rounds; round++) {
+      digest = createHash(algorithm).update(digest).digest();
+      if (round % roundsAtOnce === 0) {
+        signal.throwIfAborted();
+        progress({ current: round, total: rounds, message: `${algorithm} of ${text.length} characters` });
       }
-      // With effects outside, store job_id and epoch beside them: the id makes them happen once, the epoch refuses
-      // those of a start that was overtaken.
-      return { algorithm, rounds, checksum: digest.toString('hex'), job_id, epoch };
-    } finally {
-      if (isHeavy) heavy--;
+      if (round % roundsAtRisk === 0) {
+        await checkpoint({ round: round + 1, digest: digest.toString('hex') } satisfies Checkpoint);
+      }
     }
+    // With effects outside, store job_id and epoch beside them: the id makes them happen once, the epoch refuses
+    // those of a start that was overtaken.
+    return { algorithm, rounds, checksum: digest.toString('hex'), job_id, epoch };
   },
 });
 

@@ -9,9 +9,6 @@ import type { Pool } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
 import { type Report, writeReports } from '../store/progress.ts';
 
-/** Largest progress and largest checkpoint, in bytes. */
-export const most_report_bytes = 64 * 1024;
-
 /** What is reported, as JSON text. */
 export interface Reached {
   progress?: string;

@@ -27,6 +27,15 @@ export function bytesOf(payload: string, options: { readonly payload_base64?: bo
   return Buffer.from(payload, options?.payload_base64 === true ? 'base64' : 'utf8');
 }
 
+/** What a handler gets of a payload: the value of JSON, the text of any other text, else bytes. */
+export function readPayload(
+  payload: string,
+  options: { readonly content_type?: string; readonly payload_base64?: boolean } | null,
+): unknown {
+  if (options?.content_type === undefined) return JSON.parse(payload);
+  return options.payload_base64 === true ? bytesOf(payload, options) : payload;
+}
+
 /** How a payload is shown in JSON: the member it stands in and its JSON text; beside it stands `content_type`. */
 export function shownPayload(
   payload: string,

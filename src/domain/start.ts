@@ -15,3 +15,6 @@ export interface Start {
   /** Whether somebody is to be told of the job's end: settling it then takes a transaction. */
   callback: boolean;
 }
+
+/** Largest progress and largest checkpoint of a start, in bytes. */
+export const most_report_bytes = 64 * 1024;

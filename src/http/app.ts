@@ -4,8 +4,8 @@
 // Next room: submit.ts for the main road; roles/api.ts, which listens.
 import { type FastifyInstance, type FastifySchemaCompiler, fastify } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
-import { most_report_bytes } from '../actions/progress.ts';
 import type { Config } from '../config.ts';
+import { most_report_bytes } from '../domain/start.ts';
 import type { EventBus } from '../events.ts';
 import { submitBatch } from './batch.ts';
 import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue } from './body.ts';

@@ -3,11 +3,11 @@
 // whatever a lease id is not good for is 409 `lease-lost`, and the worker must stop.
 // Next room: actions/pull.ts.
 import type { Actions } from '../actions/actions.ts';
-import { most_report_bytes } from '../actions/progress.ts';
 import type { Failing, Leased } from '../actions/pull.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
 import type { RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
+import { most_report_bytes } from '../domain/start.ts';
 import {
   departure,
   existing,

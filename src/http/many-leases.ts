@@ -4,8 +4,8 @@
 // Next room: actions/settle.ts and actions/heartbeat.ts, which write what comes together in one statement.
 import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
-import { most_report_bytes } from '../actions/progress.ts';
 import { Problem, toBody } from '../domain/problem.ts';
+import { most_report_bytes } from '../domain/start.ts';
 import { sendJson } from './answer.ts';
 import { most_items, refuseLarge } from './body.ts';
 import { attemptEndOf, completionOf, extensionOf, failingOf } from './leases.ts';

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
+import type { Submission } from '../../src/actions/submit.ts';
 import { defineHandler, type HandlerContext, JobError } from '../../src/errand.ts';
 import { loadHandlers } from '../../src/roles/worker/handlers.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
@@ -14,6 +15,8 @@ import { until } from '../support/until.ts';
 const fixed = JSON.stringify({ strategy: 'fixed', base_seconds: 0.05, cap_seconds: 1, jitter: 'none' });
 const seen = new Map<string, HandlerContext[]>();
 const started = new Map<string, () => void>();
+const lost = Promise.withResolvers<void>();
+const reports: unknown[] = [];
 let errand: TestErrand;
 
 function told(context: HandlerContext): number {
@@ -69,6 +72,42 @@ before(async () => {
       }),
       defineHandler({ type: 'slow', run: () => new Promise((resolve) => setTimeout(resolve, 4_500)) }),
       defineHandler({ type: 'huge', run: () => 'x'.repeat(300_000) }),
+      defineHandler({
+        type: 'chatty',
+        async run(payload, { progress, checkpoint }) {
+          for (let n = 1; n <= 1_000; n++) progress({ current: n });
+          if (payload === 'circle') progress(Symbol('no JSON'));
+          await checkpoint(null);
+          progress('nearly');
+          progress('done');
+        },
+      }),
+      defineHandler({
+        type: 'walker',
+        async run(_, { last_checkpoint, checkpoint, attempt }) {
+          await checkpoint({ steps: attempt, before: last_checkpoint });
+          if (attempt < 3) throw new Error('tired');
+          return last_checkpoint;
+        },
+      }),
+      defineHandler({
+        type: 'late-reporter',
+        async run(_, context) {
+          told(context);
+          await lost.promise;
+          await context.checkpoint('too late').catch((error) => reports.push(error.message));
+          context.progress('too late');
+          reports.push(context.signal.aborted);
+        },
+      }),
+      defineHandler({
+        type: 'any-media',
+        run: (payload, { content_type, traceparent }) => ({
+          payload: payload instanceof Uint8Array ? [...payload] : payload,
+          content_type,
+          traceparent,
+        }),
+      }),
     ],
   });
 });
@@ -202,6 +241,60 @@ test('a lease that was taken away aborts its handler, and what it brings is drop
   await aborted;
   const job = await facts(id);
   assert.deepEqual([job.state, job.class], ['dead', 'lost']);
+});
+
+test('progress is written now and then, however often it is said, and the last of it before the end', async () => {
+  let written = 0;
+  const off = errand.events.on('job.progressed', () => written++);
+  const id = await submit({ type: 'chatty' });
+  await ended(id);
+  off();
+  assert.equal((await facts(id)).progress, '"done"');
+  assert.ok(written <= 3, `${written} writes`);
+});
+
+test('what is no JSON is no progress, and fails the job for good', async () => {
+  const id = await submit({ type: 'chatty', payload: '"circle"' });
+  await ended(id);
+  const job = await facts(id);
+  assert.deepEqual([job.state, job.class], ['dead', 'permanent']);
+  assert.match(job.error ?? '', /a progress must be a value that JSON has/);
+});
+
+test('a checkpoint is kept when its promise resolves, and goes to the next attempt', async () => {
+  const id = await submit({ type: 'walker', backoff: fixed });
+  await ended(id);
+  assert.deepEqual(JSON.parse((await errand.actions.inspect.result(id))?.result ?? ''), {
+    steps: 2,
+    before: { steps: 1, before: null },
+  });
+});
+
+test('a report that finds the lease gone aborts the signal: a checkpoint throws, progress does not', async () => {
+  const id = await submit({ type: 'late-reporter', max_attempts: 1 });
+  await running(id);
+  await lose(id);
+  lost.resolve();
+  await until(() => reports.length === 2);
+  assert.deepEqual(reports, ['the lease was lost', true]);
+});
+
+test('a handler is handed the value of JSON, the text of a text, and bytes', async () => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  const cases: [string, Submission['options'], unknown][] = [
+    ['{"a":1}', null, { payload: { a: 1 }, content_type: 'application/json', traceparent: null }],
+    ['a,b', { content_type: 'text/csv' }, { payload: 'a,b', content_type: 'text/csv', traceparent: null }],
+    [
+      'AP8=',
+      { content_type: 'image/png', payload_base64: true, traceparent },
+      { payload: [0, 255], content_type: 'image/png', traceparent },
+    ],
+  ];
+  for (const [payload, options, expected] of cases) {
+    const id = await submit({ type: 'any-media', payload, options });
+    await ended(id);
+    assert.deepEqual(JSON.parse((await errand.actions.inspect.result(id))?.result ?? ''), expected);
+  }
 });
 
 test('leases are renewed by our own clock, however wrong it is against the database’s', async () => {

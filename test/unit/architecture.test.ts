@@ -41,7 +41,7 @@ const floors: Readonly<Record<string, Floor>> = {
   roles: {
     uses: ['roles', 'actions', 'domain'],
     names: ['events.ts', 'config.ts', 'store'],
-    packages: ['undici', 'node:*'],
+    packages: ['undici', 'piscina', 'node:*'],
   },
   telemetry: {
     uses: ['telemetry', 'domain'],

@@ -1,14 +1,15 @@
 // Handlers: functions that run jobs inside Errand. A folder of modules is loaded once at start; each default export is
 // made by defineHandler.
-// Next room: call.ts, which calls them.
+// Next room: call.ts, which calls them; threads.ts, which has threads call them.
 import { readdir } from 'node:fs/promises';
 import { registerHooks } from 'node:module';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ErrorClass } from '../../domain/outcome.ts';
+import { most_report_bytes } from '../../domain/start.ts';
 
-/** What a handler is told of the start it runs. */
-export interface HandlerContext {
+/** The facts of a start, as a handler is told them. */
+export interface StartFacts {
   /** The job's id: stable over attempts, the natural idempotency key of its effects. */
   job_id: string;
   queue: string;
@@ -20,19 +21,41 @@ export interface HandlerContext {
   epoch: number;
   /** When the attempt must have ended. */
   deadline: Date;
-  /** Aborts at the deadline, on cancel, when the lease is lost and when a drain runs out of time. */
-  signal: AbortSignal;
+  /** Media type of the payload: application/json unless it was sent as something else. */
+  content_type: string;
+  /** The trace context the job was submitted with (W3C), to be the parent of what the handler does. */
+  traceparent: string | null;
 }
 
-/** A handler: gets the parsed payload; what it returns (JSON) is the result, undefined = none. */
+/** What a handler is told of the start it runs, and what it can say of it. */
+export interface HandlerContext extends StartFacts {
+  /** The last checkpoint an earlier start of the job kept; null: none. */
+  last_checkpoint: unknown;
+  /** Aborts at the deadline, on cancel, when the lease is lost and when a drain runs out of time. */
+  signal: AbortSignal;
+  /** Says how far the work is, for whoever watches: any JSON up to 64 KiB. Costs nothing to call often. */
+  progress(value: unknown): void;
+  /** Keeps what the next start of the job can go on from: any JSON up to 64 KiB. Resolves when it is kept. */
+  checkpoint(value: unknown): Promise<void>;
+}
+
+/**
+ * A handler: gets the value of a JSON payload, the text or the bytes (Uint8Array) of another; what it returns (JSON) is the
+ * result, undefined = none.
+ */
 export interface Handler {
   type: string;
+  /** Whether it runs in a thread of its own, because it computes for long without a pause. */
+  thread?: boolean;
+  /** URL of the module it comes from: a thread loads it again. */
+  module?: string;
   run(payload: unknown, context: HandlerContext): unknown;
 }
 
 /** Declares a handler. `run` gets the payload typed as `Payload`: check it, callers can send anything. */
 export function defineHandler<Payload = unknown>(handler: {
   type: string;
+  thread?: boolean;
   run(payload: Payload, context: HandlerContext): unknown;
 }): Handler {
   return handler as Handler;
@@ -57,15 +80,28 @@ export class JobError extends Error {
   }
 }
 
-/** Loads every module of a folder; throws when one is not a handler or a type is served twice. */
-export async function loadHandlers(folder: string): Promise<Map<string, Handler>> {
-  const handlers = new Map<string, Handler>();
-  // A folder outside this package could not find "errand" by itself.
+/** What a handler reports, as JSON text; throws when it cannot be kept. */
+export function reportText(value: unknown, what: 'progress' | 'checkpoint'): string {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new JobError('permanent', `a ${what} must be a value that JSON has`);
+  if (Buffer.byteLength(text) > most_report_bytes)
+    throw new JobError('permanent', `a ${what} is larger than ${most_report_bytes} bytes`);
+  return text;
+}
+
+/** Lets modules of any folder import "errand": one outside this package could not find it by itself. */
+export function provideErrand(): void {
   const errand = import.meta.resolve('errand');
   registerHooks({
     resolve: (specifier, context, next) =>
       specifier === 'errand' ? { url: errand, shortCircuit: true } : next(specifier, context),
   });
+}
+
+/** Loads every module of a folder; throws when one is not a handler or a type is served twice. */
+export async function loadHandlers(folder: string): Promise<Map<string, Handler>> {
+  const handlers = new Map<string, Handler>();
+  provideErrand();
   const names = await readdir(folder).catch((cause) => {
     throw new Error(`ERRAND_HANDLERS_DIR "${folder}" cannot be read; make the folder or unset the variable`, {
       cause,
@@ -73,13 +109,14 @@ export async function loadHandlers(folder: string): Promise<Map<string, Handler>
   });
   const files = names.filter((file) => /\.(ts|js|mjs)$/.test(file) && !file.endsWith('.d.ts')).sort();
   for (const file of files) {
-    const module = (await import(pathToFileURL(resolve(join(folder, file))).href)) as { default?: Handler };
-    const handler = module.default;
+    const url = pathToFileURL(resolve(join(folder, file))).href;
+    const handler = ((await import(url)) as { default?: Handler }).default;
     if (typeof handler?.type !== 'string' || typeof handler.run !== 'function') {
       throw new Error(`${file} in ${folder} has no default export made by defineHandler`);
     }
     if (handlers.has(handler.type))
       throw new Error(`type "${handler.type}" is served twice; the second is ${file}`);
+    handler.module = url;
     handlers.set(handler.type, handler);
   }
   return handlers;

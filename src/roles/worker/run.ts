@@ -33,6 +33,14 @@ export interface Running {
   quit: ((reason: Error) => void) | undefined;
 }
 
+/** Tells a start to stop. What it still brings after a loss is dropped. */
+export function stop(running: Running, reason: StopReason): void {
+  if (running.stopped === null || reason === 'lost') running.stopped = reason;
+  const error = new Error(stopReasons[reason]);
+  running.abort.abort(error);
+  if (reason !== 'cancelled') running.quit?.(error);
+}
+
 /** Does the work of a start. Never throws: whatever happens to the work is a verdict. */
 export type Execute = (running: Running) => Promise<Verdict>;
 
@@ -96,12 +104,12 @@ function lastsMs({ deadline, started_at }: Job): number {
   return deadline.getTime() - started_at.getTime();
 }
 
-async function withRetries(running: Running, work: () => Promise<unknown>): Promise<void> {
+/** Repeats what a database that is away for a moment refused, for as long as the start may last. */
+export async function withRetries<T>(running: Running, work: () => Promise<T>): Promise<T> {
   const giveUp = running.began + lastsMs(running.job) + 5_000;
   for (let pause = 100; ; pause = Math.min(pause * 2, 2_000)) {
     try {
-      await work();
-      return;
+      return await work();
     } catch (error) {
       // Past its deadline the lease cannot be renewed and the rescue writes another end.
       const mayHeal = error instanceof Problem && error.retryable;

@@ -12,7 +12,7 @@ import type { Pool } from '../../store/db.ts';
 import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
 import type { Service } from '../service.ts';
-import { type Running, type RunOptions, runStart, type StopReason, stopReasons } from './run.ts';
+import { type Running, type RunOptions, runStart, stop } from './run.ts';
 
 export interface WorkerOptions extends RunOptions {
   name: string;
@@ -156,13 +156,6 @@ export function worker(options: WorkerOptions): Worker {
   function askToStop(one: Running): void {
     one.cancel_requested = true;
     stop(one, 'cancelled');
-  }
-
-  function stop(one: Running, reason: StopReason): void {
-    if (one.stopped === null || reason === 'lost') one.stopped = reason;
-    const error = new Error(stopReasons[reason]);
-    one.abort.abort(error);
-    if (reason !== 'cancelled') one.quit?.(error);
   }
 
   const rounds: Loop = loop({ name: 'claim', every_ms: poll_ms, run: claimRound, onError });

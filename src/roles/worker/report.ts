@@ -1,0 +1,84 @@
+// What a running job says of itself on its way: progress is written once a second at most, the latest value; a checkpoint at
+// once. A report that finds the lease gone is how a job learns early that it was lost.
+// Invariants: progress never fails the work; a checkpoint has been kept when its promise resolves; the last progress is
+// written before the end is.
+// Next room: actions/progress.ts.
+import type { Progress } from '../../actions/progress.ts';
+import { type Running, stop, stopReasons, withRetries } from './run.ts';
+
+export interface ReportOptions {
+  progress: Progress;
+  onError: (name: string, error: unknown) => void;
+}
+
+const progress_gap_ms = 1_000;
+
+/** The reports of one start, as JSON text. */
+export class Reports {
+  #running: Running;
+  #options: ReportOptions;
+  #latest: string | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> | undefined;
+  #last = Number.NEGATIVE_INFINITY;
+  #isClosed = false;
+
+  constructor(running: Running, options: ReportOptions) {
+    this.#running = running;
+    this.#options = options;
+  }
+
+  progress(text: string): void {
+    if (this.#isClosed) return;
+    this.#latest = text;
+    this.#schedule();
+  }
+
+  async checkpoint(text: string): Promise<void> {
+    const { job } = this.#running;
+    const stood = await withRetries(this.#running, () => this.#options.progress(job, { checkpoint: text }));
+    if (stood) return;
+    stop(this.#running, 'lost');
+    throw new Error(stopReasons.lost);
+  }
+
+  /** Takes nothing more, and writes what is left: a promise only where there is something. */
+  finish(): Promise<void> | undefined {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    if (this.#latest === undefined) return this.#writing;
+    return (this.#writing ?? Promise.resolve()).then(() => {
+      if (this.#latest !== undefined && this.#running.stopped !== 'lost') return this.#write();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#timer !== undefined || this.#writing !== undefined || this.#isClosed) return;
+    const wait = this.#last + progress_gap_ms - performance.now();
+    if (wait <= 0) void this.#write();
+    else this.#timer = setTimeout(() => void this.#write(), wait);
+  }
+
+  #write(): Promise<void> {
+    this.#timer = undefined;
+    this.#last = performance.now();
+    const progress = this.#latest as string;
+    this.#latest = undefined;
+    this.#writing = this.#options
+      .progress(this.#running.job, { progress })
+      .then(
+        (stood) => {
+          if (!stood) stop(this.#running, 'lost');
+        },
+        (error) => {
+          // Only news: the next value, or none, will do.
+          this.#options.onError('progress', error);
+        },
+      )
+      .finally(() => {
+        this.#writing = undefined;
+        if (this.#latest !== undefined) this.#schedule();
+      });
+    return this.#writing;
+  }
+}
