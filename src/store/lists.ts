@@ -141,24 +141,30 @@ order by o.job_id desc limit $9`,
 
 /**
  * Jobs that are ready, as they will run: $10 priority, $11 place and $12 id behind which to begin, $13 lanes. Suspects
- * (priority 10 and more) come last. Blocks are chosen by key first, so that their ids are read one block after the other.
+ * (priority 10 and more) come last. Several blocks may have one place, because a changed job keeps its own: a place is read
+ * as a whole, by id, and the one at which the page before ended once more.
  */
 export const queued = page(
   'list_queued',
   `
 select i.id, true hit, array[b.prio::text, b.ord::text, i.id::text] key
 from (
-  select b.* from (
-    select l.lane from unnest($13::int[]) l(lane) cross join lateral (
-      select prio, ord from errand.block where (lane, prio, ord) >= (l.lane, $10::int2, $11::bigint) and lane <= l.lane
+  select lane, $10::int2 prio, $11::bigint ord from unnest($13::int[]) l(lane)
+  union
+  (select b.lane, b.prio, b.ord from (
+    select l.lane from unnest($13) l(lane) cross join lateral (
+      select prio, ord from errand.block where (lane, prio, ord) > (l.lane, $10, $11) and lane <= l.lane
       order by lane, prio, ord limit 1) t
-    order by t.prio, t.ord limit $9::int + 1) h
+    order by t.prio, t.ord limit $9::int) h
   cross join lateral (
-    select seq, prio, ord from errand.block where (lane, prio, ord) >= (h.lane, $10, $11) and lane <= h.lane
-    order by lane, prio, ord limit $9 + 1) b
-  order by b.prio, b.ord limit $9 + 1) b
-cross join lateral (select ids[pos + 1:] ids from errand.block where seq = b.seq offset 0) s
-cross join lateral (select u.id from unnest(s.ids) u(id) order by u.id) i
+    select lane, prio, ord from errand.block where (lane, prio, ord) > (h.lane, $10, $11) and lane <= h.lane
+    order by lane, prio, ord limit $9) b
+  order by b.prio, b.ord limit $9)
+  order by prio, ord
+) b
+cross join lateral (
+  select u.id from errand.block s cross join lateral unnest(s.ids[s.pos + 1:]) u(id)
+  where s.lane = b.lane and s.prio = b.prio and s.ord = b.ord order by u.id offset 0) i
 where (b.prio, b.ord, i.id) > ($10, $11, $12::bigint)
 limit $9`,
 );

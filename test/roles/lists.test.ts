@@ -165,15 +165,17 @@ test('while jobs come, run, fail, wait and go, a walk shows each that fits all t
     const shown = Map.groupBy(seen, (job) => job.id);
     for (const job of seen) assert.ok(fits(job, question), `${what}: ${job.id} does not fit`);
     for (const [id, times] of shown) {
-      // By id none is met twice; elsewhere one that went and came back has started meanwhile.
-      const isBack =
-        orderOf(question) !== 'newest' && new Set(times.map((job) => job.epoch)).size === times.length;
+      // By id none is met twice; elsewhere one that went and came back has started or was changed meanwhile.
+      const versions = new Set(times.map((job) => `${job.epoch} ${job.patches}`));
+      const isBack = orderOf(question) !== 'newest' && versions.size === times.length;
       assert.ok(times.length === 1 || isBack, `${what}: ${id} ${times.length} times`);
     }
     for (const [id, job] of earlier) {
       const then = later.get(id) as NamedFacts;
-      const moved = job.state !== then.state || job.epoch !== then.epoch || job.attempt !== then.attempt;
-      if (moved || !fits(job, question)) continue;
+      const hasMoved = (['state', 'epoch', 'attempt', 'patches'] as const).some(
+        (key) => job[key] !== then[key],
+      );
+      if (hasMoved || !fits(job, question)) continue;
       assert.equal(shown.get(id)?.length, 1, `${what}: ${id}, ${job.state} all the time`);
       stable++;
     }
@@ -183,7 +185,7 @@ test('while jobs come, run, fail, wait and go, a walk shows each that fits all t
   assert.ok(stable > 1_000, `${stable} jobs held against the truth`);
 });
 
-/** A few moves at a time, all at once: a submit, two workers and a cancel. */
+/** A few moves at a time, all at once: a submit, two workers, and a cancel or a change. */
 function troubleIn(queue: string) {
   const known: string[] = [];
   let n = 0;
@@ -218,7 +220,10 @@ function troubleIn(queue: string) {
 
   async function go(n: number) {
     const id = known[(n * 17) % Math.max(known.length, 1)];
-    if (id !== undefined && n % 3 === 0) await errand.actions.cancel.cancel(id);
+    if (id === undefined) return;
+    if (n % 3 === 0) await errand.actions.cancel.cancel(id);
+    if (n % 3 === 1) await errand.actions.change.change(id, { priority: n % 4 }, () => {});
+    if (n % 3 === 2) await errand.actions.change.change(id, { max_attempts: 3, tags: ['eu'] }, () => {});
   }
 }
 
@@ -234,6 +239,22 @@ test('a job that stands in two leases is listed once, under the one it runs unde
   assert.equal(rows.rowCount, 2);
   const seen = await walk({ queue: 'twice', state: 'running' }, 1);
   assert.deepEqual(seen.map((job) => job.id).sort(), ids.sort());
+});
+
+test('a job that was changed and kept its place in line is met there', async () => {
+  const ids = await Promise.all(Array.from({ length: 12 }, () => submit({ queue: 'changed' })));
+  for (const [n, id] of ids.entries()) {
+    if (n % 3 > 0) await errand.actions.change.change(id, { max_attempts: 2 }, () => {});
+  }
+  const jobs = idsOf(await walk({ queue: 'changed' }, 200));
+  for (const limit of [1, 2, 5, 11]) {
+    const seen = await walk({ queue: 'changed', state: 'queued' }, limit);
+    assert.deepEqual(
+      seen.map((job) => job.id),
+      jobs,
+      `pages of ${limit}`,
+    );
+  }
 });
 
 test('a job that lost its worker is listed with those that are ready, after them', async () => {
