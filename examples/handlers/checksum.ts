@@ -22,7 +22,7 @@ interface Checkpoint {
 
 const mostRounds = 50_000_000;
 const roundsAtOnce = 2_000;
-const roundsAtRisk = 500_000;
+const roundsAtRisk = 100_000;
 
 export default defineHandler<Request>({
   type: 'checksum',
