@@ -14,7 +14,7 @@ export const drill: Drill = {
   profiles: ['short', 'long'],
   limit_minutes: 30,
   async run({ profile, seed, say }) {
-    const { fuzz, troubles, isWell, stop } = await startWatched();
+    const { fuzz, troubles, complaint, stop } = await startWatched();
     try {
       const faults: string[] = [];
       for (const operation of fuzz.operations) {
@@ -22,7 +22,8 @@ export const drill: Drill = {
         if (fault !== undefined) faults.push(fault);
         say(`${operation.object.operationId.padEnd(24)} ${fuzz.tally(operation)}`);
       }
-      if (!(await isWell())) faults.push('the service is not well afterwards');
+      const unwell = await complaint();
+      if (unwell !== null) faults.push(`it is not well afterwards: ${unwell}`);
       faults.push(...troubles);
       if (faults.length > 0) return { result: 'FAIL', reason: faults.join('\n') };
       const figures = {

@@ -41,9 +41,10 @@ export async function startWatched() {
   return {
     fuzz,
     troubles,
-    async isWell(): Promise<boolean> {
-      const health = await fetch(`${errand.url}/health`);
-      return ((await health.json()) as { status: string }).status === 'pass';
+    /** What the service says of its health; null: it is well. */
+    async complaint(): Promise<string | null> {
+      const text = await (await fetch(`${errand.url}/health`)).text();
+      return (JSON.parse(text) as { status: string }).status === 'pass' ? null : text;
     },
     async stop(): Promise<void> {
       fuzz.close();
@@ -109,10 +110,11 @@ export class Fuzz {
   async #ask(operation: Operation, plan: Plan): Promise<string[]> {
     const { path, method } = operation;
     const target = await this.#targetOf(path, plan);
+    const body = await this.#bodyOf(plan);
     const began = performance.now();
     let answer: Answer;
     try {
-      answer = await this.#send(method, target, plan);
+      answer = await this.#send(method, target, plan.headers, body);
     } catch (error) {
       return [`${method} ${target}: no answer within ${answer_ms} ms: ${(error as Error).message}`];
     }
@@ -139,7 +141,12 @@ export class Fuzz {
     return search === '' ? steps.join('/') : `${steps.join('/')}?${search}`;
   }
 
-  #send(method: string, target: string, { headers, body }: Plan): Promise<Answer> {
+  async #bodyOf({ body }: Plan): Promise<Plan['body']> {
+    if (typeof body?.text !== 'string') return body;
+    return { ...body, text: await this.#world.inhabit(body.text) };
+  }
+
+  #send(method: string, target: string, headers: Plan['headers'], body: Plan['body']): Promise<Answer> {
     const type = body?.type == null ? {} : { 'content-type': body.type };
     const signal = AbortSignal.timeout(answer_ms);
     return new Promise((resolve, reject) => {

@@ -27,6 +27,8 @@ export class World {
     this.favourites = {
       type: ['echo', 'silent', 'broken', 'nobody'],
       queue: ['default'],
+      // A call for many leases names them in its body; the ids are put in when it is sent.
+      id: ['@leases:0', '@leases:1', '@leases:2'],
       url: ['http://127.255.255.254:65535/nobody', `${url}/health/live`],
     };
     this.#makers = {
@@ -62,6 +64,15 @@ export class World {
     const make = makers[choice % (makers.length + 1)];
     if (make !== undefined) return make();
     return known[choice % Math.max(known.length, 1)] ?? 'default';
+  }
+
+  /** A text with an id in place of each `@collection:choice`. */
+  async inhabit(text: string): Promise<string> {
+    let inhabited = text;
+    for (const [mark, collection = '', choice] of text.matchAll(/@([a-z]+):(\d+)/g)) {
+      inhabited = inhabited.replace(mark, await this.idIn(collection, Number(choice)));
+    }
+    return inhabited;
   }
 
   /** Remembers what an answer names. */

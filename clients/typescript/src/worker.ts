@@ -38,7 +38,7 @@ export interface WorkerOptions {
   queues?: readonly string[];
   /** Who works; shown with the job. Give each process its own. */
   name?: string;
-  /** Jobs at once; default 1. */
+  /** Jobs at once, at most 1,000; default 1. */
   slots?: number;
   /** How long a lease stands without a heartbeat; default 30. */
   leaseSeconds?: number;
@@ -87,7 +87,7 @@ export class Worker {
   readonly #caller: Caller;
   readonly #options: Required<Omit<WorkerOptions, 'onEnd'>> & Pick<WorkerOptions, 'onEnd'>;
   readonly #stopping = new AbortController();
-  readonly #runs = new Map<Promise<void>, AbortController>();
+  readonly #held = new Map<Promise<void>, Held>();
 
   constructor(errand: Errand, options: WorkerOptions) {
     const name = `worker-${Math.random().toString(36).slice(2, 10)}`;
@@ -98,18 +98,22 @@ export class Worker {
   /** Works until `stop`; throws when the service refuses to hand out jobs. */
   async run(): Promise<void> {
     const { signal } = this.#stopping;
+    const over = new AbortController();
+    const beats = this.#keepAlive(over.signal);
     try {
       while (!signal.aborted) {
         for (const lease of await this.#lease(signal)) {
           if (signal.aborted) await this.#tell(lease, { how: 'release', json: {} });
           else this.#begin(lease);
         }
-        if (this.#runs.size >= this.#options.slots) await Promise.race(this.#runs.keys());
+        if (this.#held.size >= this.#options.slots) await Promise.race(this.#held.keys());
       }
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
       await this.#finish();
+      over.abort();
+      await beats;
     }
   }
 
@@ -124,7 +128,7 @@ export class Worker {
       worker: name,
       queues: [...queues],
       types: Object.keys(handlers),
-      limit: slots - this.#runs.size,
+      limit: slots - this.#held.size,
       lease_seconds: leaseSeconds,
     };
     const headers = { Prefer: `wait=${poll_seconds}` };
@@ -152,24 +156,20 @@ export class Worker {
 
   #begin(lease: Lease): void {
     const controller = new AbortController();
-    const running = this.#runOne(lease, controller).finally(() => this.#runs.delete(running));
-    this.#runs.set(running, controller);
+    const running = this.#runOne(lease, controller.signal).finally(() => this.#held.delete(running));
+    this.#held.set(running, { lease, controller, confirmed: performance.now() });
   }
 
-  async #runOne(lease: Lease, controller: AbortController): Promise<void> {
-    const over = new AbortController();
-    const beats = this.#keepAlive(lease, controller, over.signal);
-    const run = this.#runOf(lease, controller.signal);
+  async #runOne(lease: Lease, signal: AbortSignal): Promise<void> {
+    const run = this.#runOf(lease, signal);
     let ending: Ending;
     try {
       const result = await this.#handlerOf(lease)(run.payload, run);
       ending = { how: 'complete', json: result === undefined ? {} : { result } };
     } catch (error) {
-      ending = endingOf(error, controller.signal);
+      ending = endingOf(error, signal);
     }
-    const how = isLost(controller.signal) ? 'lost' : await this.#tell(lease, ending);
-    over.abort();
-    await beats;
+    const how = isLost(signal) ? 'lost' : await this.#tell(lease, ending);
     this.#options.onEnd?.(run, how, ending.error);
   }
 
@@ -195,24 +195,21 @@ export class Worker {
     };
   }
 
-  /** Says three times per lease that the job is in hand, and aborts it when it no longer is. */
-  async #keepAlive(lease: Lease, controller: AbortController, over: AbortSignal): Promise<void> {
+  /** Says three times per lease, for all jobs in one call, that they are in hand, and stops those that no longer are. */
+  async #keepAlive(over: AbortSignal): Promise<void> {
     const { leaseSeconds } = this.#options;
-    let confirmed = performance.now();
-    while (await isQuiet((leaseSeconds * 1_000) / 3, over)) {
-      try {
-        const json: Body<'heartbeatLease'> = { lease_seconds: leaseSeconds };
-        const request = { method: 'POST', json, signal: over, seconds: leaseSeconds / 3 } as const;
-        const answer = await this.#caller.send(`${pathOf(lease)}/heartbeat`, request);
-        confirmed = performance.now();
-        const { cancel_requested } = (await answer.json()) as Answer<'heartbeatLease', 200>;
-        if (cancel_requested) controller.abort(new Abort('cancel'));
-      } catch (error) {
-        if (over.aborted) return;
-        // Without a confirmation for the length of the lease, somebody else may run the job already.
-        const isSilent = performance.now() - confirmed > leaseSeconds * 1_000;
-        if (isSilent || isLeaseLost(error)) controller.abort(new Abort('lost'));
-      }
+    const each_ms = (leaseSeconds * 1_000) / 3;
+    while (await isQuiet(each_ms, over)) {
+      const held = [...this.#held.values()];
+      if (held.length === 0) continue;
+      const leases = held.map(({ lease: { id } }) => ({ id, lease_seconds: leaseSeconds }));
+      const sent = performance.now();
+      const request = { method: 'POST', json: { leases }, signal: over, seconds: leaseSeconds / 3 } as const;
+      const entries = await this.#caller
+        .send('/v1/leases/heartbeat', request)
+        .then(async (answer) => ((await answer.json()) as Answer<'heartbeatLeases', 200>).leases)
+        .catch(() => []);
+      for (const [i, one] of held.entries()) judge(one, entries[i], sent, leaseSeconds * 1_000);
     }
   }
 
@@ -233,17 +230,40 @@ export class Worker {
   }
 
   async #finish(): Promise<void> {
-    const all = Promise.allSettled(this.#runs.keys());
+    const all = Promise.allSettled(this.#held.keys());
     const patience = new AbortController();
     const late = pause(this.#options.stopSeconds * 1_000, patience.signal).then(
       () => {
-        for (const controller of this.#runs.values()) controller.abort(new Abort('stop'));
+        for (const { controller } of this.#held.values()) controller.abort(new Abort('stop'));
       },
       () => {},
     );
     await all;
     patience.abort();
     await late;
+  }
+}
+
+/** A job in hand. */
+interface Held {
+  lease: Lease;
+  controller: AbortController;
+  /** When the last call went out that was answered with a standing lease, on the monotonic clock. */
+  confirmed: number;
+}
+
+type Entry = Answer<'heartbeatLeases', 200>['leases'][number];
+
+/** Draws from the answer to a heartbeat what it means for the job; without an answer, time decides. */
+function judge(held: Held, entry: Entry | undefined, sent: number, lease_ms: number): void {
+  const isRefused = entry !== undefined && 'problem' in entry;
+  if (entry !== undefined && !isRefused) held.confirmed = sent;
+  // Without a confirmation for the length of the lease, somebody else may run the job already.
+  const isSilent = performance.now() - held.confirmed > lease_ms;
+  if (isSilent || (isRefused && entry.problem.code === 'lease-lost'))
+    held.controller.abort(new Abort('lost'));
+  else if (entry !== undefined && 'cancel_requested' in entry && entry.cancel_requested) {
+    held.controller.abort(new Abort('cancel'));
   }
 }
 
