@@ -1,6 +1,6 @@
 // From what a caller sent to what is stored: the one way for every route that submits.
 // Invariants: what can be refused is refused here, before anything is stored; a target that may not be reached is never
-// kept; a moment goes on in UTC.
+// kept.
 // Next room: actions/submit.ts; submit.ts, batch.ts and raw.ts, which answer.
 import type { FastifyRequest } from 'fastify';
 import type { AskedOptions, Submission, Submitted } from '../actions/submit.ts';
@@ -34,9 +34,9 @@ export function submissionOf(
     max_attempts: job.max_attempts,
     timeout_seconds: job.timeout_seconds,
     payload: job.payload?.text ?? 'null',
-    run_at: momentOf(job.run_at),
+    run_at: job.run_at ?? null,
     delay_ms: job.delay_seconds ? Math.round(job.delay_seconds * 1_000) : null,
-    expires_at: momentOf(job.expires_at),
+    expires_at: job.expires_at ?? null,
     backoff: job.backoff === undefined ? null : JSON.stringify(job.backoff),
     tags: job.tags === undefined || job.tags.length === 0 ? null : job.tags,
     options: optionsOf(job, options, reach, at),
@@ -138,9 +138,4 @@ function reachable(url: string, reach: AddressPolicy, pointer: string): string {
   if (checked.kind === 'ok') return checked.url;
   const fault: ProblemFault = { pointer, code: checked.code, detail: checked.detail };
   throw new Problem('validation-failed', { detail: `${pointer} ${checked.detail}`, errors: [fault] });
-}
-
-// Postgres knows fewer offsets than RFC 3339 allows, so every moment goes there in UTC.
-function momentOf(text: string | null | undefined): string | null {
-  return text == null ? null : new Date(text).toISOString();
 }

@@ -124,6 +124,31 @@ for (const [what, payload] of Object.entries(payloads)) {
   });
 }
 
+test('a moment may have any offset RFC 3339 knows, where a job is submitted, changed or listed', async () => {
+  const offsets = ['Z', '-00:00', '+05:45', '+14:00', '+23:59', '-23:59'];
+  for (const offset of offsets) {
+    const run_at = `2999-06-01T12:00:00.25${offset}`;
+    const utc = new Date(run_at).toISOString();
+    const accepted = await post(JSON.stringify({ type: 'kept', run_at }));
+    const { id, run_at: told } = (await accepted.json()) as { id: string; run_at: string };
+    assert.equal(told, utc, offset);
+    const changed = await fetch(`${errand.url}/v1/jobs/${id}`, {
+      method: 'PATCH',
+      headers: { 'content-type': 'application/merge-patch+json' },
+      body: JSON.stringify({ run_at: run_at.replace('2999', '2998') }),
+    });
+    const record = (await changed.json()) as { run_at: string };
+    assert.equal(record.run_at, utc.replace('2999', '2998'), offset);
+    const after = encodeURIComponent(`2001-01-01T00:00:00${offset}`);
+    const list = await fetch(`${errand.url}/v1/jobs?queue=default&created_after=${after}`);
+    const { items } = (await list.json()) as { items: { id: string }[] };
+    assert.ok(
+      items.some((job) => job.id === id),
+      offset,
+    );
+  }
+});
+
 test('a job can be followed from its Location to its result', async () => {
   const accepted = await post('{"type":"echo","payload":[1,2]}');
   const location = accepted.headers.get('location') as string;

@@ -23,7 +23,7 @@ const earliest = Date.parse('1970-01-01T00:00:00Z');
 const latest = Date.parse('9999-12-31T23:59:59.999Z');
 const ten_years_in_seconds = 315_360_000;
 
-/** A moment in a request: RFC 3339 with an offset, in the years 1970 to 9999. */
+/** A moment in a request: RFC 3339 with an offset, in the years 1970 to 9999. It goes on in UTC. */
 export const moment = z.iso
   .datetime({
     offset: true,
@@ -31,7 +31,9 @@ export const moment = z.iso
   })
   .refine((text) => Date.parse(text) >= earliest && Date.parse(text) <= latest, {
     message: 'must lie in the years 1970 to 9999',
-  });
+  })
+  // Postgres knows fewer offsets than RFC 3339 allows.
+  .overwrite((text) => (Number.isNaN(Date.parse(text)) ? text : new Date(text).toISOString()));
 
 /** Whom to tell of the end of a job. */
 export const Callback = z
