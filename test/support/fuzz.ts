@@ -76,7 +76,11 @@ export class Fuzz {
       const faults = await this.#ask(operation, plan);
       if (faults.length > 0) throw new Error(faults.join('\n'));
     });
-    await fc.assert(property, { ...options, interruptAfterTimeLimit: 60_000, markInterruptAsFailure: true });
+    await fc.assert(property, {
+      ...options,
+      interruptAfterTimeLimit: 30_000 + 500 * options.numRuns,
+      markInterruptAsFailure: true,
+    });
   }
 
   /** Every status that was met. */
