@@ -1,6 +1,6 @@
 // Everything a process is made of: pools, clients, verbs and services, made and tied together here and nowhere else.
 // Reading it top down is reading what the program is made of.
-// Next room: roles/, which run what is made here.
+// Next room: runners.ts, the part that runs jobs; roles/, which run what is made here.
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Actions } from './actions/actions.ts';
@@ -24,18 +24,14 @@ import type { Config } from './config.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
-import { pushRoute } from './domain/options.ts';
 import type { EventBus } from './events.ts';
 import { buildApp } from './http/app.ts';
 import { api } from './roles/api.ts';
 import { dispatcher } from './roles/dispatcher.ts';
 import { type Service, stopAll } from './roles/service.ts';
-import { calling } from './roles/worker/call.ts';
 import type { Handler } from './roles/worker/handlers.ts';
-import { pushing } from './roles/worker/pusher.ts';
-import { sending } from './roles/worker/target.ts';
-import { threading } from './roles/worker/threads.ts';
-import { type Worker, worker } from './roles/worker/worker.ts';
+import type { Worker } from './roles/worker/worker.ts';
+import { hiring } from './runners.ts';
 import { Hints } from './signal/redis.ts';
 import { openPool, type Pool } from './store/db.ts';
 import { findVersions } from './store/history.ts';
@@ -194,59 +190,17 @@ export async function build(
     random: Math.random,
     onError: (chore: string, error: unknown) => events.emit('chore.failed', { chore, error }),
   };
-  const { here, threaded } = Object.groupBy(handlers, ([, handler]) =>
-    handler.thread ? 'threaded' : 'here',
-  );
-  const called = new Map(here);
-  const calls = { progress, limit: config.ERRAND_PAYLOAD_LIMIT_BYTES, onError: hands.onError };
-  const handlerRunner = worker({
-    ...hands,
-    name: 'handlers',
-    serves: (lane) => called.has(lane.route),
-    apart: false,
-    execute: calling(called, calls),
-    source: 'handler',
-    concurrency: config.ERRAND_HANDLER_CONCURRENCY,
+  const hired = hiring({
+    config,
+    hands,
+    handlers,
+    progress,
+    secrets: config.ERRAND_SIGNING_SECRETS ?? [await sharedSecret(read, 'signing', randomBytes(32))],
+    seal: (job) => issueLeaseId(job, secret),
+    release,
+    onAnswered: (event) => events.emit('target.answered', event),
   });
-  const inThreads = new Map(threaded);
-  const threads = threading(inThreads, { ...calls, threads: config.handlerThreads });
-  const threadRunner = worker({
-    ...hands,
-    name: 'threads',
-    serves: (lane) => inThreads.has(lane.route),
-    apart: false,
-    execute: threads.execute,
-    source: 'handler',
-    concurrency: config.handlerThreads,
-  });
-  const sender = sending({
-    policy: config.privateTargets,
-    connections: config.ERRAND_PUSH_CONCURRENCY,
-    bodyLimit: config.ERRAND_PAYLOAD_LIMIT_BYTES,
-  });
-  const pushRunner = worker({
-    ...hands,
-    name: 'pusher',
-    serves: (lane) => lane.route === pushRoute,
-    // A target that takes a job over keeps its lease for as long as it needs.
-    apart: true,
-    execute: pushing({
-      sender,
-      secrets: config.ERRAND_SIGNING_SECRETS ?? [await sharedSecret(read, 'signing', randomBytes(32))],
-      seal: (job) => issueLeaseId(job, secret),
-      release,
-      resultLimit: config.ERRAND_PAYLOAD_LIMIT_BYTES,
-      onAnswered: (event) => events.emit('target.answered', event),
-    }),
-    source: 'target',
-    concurrency: config.ERRAND_PUSH_CONCURRENCY,
-  });
-  const serving = [
-    ...(called.size > 0 ? [handlerRunner] : []),
-    ...(inThreads.size > 0 ? [threadRunner] : []),
-    pushRunner,
-  ];
-  const runners: readonly Worker[] = roles.has('worker') ? serving : [];
+  const runners: readonly Worker[] = roles.has('worker') ? hired.runners : [];
 
   let draining = false;
   let started = false;
@@ -297,8 +251,7 @@ export async function build(
   async function close(): Promise<void> {
     closed = true;
     health.stop();
-    await threads.close();
-    await sender.close();
+    await hired.close();
     await closePools();
   }
 

@@ -55,6 +55,7 @@ const floors: Readonly<Record<string, Floor>> = {
   'main.ts': { uses: ['compose.ts', 'config.ts', 'events.ts'], packages: ['commander', 'node:*'] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
+  'runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
 };
 
 // One door between two floors that are otherwise strangers: the role that listens starts the app.
