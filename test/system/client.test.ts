@@ -387,6 +387,20 @@ describe('a worker', () => {
   });
 });
 
+test('a worker whose wish to wait is lost on the way asks about once a second', async () => {
+  let calls = 0;
+  const unheld = behind((url, init) => {
+    calls++;
+    return fetch(url, without(init, 'prefer'));
+  });
+  const worker = new Worker(unheld, { queues: ['nothing'], handlers: { work: () => {} } });
+  const running = worker.run();
+  await once(AbortSignal.timeout(2_500), 'abort');
+  worker.stop();
+  await running;
+  assert.ok(calls >= 2 && calls <= 4, `${calls} calls`);
+});
+
 /** Resolves after so long; rejects with the reason when the signal aborts. */
 async function gone(signal: AbortSignal, ms: number): Promise<void> {
   const over = new AbortController();

@@ -27,6 +27,9 @@ export interface Request {
   seconds?: number;
 }
 
+/** An answer sooner than this was not held, whatever was wished. */
+export const held_ms = 1_000;
+
 const first_pause_ms = 100;
 const longest_pause_ms = 5_000;
 

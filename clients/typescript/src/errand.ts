@@ -2,7 +2,7 @@
 // Invariants: a demand that was lost on the way is never taken for an answer to it; what fails to be told is told as an
 // error with a name; a job that has ended without success is an ErrandProblem to whoever asked for its result.
 // Next room: call.ts; events.ts for a job's events; worker.ts for the other side.
-import { Caller, type Connection, pause, retryAfterOf } from './call.ts';
+import { Caller, type Connection, held_ms, pause, retryAfterOf } from './call.ts';
 import { eventsOf, type JobEvent } from './events.ts';
 import { ErrandProblem, Stripped } from './problem.ts';
 import type { Answer, Body, Job, JobStatus, NewJob, Problem, Query } from './shapes.ts';
@@ -57,8 +57,6 @@ export type JobFilter = { [Name in keyof Filter]: Filter[Name] | undefined };
 
 /** How long one call waits for a change, in seconds; the service may cut it. */
 const poll_seconds = 20;
-/** An answer sooner than this was not waited for. */
-const held_ms = 1_000;
 
 /** Errand over HTTP. */
 export class Errand {

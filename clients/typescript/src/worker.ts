@@ -2,7 +2,7 @@
 // Invariants: at most `slots` jobs at once; what comes of a lease that is lost is dropped, for somebody else has the job
 // now; what is held when the worker stops and does not end in time is given back, without costing an attempt.
 // Next room: errand.ts, the other side; docs/guides/pull-workers.md.
-import { type Caller, pause } from './call.ts';
+import { type Caller, held_ms, pause } from './call.ts';
 import type { Errand } from './errand.ts';
 import { ErrandProblem } from './problem.ts';
 import type { Answer, Body, Lease } from './shapes.ts';
@@ -102,10 +102,15 @@ export class Worker {
     const beats = this.#keepAlive(over.signal);
     try {
       while (!signal.aborted) {
-        for (const lease of await this.#lease(signal)) {
+        const began = performance.now();
+        const leases = await this.#lease(signal);
+        for (const lease of leases) {
           if (signal.aborted) await this.#tell(lease, { how: 'release', json: {} });
           else this.#begin(lease);
         }
+        // Where the wish to wait is lost on the way, nobody must be asked in a loop.
+        const isUnheld = leases.length === 0 && performance.now() - began < held_ms;
+        if (isUnheld) await pause(held_ms, signal);
         if (this.#held.size >= this.#options.slots) await Promise.race(this.#held.keys());
       }
     } catch (error) {
