@@ -122,8 +122,8 @@ async function recognise(
     if (answers[i] !== null) return;
     const row = byStart.get(`${ending.start.job_id}.${ending.start.epoch}`);
     if (row === undefined || row.class !== ending.class || row.source !== ending.source) return;
-    // A wish to run again under a cancel was written as the cancel's end.
-    const wasCancelled = row.status === 'cancelled' && ending.delay_ms !== null;
+    // A failure or a release under a cancel was written as the cancel's end, and the repeat cannot know of the cancel.
+    const wasCancelled = row.status === 'cancelled' && ending.status !== 'succeeded';
     if (row.status === ending.status || wasCancelled) answers[i] = { ...row, repeated: true };
   });
 }

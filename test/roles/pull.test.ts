@@ -40,6 +40,23 @@ async function lease(type: string, over: { worker?: string; wait_ms?: number } =
 
 const isLost = (error: unknown) => error instanceof Problem && error.slug === 'lease-lost';
 
+test('a failure that ended a cancelled job is told the same when it is repeated, whatever its class', async () => {
+  const { pull, cancel } = errand.actions;
+  for (const [kind, max_attempts] of [
+    ['permanent', 8],
+    ['retryable', 1],
+    ['retryable', 8],
+  ] as const) {
+    const { id } = await errand.actions.submit(aSubmission({ type: 'unwanted', max_attempts }));
+    const { lease_id } = await lease('unwanted');
+    assert.equal((await cancel.cancel(id)).kind, 'requested');
+    const failing = { class: kind, message: 'stopped', retry_after_seconds: null };
+    for (const call of ['first', 'repeated'])
+      assert.equal((await pull.fail(lease_id, failing)).status, 'cancelled', `${kind} ${call}`);
+    await assert.rejects(pull.complete(lease_id, { result: null, created_uri: null }), isLost);
+  }
+});
+
 test('progress is seen while the job runs, and the last checkpoint goes to the next start', async () => {
   const id = await submit('steps');
   const { pull, inspect } = errand.actions;
