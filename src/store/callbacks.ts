@@ -27,7 +27,10 @@ export interface Told {
 
 export const insertCallbacks = sql<Told>`
 with f as materialized (
-  select f.*, f.options -> 'callback' c from errand.job_facts($1::bigint[]) f
+  -- Times in UTC to the millisecond, as everywhere they are told: the database may stand in another zone.
+  select f.*, f.options -> 'callback' c, to_char(f.created_at at time zone 'utc', iso) created,
+    to_char(f.started_at at time zone 'utc', iso) started, to_char(f.finished_at at time zone 'utc', iso) finished
+  from errand.job_facts($1::bigint[]) f cross join (values ('YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) v(iso)
 ), s as (
   insert into errand.successor (job_id, kind, next_id)
   select id, 'callback', nextval('errand.job_id_seq') from f where c -> 'events' ? state
@@ -37,10 +40,10 @@ with f as materialized (
 ), j as (
   insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, options)
   select next_id, seq, push_lane, 30, priority, 8,
-    json_build_object('type', 'job.' || state, 'timestamp', finished_at, 'data', json_build_object(
+    json_build_object('type', 'job.' || state, 'timestamp', finished, 'data', json_build_object(
       'id', x.id::text, 'queue', l.queue, 'type', coalesce(options ->> 'type', l.route), 'state', state,
-      'attempt', attempt, 'tags', coalesce(tags, '{}'), 'created_at', x.created_at, 'started_at', started_at,
-      'finished_at', finished_at, 'result', case when has_result then '/v1/jobs/' || x.id || '/result' end,
+      'attempt', attempt, 'tags', coalesce(tags, '{}'), 'created_at', created, 'started_at', started,
+      'finished_at', finished, 'result', case when has_result then '/v1/jobs/' || x.id || '/result' end,
       'created', created_uri,
       'error', case when class is not null or error is not null then json_build_object(
         'class', class, 'source', source, 'http_status', http_status, 'detail', error) end))::text,

@@ -81,6 +81,15 @@ test('an end that was asked for makes one callback job, with the news as its pay
   assert.equal(news.data.type, 'asked');
   assert.equal(news.data.result, `/v1/jobs/${id}/result`);
   assert.deepEqual(news.data.tags, ['eu']);
+  const [ended] = await db.many(findJobs, [[id]]);
+  const { created_at, started_at, finished_at } = news.data;
+  assert.deepEqual(
+    [news.timestamp, created_at, started_at, finished_at],
+    [ended?.finished_at, ended?.created_at, ended?.started_at, ended?.finished_at].map((at) =>
+      at?.toISOString(),
+    ),
+    'times are told as the record tells them',
+  );
   assert.deepEqual((await tell([success(start)])).told, [], 'an ending that was refused tells nobody');
   assert.deepEqual(await db.many(insertCallbacks, [[id]]), [], 'and one that was told is not told again');
 });
