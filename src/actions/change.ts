@@ -60,7 +60,8 @@ export function changing(options: {
       check(facts);
       state = facts.state;
       if (state === 'running' || isTerminal(state)) return { kind: 'conflict', state };
-      const changed = await changeJob(db, id, facts.patches ?? 0, await changeOf(patch, facts));
+      const seen = { epoch: facts.epoch, patches: facts.patches ?? 0 };
+      const changed = await changeJob(db, id, seen, await changeOf(patch, facts));
       if (changed === undefined) continue;
       if (changed.block === null) onLater(changed.due_in_ms);
       // It may stand before what a cursor has passed.
@@ -71,9 +72,12 @@ export function changing(options: {
   }
 
   async function changeOf(patch: Patch, facts: NamedFacts): Promise<JobChange> {
+    const { queue } = patch;
     const route = facts.options?.target === undefined ? facts.type : pushRoute;
+    const follows = queue !== undefined && facts.options?.callback !== undefined;
     return {
-      lane: patch.queue === undefined ? null : (await lanes.named(patch.queue, route)).id,
+      lane: queue === undefined ? null : (await lanes.named(queue, route)).id,
+      callback_lane: follows ? (await lanes.named(queue, pushRoute)).id : null,
       priority: patch.priority ?? null,
       run_at: patch.run_at ?? null,
       due_now: patch.run_at === null,

@@ -1,7 +1,8 @@
 // How a job that has not started is changed: it is taken out of where it waits and put back as it is to be, in one
 // statement, so it is never in two places and never in none.
 // Invariants: what has started is not touched; blocks only lose ids, so it goes into a new block; it keeps its place in the
-// line when neither lane nor priority changes; `patches` is the version that decides between two changes.
+// line when neither lane nor priority changes; `patches` and the epoch are the version that decides between two changes, and
+// between a change and a start that has come and gone.
 // Next room: actions/change.ts.
 import type { Db } from './db.ts';
 import { sql } from './sql.ts';
@@ -14,6 +15,8 @@ export interface JobChange {
   due_now: boolean;
   max_attempts: number | null;
   tags: readonly string[] | null;
+  /** Where the news of its end is to be pushed from, when it has a callback and goes to another queue. */
+  callback_lane: number | null;
 }
 
 /** Where a changed job stands now; `block` null = it waits for its time. */
@@ -24,14 +27,15 @@ export interface Changed {
   due_in_ms: number;
 }
 
-/** Changes a job that has not started and was changed `patches` times before; undefined = it is not as expected. */
+/** Changes a job that waits as it was `seen`: so many starts and changes before; undefined = it is not as expected. */
 export function changeJob(
   db: Db,
   id: string,
-  patches: number,
-  { lane, priority, run_at, due_now, max_attempts, tags }: JobChange,
+  seen: { epoch: number; patches: number },
+  { lane, priority, run_at, due_now, max_attempts, tags, callback_lane }: JobChange,
 ): Promise<Changed | undefined> {
-  return db.maybeOne(change, [id, patches, lane, priority, run_at, due_now, max_attempts, tags]);
+  const wishes = [lane, priority, run_at, due_now, max_attempts, tags, callback_lane];
+  return db.maybeOne(change, [id, seen.patches, ...wishes, seen.epoch + 1]);
 }
 
 export const change = sql<Changed>`
@@ -42,12 +46,13 @@ with j as materialized (
 ), r as (
   update errand.block b set ids = array_remove(b.ids[b.pos + 1:], $1), pos = 0
   where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and cardinality(b.ids) - b.pos > 1
+    and b.epoch = $10::int
   returning b.lane, b.prio, b.epoch, b.attempt, b.timeout_seconds, b.ord, b.at
 ), l as (
-  delete from errand.block b where b.seq = (select blk from p) and b.ids[b.pos + 1:] = array[$1]
+  delete from errand.block b where b.seq = (select blk from p) and b.ids[b.pos + 1:] = array[$1] and b.epoch = $10
   returning b.lane, b.prio, b.epoch, b.attempt, b.timeout_seconds, b.ord, b.at
 ), w as (
-  delete from errand.later where job_id = $1 and exists (select from j)
+  delete from errand.later where job_id = $1 and epoch = $10 and exists (select from j)
   returning lane, prio, epoch, attempt, timeout_seconds, run_at
 ), x as (
   select *, null::timestamptz run_at from r union all select *, null from l
@@ -62,7 +67,8 @@ with j as materialized (
 ), u as (
   update errand.job set lane = n.lane, priority = n.prio % 10, max_attempts = coalesce($7::int, job.max_attempts),
     run_at = case when $6 or $5 is not null then n.run_at else job.run_at end,
-    tags = case when $8::text[] is null then job.tags when $8 = '{}' then null else $8 end, patches = $2 + 1
+    tags = case when $8::text[] is null then job.tags when $8 = '{}' then null else $8 end, patches = $2 + 1,
+    options = case when $9::int is null then job.options else jsonb_set(job.options, '{callback,lane}', to_jsonb($9)) end
   from n where id = $1
 ), k as materialized (
   select nextval('errand.block_seq') seq, * from n where run_at is null or run_at <= errand.now()

@@ -72,6 +72,25 @@ test('a patch of run_at delays a job that is ready and brings forward one that w
   assert.deepEqual(idsOf(leases), [soon]);
 });
 
+test('the news of an end comes from the queue and with the priority the job has by then', async () => {
+  const url = 'http://127.0.0.1:19999/done';
+  const id = await submit({
+    type: 'p-told',
+    queue: 'here',
+    run_at: '2099-01-01T00:00:00Z',
+    callback: { url },
+  });
+  await patch(id, { queue: 'there', priority: 2 });
+  await post(`/v1/jobs/${id}/cancel`);
+  const told = (await get('/v1/jobs?type=errand.callback')).json.items.filter(
+    (job: Called['json']) => job.callback_of === id,
+  );
+  assert.deepEqual(
+    told.map((job: Called['json']) => [job.queue, job.priority]),
+    [['there', 2]],
+  );
+});
+
 test('what runs or has ended is not changed', async () => {
   const id = await submit({ type: 'p4' });
   const [lease] = await handedOut('p4');
