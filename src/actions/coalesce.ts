@@ -103,7 +103,8 @@ class Line {
   async #round(): Promise<void> {
     this.#at = Number.POSITIVE_INFINITY;
     this.#lastClaim = performance.now();
-    const batch = [...this.#callers].slice(0, most_per_claim);
+    const line = [...this.#callers];
+    const batch = line.slice(0, most_per_claim);
     const { queues, types, lease_seconds } = this.#ask;
     const lanes = this.#options.lanesOf(queues, types);
     this.#claiming = true;
@@ -121,12 +122,14 @@ class Line {
       claimed = jobs.length;
       this.#handOut(batch, jobs);
     } catch (error) {
-      for (const caller of batch) if (this.#callers.delete(caller)) caller.reject(error);
+      for (const caller of line) if (this.#callers.delete(caller)) caller.reject(error);
     } finally {
       this.#claiming = false;
     }
+    // Where a claim brings less than was asked for, there is nothing for those behind either.
+    const looked = new Set(claimed < batch.length ? line : batch);
     for (const caller of this.#callers) {
-      const hasLooked = !caller.waits && batch.includes(caller);
+      const hasLooked = !caller.waits && looked.has(caller);
       if ((caller.isOver || hasLooked) && this.#callers.delete(caller)) caller.resolve([]);
     }
     if (this.#closeIfEmpty()) return;

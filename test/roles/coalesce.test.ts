@@ -1,6 +1,7 @@
 // A crowd of pull workers that want one job each: what it costs the database, and that nobody gets what is another's.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Claim, claiming } from '../../src/actions/claim.ts';
 import { coalescing, type LeaseOne } from '../../src/actions/coalesce.ts';
 import { beating } from '../../src/actions/heartbeat.ts';
@@ -162,6 +163,17 @@ test('a caller whose time is over during a claim is given what was claimed for i
   mayClaim.resolve();
   assert.equal((await served).length, 1, 'somebody must hold the lease, if only to give it back');
   assert.deepEqual(await late, []);
+});
+
+test('whoever does not wait is answered, however many wait before it', async () => {
+  const { lease } = parts();
+  const over = Promise.withResolvers<void>();
+  const crowd = Array.from({ length: 1_000 }, (_, n) => lease(owners[n % 64] as number, over.promise));
+  const last = lease(owners[0] as number, null);
+  const told = await Promise.race([last, delay(5_000, 'still nothing', { ref: false })]);
+  over.resolve();
+  assert.deepEqual(told, []);
+  assert.deepEqual((await Promise.all([...crowd, last])).flat(), []);
 });
 
 test('suspects go to one caller each, however many slots a worker has', async () => {
