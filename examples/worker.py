@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # A pull worker on the Python standard library: leases jobs over HTTP, keeps the leases alive while it works, and tells
-# how each job ended. A worker of your own is one function: `count_words` below, or import/import_cities.py.
+# how each job ended. A worker of your own is one function: `count_words` below, or import/import_cities.py. Words after the
+# name are a command to run instead: TYPE=render examples/worker.py ./render.sh
 # Invariant: a lease that is lost (409) is forgotten and its result dropped, for somebody else has the job now; and SIGTERM
-# gives back what is held, without costing an attempt. Settings: ERRAND_URL, QUEUES, SLOTS, LEASE_SECONDS.
+# gives back what is held, without costing an attempt. Settings: ERRAND_URL, TYPE, SLOTS, LEASE_SECONDS.
 # Next: docs/guides/pull-workers.md.
-import http.client, json, os, random, signal, sys, threading, time, traceback, urllib.error, urllib.request
+import http.client, json, os, random, signal, subprocess, sys, threading, time, traceback, urllib.error, urllib.request
 
 URL = os.environ.get("ERRAND_URL", "http://127.0.0.1:8080").rstrip("/")
-QUEUES = [name for name in os.environ.get("QUEUES", "").split(",") if name]  # none named: all
+TYPE = os.environ.get("TYPE", "wordcount")
 SLOTS = int(os.environ.get("SLOTS", "4"))  # jobs at once
 LEASE_SECONDS = int(os.environ.get("LEASE_SECONDS", "30"))
 POLL_SECONDS = 20
+STOP_SECONDS = 2  # for work to notice that it should stop
 NAME = f"python-{os.getpid()}"
 
 
@@ -92,6 +94,10 @@ class Worker:
             signal.signal(name, signal.SIG_IGN)
         for lease in list(self.held.values()):
             lease.stop.set()
+        patience = time.monotonic() + STOP_SECONDS
+        while self.held and time.monotonic() < patience:
+            time.sleep(0.02)
+        for lease in list(self.held.values()):  # work that does not look at `stop`
             status, _, _ = post(f"{URL}/v1/leases/{lease.id}/release", {})
             print(f"job {lease.job['id']} given back: {status}", flush=True)
 
@@ -100,7 +106,7 @@ class Worker:
         slots = 1
         while slots < SLOTS and self.free.acquire(blocking=False):
             slots += 1
-        ask = {"worker": NAME, "queues": QUEUES, "types": list(self.work), "limit": slots, "lease_seconds": LEASE_SECONDS}
+        ask = {"worker": NAME, "types": list(self.work), "limit": slots, "lease_seconds": LEASE_SECONDS}
         status, answer = persist(f"{URL}/v1/leases", ask, {"Prefer": f"wait={POLL_SECONDS}"}, POLL_SECONDS + 10)
         if status != 200:
             print(f"the service hands out no jobs: {status} {answer}", file=sys.stderr, flush=True)
@@ -156,17 +162,40 @@ class Worker:
         return self.tell(lease, "fail", refused)
 
 
+def command(words):
+    """Work that a program does: it gets the payload on its standard input and prints the result, both JSON. Exit code 0
+    completes the job, 65 (bad data) ends it for good, any other is tried again."""
+
+    def work(lease):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        program = subprocess.Popen(words, **pipes, start_new_session=True)  # a group, to end what it starts along with it
+        given, printed = json.dumps(lease.job["payload"]).encode(), None
+        while printed is None:
+            try:
+                printed, said = program.communicate(given, timeout=0.2)
+            except subprocess.TimeoutExpired:
+                given = None
+                if lease.stop.is_set():
+                    os.killpg(program.pid, signal.SIGTERM)
+        if program.returncode == 0:
+            try:
+                return json.loads(printed)
+            except ValueError:
+                raise JobFailed("what the command printed is no JSON", "permanent")
+        if lease.stop.is_set():
+            raise Stopped
+        kind = "permanent" if program.returncode == 65 else "retryable"
+        raise JobFailed(f"exit code {program.returncode}: {said.decode(errors='replace')}", kind)
+
+    return work
+
+
 def count_words(lease):
-    """The payload is a text, or {"text": …, "pause_seconds": …} to pretend that the work is long."""
-    payload = lease.job["payload"]
-    if isinstance(payload, str):
-        payload = {"text": payload}
-    if not isinstance(payload, dict) or not isinstance(payload.get("text"), str):
-        raise JobFailed('the payload must be a text, or an object with a text as its "text"', "permanent")
-    if lease.stop.wait(payload.get("pause_seconds", 0)):
-        raise Stopped
-    return {"words": len(payload["text"].split())}
+    """The payload is a text, the result how many words it has."""
+    if not isinstance(lease.job["payload"], str):
+        raise JobFailed("the payload must be a text", "permanent")
+    return len(lease.job["payload"].split())
 
 
 if __name__ == "__main__":
-    Worker({"wordcount": count_words}).run()
+    Worker({TYPE: command(sys.argv[1:]) if sys.argv[1:] else count_words}).run()

@@ -1,6 +1,5 @@
 // Why this room exists: an example that does not work is worse than none, so all of them run here, against a real service.
-// Invariant: the three pull workers keep the same promises: one table of tests for both.
-// Next room: import.test.ts, where the Python worker meets kill -9.
+// Next room: pull-workers.test.ts, where the pull workers are; import.test.ts, where the Python worker meets kill -9.
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -8,9 +7,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, type TestContext, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { exitOf, exitWithin, findProgram, spawnTied } from '../support/children.ts';
+import { exitWithin, findProgram, spawnTied } from '../support/children.ts';
+import { programIn } from '../support/guides.ts';
 import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
 import { neutralEnvironment, type Service, startService } from '../support/process.ts';
 import { until } from '../support/until.ts';
@@ -18,25 +18,14 @@ import { until } from '../support/until.ts';
 const GUIDES = fileURLToPath(new URL('../../docs/guides/', import.meta.url));
 const CACHE = fileURLToPath(new URL('../../.cache/', import.meta.url));
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
-/** Long enough that nothing is lost on a busy machine, and the least that worker.sh takes, where heartbeats matter. */
-const LEASE_SECONDS = 30;
-const SHORT_LEASE_SECONDS = 3;
-
 let database: TestDatabase;
 let service: Service;
 
-const serve = (port?: number) =>
-  startService({
-    env: {
-      DATABASE_URL: database.url,
-      ERRAND_HANDLERS_DIR: `${EXAMPLES}handlers`,
-      ...(port === undefined ? {} : { PORT: String(port) }),
-    },
-  });
-
 before(async () => {
   database = await cloneDatabase();
-  service = await serve();
+  service = await startService({
+    env: { DATABASE_URL: database.url, ERRAND_HANDLERS_DIR: `${EXAMPLES}handlers` },
+  });
 });
 
 after(async () => {
@@ -144,47 +133,6 @@ describe('watch.py', { skip: missing('python3') }, () => {
   });
 });
 
-interface PullWorker {
-  name: string;
-  skip: string | false;
-  command: string[];
-  /** The jobs of one test, so that tests can run beside each other. */
-  lane(test: string): { queue: string; type: string; env: Record<string, string> };
-  /** How this worker is given work that takes so many seconds. */
-  slow(seconds: number, text: string): { payload: unknown; words?: string[] };
-  result(words: number): unknown;
-}
-
-const shell: PullWorker = {
-  name: 'worker.sh',
-  skip: missing('bash', 'curl'),
-  command: ['bash', `${EXAMPLES}worker.sh`],
-  lane: (test) => ({ queue: 'default', type: test, env: { TYPE: test } }),
-  slow: (seconds, text) => ({
-    payload: `${seconds} ${text}`,
-    words: ['bash', '-c', 'read -r seconds text; sleep "$seconds"; echo "$text" | wc -w'],
-  }),
-  result: (words) => words,
-};
-
-const snake: PullWorker = {
-  name: 'worker.py',
-  skip: missing('python3'),
-  command: ['python3', `${EXAMPLES}worker.py`],
-  lane: (test) => ({ queue: test, type: 'wordcount', env: { QUEUES: test } }),
-  slow: (seconds, text) => ({ payload: { text, pause_seconds: seconds } }),
-  result: (words) => ({ words }),
-};
-
-const typed: PullWorker = {
-  ...snake,
-  name: 'worker.ts',
-  skip: false,
-  command: [process.execPath, `${EXAMPLES}worker.ts`],
-  // Not the queues of worker.py: they are worked on at the same time.
-  lane: (test) => snake.lane(`typed-${test}`),
-};
-
 describe('the guides', { skip: missing('bash', 'curl') }, () => {
   const showCommands = (guide: string) => /^```sh$/m.test(readFileSync(GUIDES + guide, 'utf8'));
   for (const guide of readdirSync(GUIDES).filter(showCommands)) {
@@ -237,6 +185,20 @@ describe('the guides', { skip: missing('bash', 'curl') }, () => {
     assert.equal(wrong.status, 422);
   });
 
+  for (const [language, program, skip] of [
+    ['py', 'python3', missing('python3')],
+    ['ts', process.execPath, false],
+  ] as const)
+    test(`languages.md shows a program in ${language} that prints what it says`, { skip }, async () => {
+      const { source, prints } = programIn('languages.md', language);
+      const folder = await mkdtemp(join(tmpdir(), 'errand-guide-'));
+      const file = join(folder, `guide.${language}`);
+      await writeFile(file, source.replaceAll('http://127.0.0.1:8080', service.url));
+      const { code, output } = await run(program, [file], {});
+      await rm(folder, { recursive: true });
+      assert.deepEqual([code, output], [0, prints]);
+    });
+
   const mark = (n: number) => `--- end of command ${n + 1} ---`;
 
   /** The blocks marked `sh`, each with the lines of the block marked `http` that follows it. */
@@ -256,152 +218,9 @@ describe('the guides', { skip: missing('bash', 'curl') }, () => {
   }
 });
 
-describe('the pull workers', { concurrency: true }, () => {
-  for (const example of [shell, snake, typed])
-    describe(example.name, { skip: example.skip, concurrency: true }, () => {
-      test('runs jobs to their results and ends those that cannot be run', async (t) => {
-        const worker = startWorker(t, example, 'runs');
-        const job = await worker.submit('to be\nor "not" \\ to b\u00e9');
-        const wrong = await worker.submit([1, 2]);
-        await reaches(job, 'succeeded');
-        assert.deepEqual(await result(job), example.result(7));
-        const { error, attempt } = await reaches(wrong, 'dead');
-        assert.deepEqual([error?.class, error?.source, attempt], ['permanent', 'worker', 1]);
-        await worker.leaves();
-      });
-
-      test('keeps a job that takes longer than its lease', async (t) => {
-        const { payload, words } = example.slow(SHORT_LEASE_SECONDS * 1.5, 'one two');
-        const worker = startWorker(t, example, 'long', { words, leaseSeconds: SHORT_LEASE_SECONDS });
-        const job = await worker.submit(payload);
-        const { attempt, epoch } = await reaches(job, 'succeeded');
-        assert.deepEqual([attempt, epoch], [1, 1]);
-        assert.deepEqual(await result(job), example.result(2));
-        await worker.leaves();
-      });
-
-      test('stops the work of a job that is cancelled', async (t) => {
-        const { payload, words } = example.slow(60, 'one two');
-        const worker = startWorker(t, example, 'cancelled', { words, leaseSeconds: SHORT_LEASE_SECONDS });
-        const job = await worker.submit(payload);
-        await worker.says(/started/);
-        assert.ok([200, 202].includes(await cancel(job)));
-        await reaches(job, 'cancelled');
-        await worker.leaves();
-      });
-
-      test('gives its job back at SIGTERM, and the attempt does not count', async (t) => {
-        const { payload, words } = example.slow(60, 'one two');
-        const worker = startWorker(t, example, 'released', { words });
-        const job = await worker.submit(payload);
-        await worker.says(/started/);
-        await worker.leaves();
-        assert.equal((await reaches(job, 'queued')).attempt, 0);
-        assert.equal(await cancel(job), 200);
-      });
-
-      test('stops the work when a heartbeat is told that the lease was lost', async (t) => {
-        const { payload, words } = example.slow(60, 'one two');
-        const worker = startWorker(t, example, 'lost', { words, leaseSeconds: SHORT_LEASE_SECONDS });
-        const job = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
-        const { error } = await reaches(job, 'dead');
-        assert.equal(error?.class, 'timeout');
-        await worker.says(/lost/);
-        await worker.leaves();
-      });
-
-      test('drops a result that comes after the lease was lost, and takes the next job', async (t) => {
-        // Three heartbeats to a lease: with one of 30 s the work ends before the first, and the completion is what is refused.
-        const { payload, words } = example.slow(5, 'one two');
-        const worker = startWorker(t, example, 'late', { words });
-        const late = await worker.submit(payload, { timeout_seconds: 1, max_attempts: 1 });
-        const next = await worker.submit(example.slow(0, 'one two').payload);
-        await worker.says(/lost/);
-        assert.equal((await reaches(late, 'dead')).error?.class, 'timeout');
-        await reaches(next, 'succeeded');
-        await worker.leaves();
-      });
-
-      test('goes on after kill -9 and a new start of the service as if nothing had happened', async (t) => {
-        let other = await serve();
-        t.after(() => other.stop());
-        const { payload, words } = example.slow(2, 'one two three');
-        const worker = startWorker(t, example, 'restart', { words, url: other.url });
-        const first = await worker.submit(payload);
-        // The record says "running" a moment earlier, when the answer to the worker may still be under way.
-        await worker.says(/started/);
-        await other.kill9();
-        other = await serve(other.port);
-        // A lease is a row in the database: it outlives the service that handed it out.
-        assert.equal((await reaches(first, 'succeeded')).epoch, 1);
-        await reaches(await worker.submit(payload), 'succeeded');
-        await worker.leaves();
-      });
-    });
-});
-
-describe('worker.sh as a frame for any command', { skip: shell.skip }, () => {
-  test('tells retryable from permanent failures by the exit code', async (t) => {
-    const words = ['bash', '-c', 'echo "no \\"luck\\"" >&2; exit "$(cat)"'];
-    const worker = startWorker(t, shell, 'exits', { words });
-    const [again, never] = [await worker.submit('1'), await worker.submit('65')];
-    const retrying = await reaches(again, 'retrying');
-    assert.deepEqual([retrying.error?.class, retrying.error?.detail], ['retryable', 'exit code 1: no luck']);
-    const dead = await reaches(never, 'dead');
-    assert.deepEqual([dead.error?.class, dead.attempt], ['permanent', 1]);
-    await cancel(again);
-    await worker.leaves();
-  });
-
-  test('fails a job for good when the command prints something else than JSON', async (t) => {
-    const worker = startWorker(t, shell, 'words', { words: ['echo', 'three words'] });
-    const { error } = await reaches(await worker.submit('one two'), 'dead');
-    assert.equal(error?.class, 'permanent');
-    await worker.leaves();
-  });
-});
-
 interface Running {
   child: ChildProcess;
   output(): string;
-}
-
-interface RunningWorker extends Running {
-  /** Submits a job that only this worker runs, and answers with its path. */
-  submit(payload: unknown, options?: object): Promise<string>;
-  says(pattern: RegExp): Promise<unknown>;
-  /** Sends SIGTERM, which must end it with exit code 0, in the middle of a long poll and of work alike. */
-  leaves(): Promise<void>;
-}
-
-function startWorker(
-  t: TestContext,
-  { name, command: [program, ...args], lane }: PullWorker,
-  testName: string,
-  options: { words?: string[] | undefined; url?: string; leaseSeconds?: number } = {},
-): RunningWorker {
-  const { queue, type, env } = lane(testName);
-  const { words = [], url = service.url, leaseSeconds = LEASE_SECONDS } = options;
-  const worker = start(program as string, [...args, ...words], {
-    ERRAND_URL: url,
-    LEASE_SECONDS: String(leaseSeconds),
-    ...env,
-  });
-  t.after(async () => {
-    worker.child.kill('SIGKILL');
-    await exitOf(worker.child);
-    if (!(t as { passed?: boolean }).passed) t.diagnostic(`${name} printed:\n${worker.output()}`);
-  });
-  return {
-    ...worker,
-    submit: (payload, more = {}) => submit(type, payload, { queue, ...more }, url),
-    says: (pattern) =>
-      until(() => pattern.test(worker.output()), { what: `${name} says ${pattern}`, timeoutMs: 20_000 }),
-    async leaves() {
-      worker.child.kill('SIGTERM');
-      assert.deepEqual(await exitWithin(worker.child, 8_000), { gone: true, code: 0 }, worker.output());
-    },
-  };
 }
 
 function start(command: string, args: readonly string[], env: Record<string, string>, cwd?: string): Running {
@@ -462,10 +281,6 @@ async function cancel(job: string): Promise<number> {
   const answer = await fetch(`${service.url}${job}/cancel`, { method: 'POST' });
   await answer.body?.cancel();
   return answer.status;
-}
-
-async function result(job: string): Promise<unknown> {
-  return (await fetch(`${service.url}${job}/result`)).json();
 }
 
 async function reaches(job: string, state: string): Promise<JobRecord> {

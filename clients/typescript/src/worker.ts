@@ -44,6 +44,8 @@ export interface WorkerOptions {
   leaseSeconds?: number;
   /** How long running jobs may go on after `stop`; default 10. */
   stopSeconds?: number;
+  /** How payloads and checkpoints are read; default JSON.parse, which rounds whole numbers beyond 2^53. */
+  parse?: (json: string) => unknown;
   /** Told of every job that ended here, and of errors nobody else is told of. */
   onEnd?: (run: Run, how: 'complete' | 'fail' | 'release' | 'lost', error?: unknown) => void;
 }
@@ -92,7 +94,8 @@ export class Worker {
   constructor(errand: Errand, options: WorkerOptions) {
     const name = `worker-${Math.random().toString(36).slice(2, 10)}`;
     this.#caller = errand.caller;
-    this.#options = { queues: [], name, slots: 1, leaseSeconds: 30, stopSeconds: 10, ...options };
+    const defaults = { queues: [], name, slots: 1, leaseSeconds: 30, stopSeconds: 10, parse: JSON.parse };
+    this.#options = { ...defaults, ...options };
   }
 
   /** Works until `stop`; throws when the service refuses to hand out jobs. */
@@ -139,7 +142,6 @@ export class Worker {
     const headers = { Prefer: `wait=${poll_seconds}` };
     const poll = new AbortController();
     const leave = () => poll.abort(signal.reason);
-    signal.addEventListener('abort', leave);
     const request = {
       method: 'POST',
       json,
@@ -147,13 +149,18 @@ export class Worker {
       signal: poll.signal,
       seconds: poll_seconds + 15,
     } as const;
-    try {
-      const ask = () => this.#caller.send('/v1/leases', request);
-      // However long the service is away, a worker waits for it.
-      const answer = await this.#caller.repeat(ask, poll.signal, Number.POSITIVE_INFINITY);
+    const ask = async () => {
+      signal.throwIfAborted();
+      signal.addEventListener('abort', leave);
+      const answer = await this.#caller.send('/v1/leases', request);
       // From here on there may be jobs in our hands: they must be read, to be run or given back.
       signal.removeEventListener('abort', leave);
-      return ((await answer.json()) as Answer<'leaseJobs', 200>).leases;
+      return answer.text();
+    };
+    try {
+      // However long the service is away, a worker waits for it.
+      const text = await this.#caller.repeat(ask, poll.signal, Number.POSITIVE_INFINITY);
+      return (this.#options.parse(text) as Answer<'leaseJobs', 200>).leases;
     } finally {
       signal.removeEventListener('abort', leave);
     }
