@@ -251,7 +251,7 @@ test('a drain ends every stream at once, also of readers who do not read', async
   const began = performance.now();
   jobs.drain();
   assert.ok((await Promise.all(streams.map(({ over }) => over))).every(Boolean));
-  assert.ok(performance.now() - began < 500);
+  assert.ok(performance.now() - began < 950, 'they end by themselves, before they would be cut');
   await until(() => jobs.watch.streams === 0, { timeoutMs: 3_000 });
   const refused = await get(port, `/v1/jobs/${stalled}/events`, [accept(streamType)]);
   assert.equal(problemOf(refused).code, 'draining');

@@ -135,15 +135,15 @@ test('a target that hangs is cut when the signal says so, and sees it', async ()
 });
 
 test('a request that is still connecting is cut just as promptly', async () => {
-  const lookups = sender({ resolve: () => new Promise(() => {}), connectTimeoutMs: 300 });
+  const lookups = sender({ resolve: () => new Promise(() => {}), connectTimeoutMs: 5_000 });
   const began = performance.now();
   const cut = AbortSignal.timeout(50);
   assert.equal(await reasonOf(send('http://slow.example/', lookups, cut)), 'aborted');
-  assert.ok(performance.now() - began < 250);
+  assert.ok(performance.now() - began < 2_500);
 });
 
 test('a name that is never resolved ends by the limit of connecting', async () => {
-  const lookups = sender({ resolve: () => new Promise(() => {}), connectTimeoutMs: 300 });
+  const lookups = sender({ resolve: () => new Promise(() => {}), connectTimeoutMs: 5_000 });
   assert.equal(await reasonOf(send('http://slow.example/', lookups)), 'connect');
 });
 
