@@ -1,6 +1,6 @@
 // Stops a job: one that has not started is taken out of where it waits and is final at once; one that runs is asked.
 // Invariant: exactly one branch is ever true. A job may move between the look and the lock, so "nothing taken" counts
-// only when two tries in a row find it in the same place.
+// only when two tries in a row find it in the same place and it does not wait there.
 // Next room: store/jobs.ts `takeOut`.
 import type { JobState } from '../domain/job.ts';
 import type { EventBus } from '../events.ts';
@@ -54,14 +54,18 @@ export function cancelling(options: {
         return { kind: 'taken' };
       }
       if (blk === null) return { kind: 'absent' };
-      if (blk === before) break;
-      before = blk;
+      if (blk !== before) {
+        before = blk;
+        continue;
+      }
+      const facts = await db.maybeOne(findJobs, [[id]]);
+      if (facts === undefined) return { kind: 'absent' };
+      if (facts.finished_at !== null) return { kind: 'ended', state: facts.state };
+      // What waits for a moment stands in no block: its place is the same after each change of that moment.
+      if (facts.state === 'running' || facts.epoch >= lastEpoch)
+        return { kind: 'started', state: facts.state };
     }
-    const facts = await db.maybeOne(findJobs, [[id]]);
-    if (facts === undefined) return { kind: 'absent' };
-    return facts.finished_at !== null
-      ? { kind: 'ended', state: facts.state }
-      : { kind: 'started', state: facts.state };
+    return { kind: 'started', state: 'running' };
   }
 
   /** Most jobs have no callback: only one that has is taken out again, in one transaction with the job that tells. */

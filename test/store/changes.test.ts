@@ -1,14 +1,20 @@
-// A change is made to the job its caller has looked at, and to no later state of it.
+// A change is made to the job its caller has looked at, and to no later state of it; and it hides no job from a cancel.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { cancelling } from '../../src/actions/cancel.ts';
+import { Ready } from '../../src/actions/ready.ts';
+import { Heads } from '../../src/domain/heads.ts';
+import { EventBus } from '../../src/events.ts';
 import { changeJob } from '../../src/store/changes.ts';
 import { type Claimed, claimJobs } from '../../src/store/claims.ts';
 import { openPool, type Pool } from '../../src/store/db.ts';
 import { noDetails, settleJobs } from '../../src/store/endings.ts';
-import { insertJobs } from '../../src/store/jobs.ts';
+import { insertJobs, takeOut } from '../../src/store/jobs.ts';
 import { Lanes } from '../../src/store/lanes.ts';
+import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';
 import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
 
 let database: TestDatabase;
 let db: Pool;
@@ -18,7 +24,7 @@ before(async () => {
   db = openPool({
     url: database.url,
     name: 'test',
-    max: 2,
+    max: 3,
     fixedPlans: true,
     statementTimeoutMs: 20_000,
     onError: () => {},
@@ -30,15 +36,16 @@ after(async () => {
   await database.drop();
 });
 
-const urgent = {
+const unchanged = {
   lane: null,
-  priority: 0,
+  priority: null,
   run_at: null,
   due_now: false,
   max_attempts: null,
   tags: null,
   callback_lane: null,
 };
+const urgent = { ...unchanged, priority: 0 };
 
 for (const delay_ms of [0, 60_000]) {
   test(`a job that has started and come back meanwhile is another one (${delay_ms} ms)`, async () => {
@@ -58,3 +65,36 @@ for (const delay_ms of [0, 60_000]) {
     assert.equal(await changeJob(db, id, { epoch: 1, patches: 0 }, urgent), undefined);
   });
 }
+
+const waitingForLocks = sql<{ n: number }>`
+select count(*)::int n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+
+test('a job whose time is changed under each look is taken back all the same', async () => {
+  const lanes = new Lanes(db);
+  const lane = (await lanes.named('default', 'restless')).id;
+  const { inserted } = await insertJobs(db, [aJob(lane, { delay_ms: 60_000 })]);
+  const id = inserted[0]?.id as string;
+  let changes = 0;
+  const restless: Pool = {
+    ...db,
+    async one(statement, params) {
+      if (statement !== takeOut || changes === 2) return db.one(statement, params);
+      const answer = db.transaction(async (tx) => {
+        const later = { ...unchanged, run_at: `2099-01-0${changes + 1}T00:00:00Z` };
+        await changeJob(tx, id, { epoch: 0, patches: changes }, later);
+        changes++;
+        const taken = db.one(statement, params);
+        await until(async () => (await db.one(waitingForLocks)).n > 0, { everyMs: 5 });
+        return { taken };
+      });
+      return (await answer).taken;
+    },
+  };
+  const events = new EventBus();
+  const quiet = { onEnded: () => {}, onRequested: () => {} };
+  const onError = (error: unknown) => assert.fail(String(error));
+  const ready = new Ready({ heads: new Heads(), notify: async () => {}, meet: () => undefined, onError });
+  const { cancelUnstarted } = cancelling({ db: restless, lanes, events, ready, ...quiet });
+  assert.deepEqual(await cancelUnstarted(id), { kind: 'taken' });
+  assert.equal(changes, 2);
+});
