@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Job } from '../../actions/claim.ts';
 import { failed, type Verdict } from '../../domain/outcome.ts';
+import { bytesOf } from '../../domain/payload.ts';
 import { pushHeaders, type TargetAnswer, verdictOf } from '../../domain/push.ts';
 import type { Events } from '../../events.ts';
 import { type Execute, stopReasons } from './run.ts';
@@ -29,7 +30,7 @@ export function pushing(options: PushOptions): Execute {
     const { job, abort } = running;
     const target = job.options?.target;
     if (target === undefined) return failed('permanent', 'the job is to be pushed and has no target');
-    const body = Buffer.from(job.payload, job.options?.payload_base64 === true ? 'base64' : 'utf8');
+    const body = bytesOf(job.payload, job.options);
     const began = performance.now();
     const span_id = randomBytes(8).toString('hex');
     const headers = pushHeaders(job, {
