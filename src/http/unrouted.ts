@@ -1,6 +1,6 @@
 // What has no route: unknown paths are 404, known ones with another method 405 with `Allow`, and OPTIONS says what a path
 // can do. Decided before a body is read, so a wrong path is told as that, not as a fault of its body.
-// Invariant: `Allow` lists what is registered; nobody keeps a second list.
+// Invariant: `Allow`, `Accept-Post` and `Accept-Patch` list what is registered; nobody keeps a second list.
 // Next room: negotiate.ts.
 import type { FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
@@ -8,7 +8,8 @@ import { Problem } from '../domain/problem.ts';
 
 interface KnownPath {
   pattern: RegExp;
-  methods: Set<string>;
+  /** Each method and the media types of its body. */
+  methods: Map<string, string>;
 }
 
 /** Answers requests that no route takes. */
@@ -16,32 +17,36 @@ export const unrouted = fp(
   async (app) => {
     const paths = new Map<string, KnownPath>();
 
-    app.addHook('onRoute', ({ url, method, routePath }) => {
-      know(url, [method].flat());
+    app.addHook('onRoute', ({ url, method, routePath, schema }) => {
+      const types = (schema?.consumes ?? ['application/json']).join(', ');
+      know(url, [method].flat(), types);
       // The first route of a plugin answers with and without a slash, which Fastify tells once.
-      if (routePath === '') know(`${url}/`, [method].flat());
+      if (routePath === '') know(`${url}/`, [method].flat(), types);
     });
 
-    const know = (url: string, methods: readonly string[]): void => {
-      const path = paths.get(url) ?? { pattern: patternOf(url), methods: new Set() };
+    const know = (url: string, methods: readonly string[], types: string): void => {
+      const path = paths.get(url) ?? { pattern: patternOf(url), methods: new Map() };
       paths.set(url, path);
-      for (const one of methods) path.methods.add(one);
+      for (const one of methods) path.methods.set(one, types);
     };
 
     app.addHook('onRequest', (request, reply, done) => {
       if (!request.is404) return done();
       const methods = methodsAt(pathOf(request));
       if (methods.size === 0) return done(noSuchPath());
-      const allow = [...methods, 'OPTIONS'].join(', ');
+      const allow = [...methods.keys(), 'OPTIONS'].join(', ');
       if (request.method !== 'OPTIONS') return done(noSuchMethod(request.method, allow));
-      if (methods.has('POST')) reply.header('accept-post', 'application/json');
+      for (const method of ['POST', 'PATCH']) {
+        const types = methods.get(method);
+        if (types !== undefined) reply.header(`accept-${method.toLowerCase()}`, types);
+      }
       reply.code(204).header('allow', allow).send();
     });
 
     // `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7).
-    const methodsAt = (path: string): Set<string> => {
+    const methodsAt = (path: string): Map<string, string> => {
       const matching = [...paths.values()].filter(({ pattern }) => path === '*' || pattern.test(path));
-      return new Set(matching.flatMap(({ methods }) => [...methods]));
+      return new Map(matching.flatMap(({ methods }) => [...methods]));
     };
 
     // The hook above has answered already; without a handler of its own Fastify would run none of the hooks.

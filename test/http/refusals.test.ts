@@ -447,6 +447,10 @@ test('OPTIONS says what a path can do and grants nothing to other origins', asyn
   assert.equal(answer.status, 204);
   assert.equal(answer.headers.allow, 'GET, HEAD, POST, OPTIONS');
   assert.equal(answer.headers['accept-post'], 'application/json');
+  const raw = await send(served.port, { method: 'OPTIONS', path: '/v1/queues/mail/jobs' });
+  assert.equal(raw.headers['accept-post'], '*/*');
+  const job = await send(served.port, { method: 'OPTIONS', path: '/v1/jobs/1' });
+  assert.equal(job.headers['accept-patch'], 'application/merge-patch+json, application/json');
   assert.ok(!Object.keys(answer.headers).some((name) => name.startsWith('access-control')));
   const read = await send(served.port, { method: 'OPTIONS', path: '/v1/jobs/1/status' });
   assert.equal(read.headers.allow, 'GET, HEAD, OPTIONS');
