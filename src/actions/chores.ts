@@ -6,6 +6,7 @@
 import { defaultBackoff } from '../domain/backoff.ts';
 import { pushRoute } from '../domain/options.ts';
 import { afterFailure } from '../domain/outcome.ts';
+import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell, type Told } from '../store/callbacks.ts';
 import { listHeads, promoteDue } from '../store/claims.ts';
@@ -162,7 +163,7 @@ async function tell(
   const byJob = new Map(endings.map((ending) => [ending.start.job_id, ending]));
   for (const { job_id, epoch, status } of settled) {
     const { start, class: cause } = byJob.get(job_id) as Ending;
-    if (status === 'lost') ready.announce([{ lane: start.lane, prio: (start.prio % 10) + 10 }]);
+    if (status === 'lost') ready.announce([{ lane: start.lane, prio: prioAfterLoss(start.prio) }]);
     else if (status === 'retry') ready.announce([{ lane: start.lane, prio: start.prio % 10 }]);
     const { queue, route } = await lanes.get(start.lane);
     events.emit('job.ended', {

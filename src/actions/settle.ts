@@ -3,6 +3,7 @@
 // nothing; the same ending repeated is told as accepted again.
 // Next room: store/endings.ts `settleJobs`; then wait.ts, which releases callers who wait for the job.
 import type { OpenLeases } from '../domain/open-leases.ts';
+import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell } from '../store/callbacks.ts';
 import { type Pool, sqlState } from '../store/db.ts';
@@ -70,7 +71,7 @@ export function settling(options: SettleOptions): Settle {
         .map(({ start, status }) => ({
           lane: start.lane,
           prio:
-            status === 'lost' ? (start.prio % 10) + 10 : status === 'retry' ? start.prio % 10 : start.prio,
+            status === 'lost' ? prioAfterLoss(start.prio) : status === 'retry' ? start.prio % 10 : start.prio,
         })),
     );
   }

@@ -2,6 +2,7 @@
 // blocks stay in the index as dead entries; the lagged cursor lets a claim step over them, so its cost does not grow.
 // Invariant: correctness never depends on a cursor, only delay does: every head is read from the start again now and then.
 // Next room: actions/claim.ts.
+import { isHeldAlone } from './suspicion.ts';
 
 /** A head to ask, with the block address to start behind. */
 export interface Head {
@@ -46,7 +47,7 @@ export class Heads {
   choose(lanes: ReadonlySet<number>, suspects: boolean, now: number, most = 256): Head[] {
     const chosen: Head[] = [];
     for (const head of this.#heads.values()) {
-      if (!head.live || head.prio >= 10 !== suspects || !lanes.has(head.lane)) continue;
+      if (!head.live || isHeldAlone(head.prio) !== suspects || !lanes.has(head.lane)) continue;
       if (now - head.rewound_at > rewind_ms) {
         head.rewound_at = now;
         head.cursor = 0n;
@@ -92,7 +93,7 @@ export class Heads {
 
   #any(lanes: ReadonlySet<number>, suspects: boolean): boolean {
     for (const head of this.#heads.values()) {
-      if (head.live && head.prio >= 10 === suspects && lanes.has(head.lane)) return true;
+      if (head.live && isHeldAlone(head.prio) === suspects && lanes.has(head.lane)) return true;
     }
     return false;
   }

@@ -187,6 +187,6 @@ select coalesce(y.moved, 0)::int moved, y.lane, y.prio, (select next_ms from x) 
 from (select 1) one left join (
   select sum(cardinality(ids)) moved, lane, prio from g group by lane, prio) y on true`;
 
-/** Which of these owners hold a suspect: each may hold one, or its neighbours would be convicted with it. */
+/** Which of these owners hold a job that was lost twice: each may hold one, or its neighbours would be convicted with it. */
 export const holdSuspects = sql<{ owner: number }>`
-select distinct owner from errand.lease where owner = any($1::int[]) and prio >= 10`;
+select distinct owner from errand.lease where owner = any($1::int[]) and prio >= 20`;

@@ -130,11 +130,14 @@ with h as materialized (
     case when delay_ms is null or again then status else 'cancelled' end::errand.outcome_status, result,
     class::errand.failure_class, source::errand.failure_source, http_status, error, created_uri,
     case when again then errand.now() + delay_ms * interval '1 ms' end
-  from x on conflict do nothing returning job_id, epoch, attempt, lane, prio, status, next_at
+  from x on conflict do nothing returning job_id, epoch, attempt, lane, prio, status, started_at, next_at
 ), n as materialized (
   select o.job_id, o.lane, o.epoch + 1 epoch, o.next_at, j.timeout_seconds,
     (o.attempt + (o.status not in ('released', 'snoozed'))::int)::int2 attempt,
-    (case o.status when 'lost' then o.prio % 10 + 10 when 'retry' then o.prio % 10 else o.prio end)::int2 prio
+    (case o.status when 'lost' then least(o.prio / 10 + 1, 2) * 10 + o.prio % 10 when 'retry' then o.prio % 10
+      else o.prio end)::int2 prio,
+    -- What was lost is as old as its lost start: it goes before what came meanwhile.
+    case o.status when 'lost' then o.started_at end at
   from o cross join lateral (select timeout_seconds from errand.job where job.id = o.job_id offset 0) j
   where o.next_at is not null
 ), w as (
@@ -143,12 +146,13 @@ with h as materialized (
 ), k as materialized (
   -- A suspect gets a block of its own: whoever dies with it must not convict its neighbours.
   select nextval('errand.block_seq') seq, g.* from (
-    select lane, prio, epoch, attempt, timeout_seconds, array_agg(job_id order by job_id) ids
+    select lane, prio, epoch, attempt, timeout_seconds, coalesce(min(at), errand.now()) at,
+      array_agg(job_id order by job_id) ids
     from n where next_at <= errand.now()
     group by lane, prio, epoch, attempt, timeout_seconds, case when prio >= 10 then job_id end) g
 ), b as (
-  insert into errand.block (seq, ord, lane, prio, epoch, attempt, timeout_seconds, ids)
-  select seq, seq, lane, prio, epoch, attempt, timeout_seconds, ids from k
+  insert into errand.block (seq, ord, at, lane, prio, epoch, attempt, timeout_seconds, ids)
+  select seq, seq, at, lane, prio, epoch, attempt, timeout_seconds, ids from k
 ), p as (
   insert into errand.place (job_id, blk) select i.id, k.seq from k cross join lateral unnest(k.ids) i(id)
   on conflict (job_id) do update set blk = excluded.blk

@@ -66,27 +66,39 @@ test('a job whose worker was lost runs again at once as a suspect, and is poison
   assert.deepEqual([job?.state, job?.class], ['dead', 'poison']);
 });
 
-test('a worker holds one suspect at a time, so neighbours are not convicted with it', async () => {
-  const ids = [await submit({ type: 'suspect' }), await submit({ type: 'suspect' })];
-  for (const id of ids) {
-    await lease('suspect', 'crashing');
-    assert.ok(id);
+/** Jobs whose worker was lost `times` in a row, all of them together. */
+async function lost(type: string, count: number, times: number): Promise<string[]> {
+  const ids = await Promise.all(Array.from({ length: count }, () => submit({ type })));
+  for (let n = 0; n < times; n++) {
+    for (const _ of ids) await lease(type, `crashing-${n}-${_}`);
+    await Promise.all(ids.map((id) => abandon(id)));
   }
-  for (const id of ids) await abandon(id);
-  const first = await lease('suspect', 'w9');
-  const more = await errand.actions.pull.lease({
-    worker: 'w9',
-    queues: [],
-    types: ['suspect'],
-    limit: 10,
-    lease_seconds: 30,
-    wait_ms: 0,
-  });
-  assert.deepEqual(more, []);
+  return ids;
+}
+
+const leaseMany = (type: string, worker: string) =>
+  errand.actions.pull.lease({ worker, queues: [], types: [type], limit: 20, lease_seconds: 30, wait_ms: 0 });
+
+test('the jobs of a worker that was lost are taken up together, and before what came meanwhile', async () => {
+  const ids = await lost('together', 6, 1);
+  const young = await submit({ type: 'together' });
+  const taken: string[] = [];
+  while (taken.length < ids.length + 1) {
+    taken.push(...(await leaseMany('together', 'w8')).map((job) => job.job_id));
+  }
+  assert.deepEqual(new Set(taken.slice(0, -1)), new Set(ids));
+  assert.equal(taken.at(-1), young);
+});
+
+test('of jobs that were lost twice a worker holds one at a time, so neighbours are not convicted with it', async () => {
+  await lost('suspect', 2, 2);
+  const [first, ...more] = await leaseMany('suspect', 'w9');
+  assert.ok(first);
+  assert.deepEqual([more, await leaseMany('suspect', 'w9')], [[], []]);
   assert.notEqual((await lease('suspect', 'another')).job_id, first.job_id);
 });
 
-test('a suspect does not starve behind a backlog of healthy jobs', async () => {
+test('a job that was lost does not starve behind a backlog of healthy jobs', async () => {
   const id = await submit({ type: 'busy' });
   await lease('busy', 'crashing');
   await abandon(id);
@@ -223,12 +235,9 @@ test('an ending is counted once, however often it is repeated', async () => {
   assert.equal(ends, 1);
 });
 
-test('two pulls of one worker at once get one suspect between them', async () => {
-  const ids = [await submit({ type: 'pair' }), await submit({ type: 'pair' })];
-  for (const _ of ids) await lease('pair', 'crashing');
-  for (const id of ids) await abandon(id);
-  const ask = { worker: 'w', queues: [], types: ['pair'], limit: 5, lease_seconds: 30, wait_ms: 0 };
-  const got = await Promise.all([1, 2, 3, 4].map(() => errand.actions.pull.lease(ask)));
+test('several pulls of one worker at once get one suspect between them', async () => {
+  await lost('pair', 2, 2);
+  const got = await Promise.all([1, 2, 3, 4].map(() => leaseMany('pair', 'w')));
   assert.equal(got.flat().length, 1);
 });
 

@@ -180,12 +180,12 @@ test('suspects go to one caller each, however many slots a worker has', async ()
   const { ready, lease } = parts();
   const lane = (await lanes.named('suspects', 'work')).id;
   await db.many(suspectBlocks, [lane, (await insertAndTake(lane, 4)).join()]);
-  ready.announce([{ lane, prio: 15 }]);
+  ready.announce([{ lane, prio: 25 }]);
   const [alice, bob] = owners as [number, number];
   // Alice has three slots.
   const taken = await Promise.all([alice, alice, alice, bob].map((owner) => lease(owner, null)));
   const jobs = taken.flat();
-  assert.ok(jobs.every((job) => job.prio === 15));
+  assert.ok(jobs.every((job) => job.prio === 25));
   assert.deepEqual(jobs.map((job) => job.owner).toSorted(), [alice, bob].toSorted());
   assert.deepEqual(await lease(alice, null), [], 'while she holds one she gets no other');
 });
@@ -239,4 +239,4 @@ async function insertAndTake(lane: number, count: number): Promise<string[]> {
 const dropBlocks = sql<never>`delete from errand.block where lane = $1`;
 const suspectBlocks = sql<never>`
 insert into errand.block (ord, lane, prio, timeout_seconds, epoch, attempt, ids)
-select n, $1, 15, 60, 2, 2, array[id::bigint] from unnest(string_to_array($2::text, ',')) with ordinality u(id, n)`;
+select n, $1, 25, 60, 3, 3, array[id::bigint] from unnest(string_to_array($2::text, ',')) with ordinality u(id, n)`;

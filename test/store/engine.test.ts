@@ -2,6 +2,7 @@
 // promotions and rescues do to each other, every job ends exactly once and no start is given out twice.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { isHeldAlone } from '../../src/domain/suspicion.ts';
 import { type Claimed, claimJobs, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { openPool, type Pool } from '../../src/store/db.ts';
 import { type Ending, findAbandoned, noDetails, settleJobs } from '../../src/store/endings.ts';
@@ -36,7 +37,7 @@ after(async () => {
 });
 
 async function claimSome(want: number, lease_seconds = 60, suspects = false): Promise<Claimed[]> {
-  const heads = (await db.many(listHeads)).filter((head) => head.prio >= 10 === suspects);
+  const heads = (await db.many(listHeads)).filter((head) => isHeldAlone(head.prio) === suspects);
   if (heads.length === 0) return [];
   const { jobs } = await claimJobs(db, {
     lanes: heads.map((head) => head.lane),

@@ -22,14 +22,14 @@ test('asks only heads that were named, among the lanes that are served', () => {
 test('keeps suspects apart from healthy jobs', () => {
   const heads = new Heads();
   heads.ready(1, 5);
-  heads.ready(1, 15);
+  heads.ready(1, 25);
   assert.deepEqual(
     choose(heads, 0).map((head) => head.prio),
     [5],
   );
   assert.deepEqual(
     choose(heads, 0, true).map((head) => head.prio),
-    [15],
+    [25],
   );
 });
 
