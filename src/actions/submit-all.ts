@@ -82,7 +82,7 @@ async function insertOrFind(tx: Db, jobs: NewJob[]): Promise<Stored> {
     try {
       assertSame(row.print, one);
     } catch (error) {
-      throw error instanceof Problem ? pointingAt(one.i, error) : error;
+      throw error instanceof Problem && !one.of_call ? pointingAt(one.i, error) : error;
     }
     known[one.i] = row.job_id;
   });

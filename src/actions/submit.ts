@@ -132,7 +132,7 @@ async function replay(db: Pool, key: IdempotencyKey): Promise<string> {
 export function assertSame(print: Buffer, { key, print: present }: IdempotencyKey): void {
   if (print.equals(present)) return;
   throw new Problem('idempotency-key-reused', {
-    detail: `the Idempotency-Key "${key}" was used with another request; use a new key for a new request`,
+    detail: `the Idempotency-Key "${key.replace(/#\d+$/, '')}" was used with another request; use a new key for a new request`,
   });
 }
 

@@ -20,6 +20,24 @@ export function parseIdempotencyKey(header: string | undefined): string | null {
   throw new Problem('idempotency-key-malformed', { detail: faultOf(key) });
 }
 
+/** A request as its key names it: a repeat has the same key and the same print. */
+export interface RequestKey {
+  readonly tenant: number;
+  readonly route: string;
+  readonly key: string;
+  readonly print: Buffer;
+  /** Whether the key was sent for a call that holds more than this job. */
+  readonly of_call?: boolean;
+}
+
+/**
+ * Names a request by its key and what was asked. All routes that submit share their keys, so that one key is never two
+ * requests; the name of their scope is that of the first of them, whose keys are stored already.
+ */
+export function requestKey(key: string, print: Buffer, ofCall = false): RequestKey {
+  return { tenant: 0, route: 'POST /v1/jobs', key, print, ...(ofCall ? { of_call: true } : {}) };
+}
+
 /** Takes the SHA-256 over route template, media type without parameters and raw body. */
 export function fingerprint(route: string, mediaType: string, rawBody: Buffer): Buffer {
   const bareType = mediaType.split(';', 1)[0]?.trim().toLowerCase() ?? '';

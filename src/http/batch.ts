@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
 import type { Submission } from '../actions/submit.ts';
 import type { AddressPolicy } from '../domain/address.ts';
-import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
+import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { Problem, type ProblemFault, toBody } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { headerOf, recordText, sendJson, spliced, statusPath } from './answer.ts';
@@ -114,12 +114,18 @@ async function storeEach(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const made = submissionsOf(request, reach);
+  const store = async (submission: Submission) => {
+    const submitted = await actions.submit(submission);
+    return recordWithLocation(await factsOf(actions, submission, submitted));
+  };
+  // Who holds the key of the call is stored first: if that was another request, nothing of this one is stored.
+  const holder = made.findIndex((one) => !(one instanceof Problem) && one.idempotency?.of_call);
+  const first = holder < 0 ? null : await store(made[holder] as Submission);
   const items = await Promise.all(
     made.map(async (submission, index) => {
       try {
         if (submission instanceof Problem) throw submission;
-        const submitted = await actions.submit(submission);
-        const record = recordWithLocation(await factsOf(actions, submission, submitted));
+        const record = index === holder ? (first as string) : await store(submission);
         return spliced(JSON.stringify({ index, status: 202 }), 'job', record);
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
@@ -134,34 +140,47 @@ function submissionsOf(
   request: FastifyRequest<{ Body: Checked }>,
   reach: AddressPolicy,
 ): (Submission | Problem)[] {
-  const call = callKeyOf(request);
+  const nextKey = callKeys(request);
   const options = traceOf(request);
   return request.body.items.map((item, i) => {
     if (item instanceof Problem) return item;
     const { idempotency_key, ...job } = item;
     return problemOr(() => {
-      const own = idempotency_key === undefined ? null : itemKeyOf(idempotency_key, job);
-      const idempotency = own ?? (call === null ? null : { ...call, key: `${call.key}#${i}` });
-      return submissionOf(job, { idempotency, options }, reach, `#/jobs/${i}`);
+      if (nextKey !== null && idempotency_key !== undefined) throw twoKeys(`#/jobs/${i}/idempotency_key`);
+      const idempotency = idempotency_key === undefined ? null : itemKeyOf(idempotency_key, job);
+      const submission = submissionOf(job, { idempotency, options }, reach, `#/jobs/${i}`);
+      return nextKey === null ? submission : { ...submission, idempotency: nextKey() };
     });
   });
 }
 
-/** The key of the call, from which each job gets one of its own: no key that a caller can send holds a "#". */
-function callKeyOf(request: FastifyRequest): Submission['idempotency'] {
+/**
+ * Gives the jobs of a call their keys: the first the key of the call itself, each further one that key with "#" and a
+ * number, which is no key that a caller can send. Null where the call has no key.
+ */
+function callKeys(request: FastifyRequest): (() => Submission['idempotency']) | null {
   const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
   if (key === null) return null;
-  return { tenant: 0, route, key, print: fingerprint(route, 'application/json', request.rawBody) };
+  const print = fingerprint(route, 'application/json', request.rawBody);
+  let given = 0;
+  return () => {
+    const own = given === 0 ? key : `${key}#${given}`;
+    given++;
+    return requestKey(own, print, true);
+  };
+}
+
+function twoKeys(pointer: string): Problem {
+  const detail = 'does not go together with the Idempotency-Key of the call; send one of the two';
+  return new Problem('validation-failed', {
+    detail: `${pointer} ${detail}`,
+    errors: [{ pointer, code: 'conflict', detail }],
+  });
 }
 
 function itemKeyOf(key: string, job: Omit<BatchItem, 'idempotency_key'>): Submission['idempotency'] {
   const text = JSON.stringify({ ...job, payload: job.payload?.text });
-  return {
-    tenant: 0,
-    route,
-    key,
-    print: fingerprint(`${route} item`, 'application/json', Buffer.from(text)),
-  };
+  return requestKey(key, fingerprint(`${route} item`, 'application/json', Buffer.from(text)));
 }
 
 function refuseAny(items: readonly unknown[]): void {

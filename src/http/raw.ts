@@ -8,7 +8,7 @@ import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
 import type { AskedOptions, Submission } from '../actions/submit.ts';
 import type { AddressPolicy } from '../domain/address.ts';
-import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
+import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { parseValue } from '../domain/json.ts';
 import { payloadOf } from '../domain/payload.ts';
 import { Problem, type ProblemFault } from '../domain/problem.ts';
@@ -139,5 +139,5 @@ function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
   const options = Object.keys(optionHeaders).map((header) => headerOf(request, header.toLowerCase()) ?? '');
   const asked = JSON.stringify([route, request.params, options]);
   const mediaType = request.headers['content-type'] ?? '';
-  return { tenant: 0, route, key, print: fingerprint(asked, mediaType, request.rawBody ?? empty) };
+  return requestKey(key, fingerprint(asked, mediaType, request.rawBody ?? empty));
 }

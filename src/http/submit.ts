@@ -7,7 +7,7 @@ import type { Actions } from '../actions/actions.ts';
 import type { Submission, Submitted } from '../actions/submit.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import type { AnswerMode } from '../domain/expectation.ts';
-import { fingerprint, parseIdempotencyKey } from '../domain/idempotency.ts';
+import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import type { ProblemSlug } from '../domain/problems.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath } from './answer.ts';
@@ -98,7 +98,7 @@ function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
   const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
   if (key === null) return null;
   const mediaType = request.headers['content-type'] ?? '';
-  return { tenant: 0, route, key, print: fingerprint(route, mediaType, request.rawBody) };
+  return requestKey(key, fingerprint(route, mediaType, request.rawBody));
 }
 
 // A demand needs a place to wait before anything is stored; a wish goes without and gets its 202 at once.

@@ -2,6 +2,8 @@
 // commit together or not at all.
 // Invariant: a job is in exactly one place: a block, `later`, a lease, or its terminal outcome.
 // Next room: actions/ready.ts, which tells that it can start; claims.ts moves it on.
+
+import type { RequestKey } from '../domain/idempotency.ts';
 import type { JobState } from '../domain/job.ts';
 import type { JobOptions } from '../domain/options.ts';
 import type { ErrorClass, ErrorSource } from '../domain/outcome.ts';
@@ -22,7 +24,7 @@ export interface NewJob {
   backoff: string | null;
   tags: readonly string[] | null;
   options: JobOptions | null;
-  idempotency: { tenant: number; route: string; key: string; print: Buffer } | null;
+  idempotency: RequestKey | null;
 }
 
 /** What became of one inserted job; null = its idempotency key already names another job. */

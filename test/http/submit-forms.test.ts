@@ -87,9 +87,14 @@ for (const atomic of [true, false]) {
     );
     for (const list of lists) assert.deepEqual(list, lists[0]);
     assert.equal((await leaseAll(type)).length, 20);
-    const other = await batch([{ type }], { atomic }, key);
-    const problem = atomic ? other.json : other.json.items[0].problem;
-    assert.equal(problem.code, 'idempotency-key-reused');
+    const other = await batch([{ type }, { type }], { atomic }, key);
+    assert.deepEqual([other.status, other.json.code], [422, 'idempotency-key-reused']);
+    assert.match(
+      other.json.detail,
+      new RegExp(`"${key['idempotency-key']}"`),
+      'the key is named as it was sent',
+    );
+    assert.deepEqual(await leaseAll(type), [], 'nothing of another request is stored');
   });
 }
 
@@ -109,6 +114,41 @@ test('a job of a batch may have a key of its own, and is found by it in another 
   assert.equal(reused.status, 422);
   assert.equal(reused.json.errors[0].pointer, '#/jobs/1/idempotency_key');
   assert.equal((await leaseAll('own-key')).length, 0, 'nothing of the refused batch is stored');
+});
+
+test('one key is never two requests, whichever way they are submitted', async () => {
+  const key = { 'idempotency-key': 'one-for-all' };
+  const first = await post('/v1/jobs', { type: 'shared', payload: 1 }, key);
+  assert.equal(first.status, 202);
+  const others = [
+    await post('/v1/queues/default/jobs', '1', { ...key, 'errand-type': 'shared' }),
+    await batch([{ type: 'shared', payload: 1 }], {}, key),
+    await batch([{ type: 'shared', payload: 1 }], { atomic: false }, key),
+    await batch([{ type: 'shared', payload: 1, idempotency_key: 'one-for-all' }]),
+  ];
+  for (const { status, json } of others)
+    assert.deepEqual([status, json.code], [422, 'idempotency-key-reused']);
+  assert.equal((await leaseAll('shared')).length, 1);
+});
+
+test('a key of the call and keys of its jobs do not go together', async () => {
+  const jobs = [{ type: 'both', idempotency_key: 'k1' }];
+  for (const atomic of [true, false]) {
+    const { json } = await batch(jobs, { atomic }, { 'idempotency-key': 'both' });
+    const { errors } = atomic ? json : json.items[0].problem;
+    assert.equal(errors[0].pointer, '#/jobs/0/idempotency_key');
+  }
+  assert.deepEqual(await leaseAll('both'), []);
+});
+
+test('a repeat without atomicity stores what was not stored, and only under the same bytes', async () => {
+  const key = { 'idempotency-key': 'mend' };
+  const bad = [{ type: 'mend', priority: 12 }, { type: 'mend' }, { type: 'mend' }];
+  assert.equal((await batch(bad, { atomic: false }, key)).status, 207);
+  assert.equal((await batch(bad, { atomic: false }, key)).status, 207);
+  const mended = [{ type: 'mend', priority: 1 }, ...bad.slice(1)];
+  assert.equal((await batch(mended, { atomic: false }, key)).json.code, 'idempotency-key-reused');
+  assert.equal((await leaseAll('mend')).length, 2);
 });
 
 test('a batch takes 202-accepted and refuses any other expectation; it may be answered in short', async () => {
