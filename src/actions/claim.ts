@@ -98,14 +98,17 @@ export function claiming(options: ClaimOptions): Claim {
     open.granted(claimed);
     const checkpoints = await checkpointsOf(db, claimed).catch(report);
     const jobs: Job[] = [];
+    // Together, so that they end in one statement: what was claimed beside them waits for it.
+    const unfit: Promise<void>[] = [];
     for (const job of claimed) {
       if (job.payload === null) await fetchMissing(db, job, events);
       const lane = lanes.peek(job.lane) ?? (await lanes.get(job.lane));
       const names = { queue: lane.queue, type: job.options?.type ?? lane.route };
-      if (job.expired) await expire(settle, job, names).catch(report);
-      else if (checkpoints === undefined) await giveBack(settle, job, names).catch(report);
+      if (job.expired) unfit.push(expire(settle, job, names).catch(report));
+      else if (checkpoints === undefined) unfit.push(giveBack(settle, job, names).catch(report));
       else jobs.push(Object.assign(job, names, { checkpoint: checkpoints.get(job.job_id) ?? null }));
     }
+    await Promise.all(unfit);
     for (const job of jobs) {
       events.emit('job.claimed', {
         job_id: job.job_id,

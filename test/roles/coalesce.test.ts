@@ -190,6 +190,21 @@ test('suspects go to one caller each, however many slots a worker has', async ()
   assert.deepEqual(await lease(alice, null), [], 'while she holds one she gets no other');
 });
 
+test('what expired in line ends in few statements, however many stand there', async () => {
+  const { counted, pull, ready } = parts();
+  const lane = (await lanes.named('expired', 'work')).id;
+  const expires_at = '2020-01-01T00:00:00Z';
+  await insertJobs(
+    db,
+    Array.from({ length: 200 }, (_, n) => aJob(lane, n === 100 ? {} : { expires_at })),
+  );
+  ready.announce([{ lane, prio: 5 }]);
+  const ask = { worker: 'one', queues: ['expired'], types: [], limit: 200, lease_seconds: 30, wait_ms: 0 };
+  assert.equal((await pull.lease(ask)).length, 1, 'the one that did not expire');
+  const settles = counted.get('settle_any') ?? 0;
+  assert.ok(settles <= 2, `${settles} statements`);
+});
+
 test('what 1,000 leases say at once is a handful of statements', async () => {
   const { counted, submit, pull } = parts();
   const lane = (await lanes.named('many', 'work')).id;
