@@ -44,6 +44,9 @@ import { metering } from './telemetry/metrics.ts';
 
 export const release = '0.1.0';
 
+/** What is left of a drain for the requests under way, once nothing runs any more. */
+const closing_ms = 1_000;
+
 /** How soon progress is told: a crowd that watches a job is not woken by each of its many reports. */
 const progress_ms = 100;
 
@@ -265,11 +268,15 @@ export async function build(
       const deadline = performance.now() + config.ERRAND_DRAIN_DEADLINE_SECONDS * 1_000;
       events.emit('service.said', { level: 'info', message: 'draining' });
       // Claiming stops at once; the API serves on until balancers have noticed.
-      const workDone = Promise.all(runners.map((runner) => runner.stop(deadline)));
+      const workDone = Promise.all(runners.map((runner) => runner.stop(deadline - closing_ms)));
       const delay = atOnce ? 0 : config.drainDelaySeconds * 1_000;
       await new Promise((resolve) => setTimeout(resolve, delay));
-      await front.stop(deadline);
+      // Whoever waits is answered now. The door stays open as long as jobs run here: workers and targets that hold a lease
+      // keep and complete it, and probes are told the truth.
+      waiters.drain();
+      watch.drain();
       await workDone;
+      await front.stop(deadline);
       const rest = services.filter((service) => service !== front && !runners.some((one) => one === service));
       for (const error of await stopAll(rest, deadline))
         events.emit('store.error', { where: 'drain', error });

@@ -1,0 +1,31 @@
+// While a process finishes its jobs its door stays open: whoever holds a lease can keep and complete it, nobody gets new
+// work, and who waited is answered at once.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { defineHandler } from '../../src/errand.ts';
+import { calling } from '../support/call.ts';
+import { startErrand } from '../support/errand.ts';
+
+test('a process that finishes its jobs still takes what its workers bring', async () => {
+  const gate = Promise.withResolvers<void>();
+  const errand = await startErrand({
+    handlers: [defineHandler({ type: 'slow', run: () => gate.promise })],
+  });
+  const { get, post } = calling(() => errand.url);
+  const running = errand.next('job.claimed', ({ type }) => type === 'slow');
+  await post('/v1/jobs', { type: 'slow' });
+  await running;
+  const { json: pulled } = await post('/v1/jobs', { type: 'pulled' });
+  const [lease] = (await post('/v1/leases', { types: ['pulled'] })).json.leases;
+  const waiting = post('/v1/jobs', { type: 'pulled' }, { prefer: 'wait=20' });
+  await errand.next('job.submitted');
+  const stopped = errand.stop();
+  assert.equal((await waiting).status, 202, 'who waited is answered at once');
+  assert.equal((await get('/health/ready')).status, 503);
+  assert.equal((await get('/health/live')).status, 200);
+  assert.equal((await post(`/v1/leases/${lease.id}/heartbeat`)).json.draining, true);
+  assert.equal((await post('/v1/leases', { types: ['pulled'] })).json.code, 'draining');
+  assert.equal((await post(`/v1/leases/${lease.id}/complete`, { result: 1 })).json.id, pulled.id);
+  gate.resolve();
+  await stopped;
+});
