@@ -9,7 +9,7 @@ import type { Start } from './start.ts';
 
 const prefix = 'lse_';
 const factBytes = 39;
-// A priority is below 20, so its byte has room for a flag.
+// A priority is below 30, so its byte has room for a flag.
 const callbackBit = 0x80;
 // 57 bytes are exactly 76 base64 digits: no padding and no unused bits, so one handle has one spelling.
 const tagBytes = 18;
