@@ -7,7 +7,7 @@ import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
 import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
 import { pushRoute } from '../domain/options.ts';
-import { afterFailure, type ErrorClass } from '../domain/outcome.ts';
+import { afterFailure, type ErrorClass, reasonText } from '../domain/outcome.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
 import { type Ending, noDetails, type Settled } from '../store/endings.ts';
@@ -162,7 +162,7 @@ export function pulling(options: PullOptions): Pull {
         status: next.outcome,
         class: failing.class,
         source: 'worker',
-        error: failing.message,
+        error: failing.message === null ? null : reasonText(failing.message),
         delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
       });
     },

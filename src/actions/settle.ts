@@ -117,12 +117,15 @@ async function recognise(
   const rows = await db.many(findOutcomes, [
     missing.map((ending) => ending.start.job_id),
     missing.map((ending) => ending.start.epoch),
+    missing.map((ending) => ending.result),
+    missing.map((ending) => ending.created_uri),
   ]);
-  const byStart = new Map(rows.map((row) => [`${row.job_id}.${row.epoch}`, row]));
+  const recorded = new Map(rows.map((row) => [missing[row.n - 1], row]));
   endings.forEach((ending, i) => {
-    if (answers[i] !== null) return;
-    const row = byStart.get(`${ending.start.job_id}.${ending.start.epoch}`);
+    const row = recorded.get(ending);
     if (row === undefined || row.class !== ending.class || row.source !== ending.source) return;
+    // Another result would be dropped without a word.
+    if (!row.brings_the_same) return;
     // A failure or a release under a cancel was written as the cancel's end, and the repeat cannot know of the cancel.
     const wasCancelled = row.status === 'cancelled' && ending.status !== 'succeeded';
     if (row.status === ending.status || wasCancelled) answers[i] = { ...row, repeated: true };

@@ -26,6 +26,8 @@ export class RawJson {
 export interface EnvelopeLimits {
   /** Names of the members kept as source text, at the top of the body and of each of the `items`. */
   readonly opaque: ReadonlySet<string>;
+  /** Names of the members whose texts may hold what cannot be stored, where `opaque` ones may be: whoever takes one cleans it. */
+  readonly prose?: ReadonlySet<string>;
   /** Name of the top-level array whose objects are envelopes too, as `jobs` in a batch. */
   readonly items?: string;
   /** Deepest nesting outside opaque members; the body itself is level 1. */
@@ -140,13 +142,16 @@ class Reader {
     }
     for (;;) {
       const key = this.readKey(depth, object);
-      const value =
-        isEnvelope && this.limits.opaque.has(key)
-          ? this.readRaw(depth)
-          : this.readValue(depth, depth === 1 && key === this.limits.items);
-      setOwn(object, key, value);
+      setOwn(object, key, isEnvelope ? this.readMember(key, depth) : this.readValue(depth, false));
       if (this.closes(CLOSE_BRACE, 'expected "," or "}"')) return object;
     }
+  }
+
+  private readMember(key: string, depth: number): unknown {
+    const { opaque, prose, items } = this.limits;
+    if (opaque.has(key)) return this.readRaw(depth);
+    if (prose?.has(key) && this.peek() === QUOTE) return this.readText();
+    return this.readValue(depth, depth === 1 && key === items);
   }
 
   private readArray(depth: number, holdsItems: boolean): unknown[] {
@@ -179,14 +184,18 @@ class Reader {
   }
 
   private readString(depth: number): string {
+    const value = this.readText();
+    // Postgres text holds neither; inside an opaque member both stay escapes and are legal.
+    if (this.escaped && (value.includes('\0') || !value.isWellFormed())) throw this.notStorable(depth);
+    return value;
+  }
+
+  private readText(): string {
     const start = this.at;
     this.skipString();
     if (!this.escaped) return this.text.slice(start + 1, this.at - 1);
     // The source was checked by skipString, so JSON.parse cannot fail and cannot name content in an error.
-    const value = JSON.parse(this.text.slice(start, this.at)) as string;
-    // Postgres text holds neither; inside an opaque member both stay escapes and are legal.
-    if (value.includes('\0') || !value.isWellFormed()) throw this.notStorable(depth);
-    return value;
+    return JSON.parse(this.text.slice(start, this.at)) as string;
   }
 
   private readRaw(depth: number): RawJson {

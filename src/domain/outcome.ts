@@ -29,9 +29,19 @@ export type Verdict =
 
 /** A verdict of failure; the text is cut to what is for reading. */
 export function failed(kind: ErrorClass, message: string): Extract<Verdict, { kind: 'failed' }> {
-  // Postgres text holds no NUL.
-  const text = message.replaceAll('\0', '').slice(0, 2_000);
-  return { kind: 'failed', class: kind, message: text, retry_after_seconds: null, http_status: null };
+  return {
+    kind: 'failed',
+    class: kind,
+    message: reasonText(message),
+    retry_after_seconds: null,
+    http_status: null,
+  };
+}
+
+/** What is kept of the words somebody found for a failure: 2,000 characters that can be stored. */
+export function reasonText(message: string): string {
+  // Postgres text holds no NUL, and UTF-8 no half of a surrogate pair.
+  return message.replaceAll('\0', '').slice(0, 2_000).toWellFormed();
 }
 
 /** Who reported the failure. */

@@ -30,6 +30,8 @@ export const many_bytes = 8 * 1024 * 1024;
 
 const one: EnvelopeLimits = {
   opaque: new Set(['payload', 'result', 'progress', 'checkpoint']),
+  // A failure that cannot be told as it came would cost the worker its lease.
+  prose: new Set(['message']),
   maxEnvelopeDepth: 16,
   maxPayloadDepth: 64,
   maxKeys: 1_000,

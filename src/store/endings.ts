@@ -162,8 +162,10 @@ with h as materialized (
 )
 select job_id, epoch, status, next_at from o`;
 
-/** What is recorded of one start; absent = it has no outcome yet. */
+/** What is recorded of the nth start, and whether these are its result and URI; absent = it has no outcome yet. */
 export const findOutcomes = sql<{
+  n: number;
+  brings_the_same: boolean;
   job_id: string;
   epoch: number;
   status: Ending['status'];
@@ -171,7 +173,9 @@ export const findOutcomes = sql<{
   source: ErrorSource | null;
   next_at: Date | null;
 }>`
-select o.job_id, o.epoch, o.status, o.class, o.source, o.next_at from unnest($1::bigint[], $2::int[]) x(job_id, epoch)
+select x.n::int, o.job_id, o.epoch, o.status, o.class, o.source, o.next_at,
+  o.result is not distinct from x.result and o.created_uri is not distinct from x.created_uri brings_the_same
+from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) with ordinality x(job_id, epoch, result, created_uri, n)
 join errand.outcome o on o.job_id = x.job_id and o.epoch = x.epoch`;
 
 /** A lease that ran out, with one of its jobs that has not ended; `job_id` null = all of them have. */

@@ -57,6 +57,44 @@ test('a failure that ended a cancelled job is told the same when it is repeated,
   }
 });
 
+test('a completion repeated with another result is refused, and what was first stays', async () => {
+  const { pull, inspect } = errand.actions;
+  const id = await submit('kept');
+  const { lease_id } = await lease('kept');
+  const first = { result: '{"n":1}', created_uri: '/things/1' };
+  // Some of these come together with the first: they are judged like those that come later.
+  const other = { ...first, result: '{"n":2}' };
+  const together = await Promise.allSettled([first, first, other].map((end) => pull.complete(lease_id, end)));
+  assert.deepEqual(
+    together.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'rejected'],
+  );
+  for (const end of [other, { ...first, created_uri: '/things/2' }, { result: null, created_uri: null }])
+    await assert.rejects(pull.complete(lease_id, end), isLost);
+  assert.equal(await pull.complete(lease_id, first), id);
+  assert.deepEqual(await inspect.result(id), first);
+});
+
+test('a failure is told in 2,000 characters, however many came and whatever is among them', async () => {
+  const { url } = errand;
+  const trace = `\0Error\ud800: ${'at line\n'.repeat(20_000)}`;
+  for (const many of [false, true]) {
+    const id = await submit('traced');
+    const { lease_id } = await lease('traced');
+    const path = many ? '/v1/leases/fail' : `/v1/leases/${lease_id}/fail`;
+    const failure = { class: 'permanent', message: trace };
+    const answer = await fetch(`${url}${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(many ? { leases: [{ id: lease_id, ...failure }] } : failure),
+    });
+    assert.equal(answer.status, 200);
+    const job = await errand.actions.inspect.job(id);
+    assert.equal(job?.state, 'dead');
+    assert.equal(job?.error, `Error\ufffd: ${'at line\n'.repeat(20_000)}`.slice(0, 2_000));
+  }
+});
+
 test('progress is seen while the job runs, and the last checkpoint goes to the next start', async () => {
   const id = await submit('steps');
   const { pull, inspect } = errand.actions;

@@ -127,6 +127,17 @@ test('opaque members are opaque only where the contract names them', () => {
   assert.equal(payloadOf('{"pay\\u006coad":[1]}'), '[1]');
 });
 
+test('a text for people may hold anything, where it is named as one', () => {
+  const body = Buffer.from('{"message":"a\\u0000\\ud800","leases":[{"message":"\\u0000"},{"message":[1]}]}');
+  const prose = { ...limits, items: 'leases', prose: new Set(['message']) };
+  assert.deepEqual(parseEnvelope(body, prose), {
+    message: 'a\0\ud800',
+    leases: [{ message: '\0' }, { message: [1] }],
+  });
+  const elsewhere = Buffer.from('{"target":{"message":"\\u0000"}}');
+  assert.throws(() => parseEnvelope(elsewhere, prose), { slug: 'payload-not-storable' });
+});
+
 test('the items of a batch are envelopes of their own', () => {
   const body = Buffer.from('{"jobs":[{"payload":[1, 2]},{"type":"t"}],"other":[{"payload":3}]}');
   const { jobs, other } = parseEnvelope(body, { ...limits, items: 'jobs' }) as {

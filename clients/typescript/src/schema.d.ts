@@ -883,7 +883,7 @@ export interface components {
              * @enum {string}
              */
             class?: "retryable" | "permanent" | "poison" | "rate_limited";
-            /** @description A sentence for people; keep secrets out of it. */
+            /** @description For people; keep secrets out of it. The first 2,000 characters are kept, without any U+0000. */
             message?: string;
             /** @description Not again before this many seconds, where that is longer than the backoff. */
             retry_after_seconds?: number;
@@ -896,7 +896,7 @@ export interface components {
              * @enum {string}
              */
             class?: "retryable" | "permanent" | "poison" | "rate_limited";
-            /** @description A sentence for people; keep secrets out of it. */
+            /** @description For people; keep secrets out of it. The first 2,000 characters are kept, without any U+0000. */
             message?: string;
             /** @description Not again before this many seconds, where that is longer than the backoff. */
             retry_after_seconds?: number;

@@ -67,8 +67,8 @@ export class JobFailed extends Error {
 
 /** How long one call waits for a job, in seconds. */
 const poll_seconds = 20;
-/** A message may have 4,000 characters. */
-const longest_message = 1_000;
+/** The service keeps 2,000 characters. */
+const longest_message = 2_000;
 
 class Abort extends Error {
   readonly why: 'cancel' | 'lost' | 'stop';

@@ -58,7 +58,12 @@ export const Failure = z
       .enum(['retryable', 'permanent', 'poison', 'rate_limited'])
       .default('retryable')
       .describe('permanent and poison end the job at once.'),
-    message: z.string().max(4_000).optional().describe('A sentence for people; keep secrets out of it.'),
+    message: z
+      .string()
+      .optional()
+      .describe(
+        'For people; keep secrets out of it. The first 2,000 characters are kept, without any U+0000.',
+      ),
     retry_after_seconds: z
       .number()
       .min(0)
