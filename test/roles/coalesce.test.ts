@@ -14,13 +14,13 @@ import { Waiters } from '../../src/actions/wait.ts';
 import { Heads } from '../../src/domain/heads.ts';
 import { OpenLeases } from '../../src/domain/open-leases.ts';
 import { EventBus } from '../../src/events.ts';
-import { openPool, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { noDetails } from '../../src/store/endings.ts';
 import { insertJobs } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 import { until } from '../support/until.ts';
 
 let database: TestDatabase;
@@ -30,14 +30,7 @@ let owners: number[];
 
 before(async () => {
   database = await cloneDatabase();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 5,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 5);
   lanes = new Lanes(db);
   const workers = new Workers(db);
   owners = await Promise.all(Array.from({ length: 64 }, (_, n) => workers.named(`puller-${n}`)));

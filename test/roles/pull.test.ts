@@ -4,10 +4,10 @@ import { after, before, test } from 'node:test';
 import type { Leased } from '../../src/actions/pull.ts';
 import { Problem } from '../../src/domain/problem.ts';
 import { defineHandler } from '../../src/errand.ts';
-import { openPool } from '../../src/store/db.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
 import { crowdOf } from '../support/jobs.ts';
+import { poolOn } from '../support/postgres.ts';
 
 let errand: TestErrand;
 
@@ -152,14 +152,7 @@ test('a replica that only answers requests hands out what was there before it st
 });
 
 test('10,000 jobs of a type nobody serves hold up neither pull workers nor handlers', async () => {
-  const db = openPool({
-    url: errand.databaseUrl,
-    name: 'test',
-    max: 1,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  const db = poolOn(errand.databaseUrl, 1);
   const unserved = await new Lanes(db).named('default', 'unserved');
   await db.many(crowdOf, [unserved.id, 10_000]);
   await db.end();

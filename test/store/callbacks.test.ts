@@ -5,12 +5,12 @@ import { after, before, test } from 'node:test';
 import { pushRoute } from '../../src/domain/options.ts';
 import { insertCallbacks, settleAndTell } from '../../src/store/callbacks.ts';
 import { type Claimed, claimJobs } from '../../src/store/claims.ts';
-import { openPool, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { type Ending, noDetails } from '../../src/store/endings.ts';
 import { findJobs, findPayload, insertJobs, takeOut } from '../../src/store/jobs.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { aJob } from '../support/jobs.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
 let db: Pool;
@@ -19,14 +19,7 @@ let pushLane: number;
 
 before(async () => {
   database = await cloneDatabase();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 4,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 4);
   lanes = new Lanes(db);
   pushLane = (await lanes.named('default', pushRoute)).id;
 });

@@ -7,13 +7,13 @@ import { Heads } from '../../src/domain/heads.ts';
 import { EventBus } from '../../src/events.ts';
 import { changeJob } from '../../src/store/changes.ts';
 import { type Claimed, claimJobs } from '../../src/store/claims.ts';
-import { openPool, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { noDetails, settleJobs } from '../../src/store/endings.ts';
 import { insertJobs, takeOut } from '../../src/store/jobs.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 import { until } from '../support/until.ts';
 
 let database: TestDatabase;
@@ -21,14 +21,7 @@ let db: Pool;
 
 before(async () => {
   database = await cloneDatabase();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 3,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 3);
 });
 
 after(async () => {

@@ -2,26 +2,19 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim } from '../../src/store/claims.ts';
-import { openPool, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { insertJobs } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import type { Statement } from '../../src/store/sql.ts';
 import { aJob, crowdOf } from '../support/jobs.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
 let db: Pool;
 
 before(async () => {
   database = await cloneDatabase();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 2,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 2);
 });
 
 after(async () => {

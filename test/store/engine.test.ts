@@ -4,13 +4,13 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { isHeldAlone } from '../../src/domain/suspicion.ts';
 import { type Claimed, claimJobs, listHeads, promoteDue } from '../../src/store/claims.ts';
-import { openPool, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { type Ending, findAbandoned, noDetails, settleJobs } from '../../src/store/endings.ts';
 import { findJobs, insertJobs, takeOut } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
 let db: Pool;
@@ -19,14 +19,7 @@ let owner: number;
 
 before(async () => {
   database = await cloneDatabase();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 20,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 20);
   lanes = new Lanes(db);
   owner = await new Workers(db).named('tester');
 });

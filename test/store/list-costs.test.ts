@@ -6,10 +6,10 @@ import pg from 'pg';
 import { naming } from '../../src/actions/inspect.ts';
 import { type List, listing } from '../../src/actions/list.ts';
 import type { Filter } from '../../src/domain/listing.ts';
-import { fixedPlans, openPool, type Pool } from '../../src/store/db.ts';
+import { fixedPlans, type Pool } from '../../src/store/db.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import type { Statement } from '../../src/store/sql.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
 let db: Pool;
@@ -22,14 +22,7 @@ before(async () => {
   client = new pg.Client({ connectionString: database.url, options: fixedPlans });
   client.on('error', () => {});
   await client.connect();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 1,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 1);
   list = listing({
     db: counted(db),
     named: naming(new Lanes(db), new Workers(db)),

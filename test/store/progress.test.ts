@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Claimed, claimJobs, listHeads } from '../../src/store/claims.ts';
-import { openPool, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { noDetails, settleJobs } from '../../src/store/endings.ts';
 import { findJobs, insertJobs } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { findCheckpoints, type Report, writeReports } from '../../src/store/progress.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';
-import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
 let db: Pool;
@@ -18,14 +18,7 @@ let owner: number;
 
 before(async () => {
   database = await cloneDatabase();
-  db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 5,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  db = poolOn(database.url, 5);
   lanes = new Lanes(db);
   owner = await new Workers(db).named('tester');
 });

@@ -2,6 +2,7 @@
 // Invariant: nothing is shared between files but the server; a file run alone starts and stops its own.
 // Next room: server.ts, which opens the server and migrates the template.
 import { randomBytes } from 'node:crypto';
+import { openPool, type Pool } from '../../src/store/db.ts';
 import {
   databaseUrl,
   onServer,
@@ -58,4 +59,16 @@ async function testServer(): Promise<TestServerFacts> {
   if (told) return JSON.parse(told) as TestServerFacts;
   ours ??= openTestServer();
   return ours;
+}
+
+/** A pool of the program on a test's database, with fixed plans as the program has them. */
+export function poolOn(url: string, max: number): Pool {
+  return openPool({
+    url,
+    name: 'test',
+    max,
+    fixedPlans: true,
+    statementTimeoutMs: 20_000,
+    onError: () => {},
+  });
 }

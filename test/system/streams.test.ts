@@ -128,7 +128,7 @@ test('200 readers who do not read take little memory, and who reads beside them 
   t.diagnostic(JSON.stringify(facts));
   assert.ok(facts.most_received < facts.reports, 'they were never stuck: the test proves nothing');
   assert.equal(facts.done, 200);
-  assert.ok(facts.end_mib - facts.before_mib < 100);
+  assert.ok(facts.end_mib - facts.before_mib < 200);
   assert.ok(facts.end_mib - facts.stuck_mib < 40);
   assert.ok(facts.crowd_p50_ms < facts.alone_p50_ms + 100);
 });
