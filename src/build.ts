@@ -198,6 +198,7 @@ export async function build(
     hands,
     handlers,
     progress,
+    onDropped: (event) => events.emit('progress.dropped', event),
     secrets: config.ERRAND_SIGNING_SECRETS ?? [await sharedSecret(read, 'signing', randomBytes(32))],
     seal: (job) => issueLeaseId(job, secret),
     release,

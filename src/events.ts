@@ -27,6 +27,8 @@ export interface Events {
   };
   /** A start reported progress or a checkpoint. */
   'job.progressed': { job_id: string };
+  /** A handler reported a progress that cannot be kept. */
+  'progress.dropped': { job_id: string; queue: string; type: string; epoch: number; why: string };
   'job.ended': AttemptEnd;
   /** `outcome`: succeeded, handed_over, the class of the failure, or aborted: cut by us. */
   'target.answered': {

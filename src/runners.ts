@@ -18,16 +18,18 @@ export interface Hiring extends Pick<PushOptions, 'secrets' | 'seal' | 'release'
   hands: Hands;
   handlers: ReadonlyMap<string, Handler>;
   progress: CallOptions['progress'];
+  onDropped: CallOptions['onDropped'];
 }
 
 /** Makes the runners that have something to run; `close` ends threads and connections once they have stopped. */
 export function hiring(options: Hiring): { runners: readonly Worker[]; close(): Promise<void> } {
-  const { config, hands, handlers, progress, ...pushes } = options;
+  const { config, hands, handlers, progress, onDropped, ...pushes } = options;
   const { here, threaded } = Object.groupBy(handlers, ([, handler]) =>
     handler.thread ? 'threaded' : 'here',
   );
   const called = new Map(here);
-  const calls = { progress, limit: config.ERRAND_PAYLOAD_LIMIT_BYTES, onError: hands.onError };
+  const limit = config.ERRAND_PAYLOAD_LIMIT_BYTES;
+  const calls = { progress, limit, onError: hands.onError, onDropped };
   const handlerRunner = worker({
     ...hands,
     name: 'handlers',

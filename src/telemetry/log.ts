@@ -20,6 +20,7 @@ export function logEvents(events: EventBus, least: Level, write: (line: string) 
     const level = event.outcome === 'dead' || event.outcome === 'lost' ? 'warn' : 'debug';
     say(level, 'attempt ended', { ...event });
   });
+  events.on('progress.dropped', (event) => say('warn', 'a progress was dropped', { ...event }));
   events.on('target.answered', (event) => say('debug', 'a target answered', { ...event }));
   events.on('lease.refused', (event) => say('info', 'a stale lease was refused', event));
   events.on('invariant.violated', (event) => say('error', 'invariant violated', event));

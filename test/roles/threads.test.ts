@@ -98,12 +98,15 @@ test('a thread is handed texts and bytes as they are', async () => {
 test('the class of a failure and the limits of reports are kept over the border of a thread', async () => {
   const permanent = await submit('steps', 'permanent');
   await ended(permanent);
+  const dropped = errand.next('progress.dropped', () => true);
   const large = await submit('steps', 'large');
   await ended(large);
+  const { job_id, why } = await dropped;
+  assert.deepEqual([job_id, why], [large, 'is larger than 65536 bytes']);
   const told = [await facts(permanent), await facts(large)].map((job) => [job.state, job.class, job.error]);
   assert.deepEqual(told, [
     ['dead', 'permanent', 'never'],
-    ['dead', 'permanent', 'a progress is larger than 65536 bytes'],
+    ['succeeded', null, null],
   ]);
 });
 

@@ -32,6 +32,10 @@ function untilAborted(signal: AbortSignal): Promise<never> {
   });
 }
 
+const circle: unknown[] = [];
+circle.push(circle);
+const unfit = [1n, circle, () => {}, Symbol('secret'), 'x'.repeat(300_000)];
+
 before(async () => {
   errand = await startErrand({
     handlers: [
@@ -71,15 +75,17 @@ before(async () => {
         },
       }),
       defineHandler({ type: 'slow', run: () => new Promise((resolve) => setTimeout(resolve, 4_500)) }),
+      defineHandler({ type: 'no-json', run: (n) => unfit[n as number] }),
       defineHandler({ type: 'huge', run: () => 'x'.repeat(300_000) }),
       defineHandler({
         type: 'chatty',
         async run(payload, { progress, checkpoint }) {
           for (let n = 1; n <= 1_000; n++) progress({ current: n });
-          if (payload === 'circle') progress(Symbol('no JSON'));
           await checkpoint(null);
           progress('nearly');
           progress('done');
+          if (payload === 'unfit') for (const value of unfit) progress(value);
+          if (payload === 'unfit checkpoint') await checkpoint(1n);
         },
       }),
       defineHandler({
@@ -253,12 +259,33 @@ test('progress is written now and then, however often it is said, and the last o
   assert.ok(written <= 3, `${written} writes`);
 });
 
-test('what is no JSON is no progress, and fails the job for good', async () => {
-  const id = await submit({ type: 'chatty', payload: '"circle"' });
+test('a progress that is too large or no JSON is dropped and told once, and the work goes on', async () => {
+  const told: string[] = [];
+  const off = errand.events.on('progress.dropped', ({ job_id, why }) => told.push(`${job_id} ${why}`));
+  const id = await submit({ type: 'chatty', payload: '"unfit"' });
+  await ended(id);
+  off();
+  const job = await facts(id);
+  assert.deepEqual([job.state, job.progress], ['succeeded', '"done"']);
+  assert.deepEqual(told, [`${id} is no value that JSON has`]);
+});
+
+test('a checkpoint that is no JSON throws, because it is awaited', async () => {
+  const id = await submit({ type: 'chatty', payload: '"unfit checkpoint"' });
   await ended(id);
   const job = await facts(id);
   assert.deepEqual([job.state, job.class], ['dead', 'permanent']);
-  assert.match(job.error ?? '', /a progress must be a value that JSON has/);
+  assert.equal(job.error, 'the checkpoint is no value that JSON has');
+});
+
+test('a result that is no JSON ends the job at its first attempt', async () => {
+  for (const n of unfit.keys()) {
+    const id = await submit({ type: 'no-json', payload: String(n) });
+    await ended(id);
+    const job = await facts(id);
+    assert.deepEqual([job.state, job.class, job.attempt], ['dead', 'permanent', 1]);
+    assert.match(job.error ?? '', /^the result is (not JSON|larger than 262144 bytes)$/);
+  }
 });
 
 test('a checkpoint is kept when its promise resolves, and goes to the next attempt', async () => {

@@ -4,7 +4,13 @@
 // Next room: handlers.ts, what a handler is; judge.ts; run.ts, which settles the verdict.
 import type { Job } from '../../actions/claim.ts';
 import { readPayload } from '../../domain/payload.ts';
-import { type Handler, type HandlerContext, reportText, type StartFacts } from './handlers.ts';
+import {
+  checkpointText,
+  type Handler,
+  type HandlerContext,
+  reportText,
+  type StartFacts,
+} from './handlers.ts';
 import { judge } from './judge.ts';
 import { type ReportOptions, Reports } from './report.ts';
 import type { Execute, Running } from './run.ts';
@@ -49,8 +55,8 @@ function contextOf({ job, abort }: Running, reports: Reports): HandlerContext {
     ...factsOf(job),
     last_checkpoint: job.checkpoint === null ? null : JSON.parse(job.checkpoint),
     signal: abort.signal,
-    progress: (value) => reports.progress(reportText(value, 'progress')),
-    checkpoint: async (value) => reports.checkpoint(reportText(value, 'checkpoint')),
+    progress: (value) => reports.progress(reportText(value)),
+    checkpoint: async (value) => reports.checkpoint(checkpointText(value)),
   };
 }
 

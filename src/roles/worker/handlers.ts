@@ -80,13 +80,32 @@ export class JobError extends Error {
   }
 }
 
-/** What a handler reports, as JSON text; throws when it cannot be kept. */
-export function reportText(value: unknown, what: 'progress' | 'checkpoint'): string {
-  const text = JSON.stringify(value) as string | undefined;
-  if (text === undefined) throw new JobError('permanent', `a ${what} must be a value that JSON has`);
+/** A report as JSON text, or why it cannot be kept. */
+export type ReportText = { text: string } | { unfit: string };
+
+/** What a handler reports. */
+export function reportText(value: unknown): ReportText {
+  const text = jsonText(value);
+  if (text === null) return { unfit: 'is no value that JSON has' };
   if (Buffer.byteLength(text) > most_report_bytes)
-    throw new JobError('permanent', `a ${what} is larger than ${most_report_bytes} bytes`);
-  return text;
+    return { unfit: `is larger than ${most_report_bytes} bytes` };
+  return { text };
+}
+
+/** What a handler wants kept; throws when it cannot be. */
+export function checkpointText(value: unknown): string {
+  const report = reportText(value);
+  if ('unfit' in report) throw new JobError('permanent', `the checkpoint ${report.unfit}`);
+  return report.text;
+}
+
+/** A value as JSON text, or null where JSON has none for it: a function, a BigInt, a cycle. */
+export function jsonText(value: unknown): string | null {
+  try {
+    return JSON.stringify(value) ?? null;
+  } catch {
+    return null;
+  }
 }
 
 /** Lets modules of any folder import "errand": one outside this package could not find it by itself. */

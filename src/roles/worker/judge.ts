@@ -3,7 +3,7 @@
 // Invariant: nothing that a handler does can throw here.
 // Next room: call.ts and thread.ts, which ask.
 import { failed, type Verdict } from '../../domain/outcome.ts';
-import { JobError } from './handlers.ts';
+import { JobError, jsonText } from './handlers.ts';
 
 /** Does the work and says how it went; `limit` is that of a result in bytes, `wasLate` whether its time was over. */
 export async function judge(
@@ -13,8 +13,11 @@ export async function judge(
 ): Promise<Verdict> {
   try {
     const returned = await work();
-    const result = returned === undefined ? null : (JSON.stringify(returned) ?? null);
-    if (result !== null && Buffer.byteLength(result) > limit) {
+    if (returned === undefined) return { kind: 'succeeded', result: null, created_uri: null };
+    const result = jsonText(returned);
+    // The next attempt would return the same.
+    if (result === null) return failed('permanent', 'the result is not JSON');
+    if (Buffer.byteLength(result) > limit) {
       return failed('permanent', `the result is larger than ${limit} bytes`);
     }
     return { kind: 'succeeded', result, created_uri: null };

@@ -4,11 +4,15 @@
 // written before the end is.
 // Next room: actions/progress.ts.
 import type { Progress } from '../../actions/progress.ts';
+import type { Events } from '../../events.ts';
+import type { ReportText } from './handlers.ts';
 import { type Running, stop, stopReasons, withRetries } from './run.ts';
 
 export interface ReportOptions {
   progress: Progress;
   onError: (name: string, error: unknown) => void;
+  /** A progress was no JSON or too large; told once of a start. */
+  onDropped: (event: Events['progress.dropped']) => void;
 }
 
 const progress_gap_ms = 1_000;
@@ -22,15 +26,20 @@ export class Reports {
   #writing: Promise<void> | undefined;
   #last = Number.NEGATIVE_INFINITY;
   #isClosed = false;
+  #hasDropped = false;
 
   constructor(running: Running, options: ReportOptions) {
     this.#running = running;
     this.#options = options;
   }
 
-  progress(text: string): void {
+  progress(report: ReportText): void {
     if (this.#isClosed) return;
-    this.#latest = text;
+    if ('unfit' in report) {
+      this.#drop(report.unfit);
+      return;
+    }
+    this.#latest = report.text;
     this.#schedule();
   }
 
@@ -50,6 +59,13 @@ export class Reports {
     return (this.#writing ?? Promise.resolve()).then(() => {
       if (this.#latest !== undefined && this.#running.stopped !== 'lost') return this.#write();
     });
+  }
+
+  #drop(why: string): void {
+    if (this.#hasDropped) return;
+    this.#hasDropped = true;
+    const { job_id, queue, type, epoch } = this.#running.job;
+    this.#options.onDropped({ job_id, queue, type, epoch, why });
   }
 
   #schedule(): void {

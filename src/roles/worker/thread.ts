@@ -5,7 +5,15 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { JobOptions } from '../../domain/options.ts';
 import type { Verdict } from '../../domain/outcome.ts';
 import { readPayload } from '../../domain/payload.ts';
-import { type Handler, type HandlerContext, provideErrand, reportText, type StartFacts } from './handlers.ts';
+import {
+  checkpointText,
+  type Handler,
+  type HandlerContext,
+  provideErrand,
+  type ReportText,
+  reportText,
+  type StartFacts,
+} from './handlers.ts';
 import { judge } from './judge.ts';
 
 /** One start, as a thread gets it. */
@@ -24,7 +32,7 @@ export interface Task {
 export type ToThread = { abort: string } | { kept: number } | { refused: number; why: string };
 
 /** What a thread says to the process. */
-export type FromThread = { progress: string } | { checkpoint: string; n: number };
+export type FromThread = { progress: ReportText } | { checkpoint: string; n: number };
 
 provideErrand();
 
@@ -59,9 +67,9 @@ function contextOf({ facts, checkpoint, port }: Task): HandlerContext {
         hear(said.message as ToThread);
       }
     }),
-    progress: (value) => say({ progress: reportText(value, 'progress') }),
+    progress: (value) => say({ progress: reportText(value) }),
     async checkpoint(value) {
-      const text = reportText(value, 'checkpoint');
+      const text = checkpointText(value);
       const kept = Promise.withResolvers<void>();
       count += 1;
       waiting.set(count, kept);

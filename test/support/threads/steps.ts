@@ -8,7 +8,11 @@ export default defineHandler({
   async run(payload, context) {
     const { last_checkpoint, checkpoint, attempt, epoch, content_type, traceparent, deadline } = context;
     if (payload === 'permanent') throw new JobError('permanent', 'never');
-    if (payload === 'large') context.progress('x'.repeat(65_536));
+    if (payload === 'large') {
+      context.progress('x'.repeat(65_536));
+      context.progress(1n);
+      return;
+    }
     if (last_checkpoint === null) {
       await checkpoint({ next: 1 });
       await checkpoint({ next: 2 });
