@@ -45,12 +45,12 @@ export function cancelling(options: {
     const why = status === 'expired' ? 'expires_at passed before the next start' : null;
     let before: string | null | undefined;
     for (let n = 0; n < tries; n++) {
-      const { taken, blk, lane } = await takeAndTell([id, status, lastEpoch, why]);
+      const { taken, blk, lane, type } = await takeAndTell([id, status, lastEpoch, why]);
       if (taken > 0) {
         onEnded([id]);
         const { queue, route } = await lanes.get(lane as number);
         const end = { class: null, run_ms: null, epoch: 0, attempt: 0 };
-        events.emit('job.ended', { job_id: id, queue, type: route, outcome: status, ...end });
+        events.emit('job.ended', { job_id: id, queue, type: type ?? route, outcome: status, ...end });
         return { kind: 'taken' };
       }
       if (blk === null) return { kind: 'absent' };

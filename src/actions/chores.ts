@@ -97,17 +97,21 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
         lowest = (await db.one(lowestLease, [floor])).id ?? floor;
       }
       turn++;
+      const types = new Map<string, string>();
       const { endings, settled, told } = await db.transaction(async (tx) => {
         const found = await tx.many(findAbandoned, [floor, 100]);
         const open = found.filter((one) => one.job_id !== null);
         const endings: Ending[] = [];
-        for (const one of open) endings.push(endingOf(one, await isPushed(one.lane), random));
+        for (const one of open) {
+          endings.push(endingOf(one, await isPushed(one.lane), random));
+          if (one.type !== null) types.set(one.job_id as string, one.type);
+        }
         if (found.length === 0) return { endings, settled: [] as Settled[], told: [] as Told[] };
         const leases = [...new Set(found.map((one) => one.lease))];
         return { endings, ...(await settleAndTell(tx, endings, leases)) };
       });
       ready.announce(told);
-      await tell(settled, endings, { lanes, ready, events, onEnded });
+      await tell(settled, endings, types, { lanes, ready, events, onEnded });
       return { moved: settled.length, again_ms: endings.length >= 100 ? 0 : undefined };
     },
   };
@@ -157,6 +161,7 @@ function cancelledEnding(lost: Abandoned): Ending {
 async function tell(
   settled: readonly Settled[],
   endings: readonly Ending[],
+  types: ReadonlyMap<string, string>,
   { lanes, ready, events, onEnded }: Pick<ChoreOptions, 'lanes' | 'ready' | 'events' | 'onEnded'>,
 ): Promise<void> {
   onEnded(settled.filter(isTerminal).map((one) => one.job_id));
@@ -169,7 +174,7 @@ async function tell(
     events.emit('job.ended', {
       job_id,
       queue,
-      type: route,
+      type: types.get(job_id) ?? route,
       epoch,
       attempt: start.attempt,
       outcome: status,

@@ -78,8 +78,10 @@ export function pulling(options: PullOptions): Pull {
   const leaseOne = coalescing({ claim, ready, heads, lanesOf });
 
   async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
-    const lane = await lanes.get(start.lane);
-    const settled = await settle({ start, ...how }, { queue: lane.queue, type: lane.route });
+    const { queue, route } = await lanes.get(start.lane);
+    // A job that its target took over stands in a lane of many types.
+    const type = route === pushRoute ? (await inspect.job(start.job_id))?.type : undefined;
+    const settled = await settle({ start, ...how }, { queue, type: type ?? route });
     if (settled === null) throw lost();
     return settled;
   }

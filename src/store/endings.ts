@@ -193,17 +193,20 @@ export interface Abandoned {
   max_attempts: number;
   backoff: BackoffPolicy | null;
   callback: boolean;
+  /** The job's own type, where its lane does not say it. */
+  type: string | null;
   losses: number;
 }
 
 /** Leases that ran out, locked until the transaction ends: $1 floor, $2 most. */
 export const findAbandoned = sql<Abandoned>`
 select l.id lease, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.deadline <= errand.now() overdue,
-  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.callback, i.losses
+  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.callback, i.type, i.losses
 from (select * from errand.lease where id >= $1::bigint and until < errand.now() order by id limit $2::int
   for update skip locked) l
 left join lateral (
-  select u.id, j.max_attempts, j.backoff, coalesce(j.options ? 'callback', false) callback, (
+  select u.id, j.max_attempts, j.backoff, coalesce(j.options ? 'callback', false) callback,
+    j.options ->> 'type' type, (
     select count(*)::int from (select status from errand.outcome where job_id = u.id order by epoch desc limit 2) z
     where z.status = 'lost') losses
   from unnest(l.ids) u(id)

@@ -250,9 +250,17 @@ select result, created_uri from errand.outcome where job_id = $1 and status = 's
  * ended this way, $4 detail, $5 whether one with a callback may be taken, which needs a transaction. `taken` 0 with the
  * same `blk` in two tries means it has started or ended (trap: it may move in between, so one try proves nothing).
  */
-export const takeOut = sql<{ taken: number; blk: string | null; lane: number | null; callback: boolean }>`
+export const takeOut = sql<{
+  taken: number;
+  blk: string | null;
+  lane: number | null;
+  /** The job's own type, where its lane does not say it. */
+  type: string | null;
+  callback: boolean;
+}>`
 with j as materialized (
-  select blk, coalesce(options ? 'callback', false) callback from errand.job where id = $1::bigint
+  select blk, options ->> 'type' type, coalesce(options ? 'callback', false) callback from errand.job
+  where id = $1::bigint
 ), p as materialized (
   select coalesce((select blk from errand.place where job_id = $1), (select blk from j)) blk
   where $5::boolean or not (select callback from j)
@@ -273,7 +281,7 @@ with j as materialized (
   from (select * from r union all select * from l union all select * from w) y returning lane
 )
 select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane,
-  coalesce((select callback from j), false) callback`;
+  (select type from j) type, coalesce((select callback from j), false) callback`;
 
 /** Asks the holder of a running job to stop; the flag lives in the lease row, so it ends with the lease. */
 export const requestCancel = sql<{ id: string }>`

@@ -192,6 +192,20 @@ test('a job that was taken over and is not heard of again ends as timeout', asyn
   assert.deepEqual([job.state, job.class], ['dead', 'timeout']);
 });
 
+test('whoever ends a pushed job, its end is told with its own type', async () => {
+  const delayed = await push('/never/200', { type: 'mail', delay_ms: 60_000 });
+  const cancelled = ended(delayed);
+  await errand.actions.cancel.cancel(delayed);
+  assert.equal((await cancelled).type, 'mail');
+  const over = await push('/typed/202', { type: 'mail' });
+  const { headers } = await visited('/typed/202');
+  const completed = ended(over);
+  await errand.actions.pull.complete(headers['errand-lease'] as string, { result: null, created_uri: null });
+  assert.equal((await completed).type, 'mail');
+  const silent = await push('/untold/202', { type: 'mail', timeout_seconds: 1, max_attempts: 1 });
+  assert.equal((await ended(silent)).type, 'mail');
+});
+
 test('a target that completes before it answers 202 has completed the job', async () => {
   const id = await push('/early/hang');
   const { headers, response } = await visited('/early/hang');

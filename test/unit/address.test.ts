@@ -31,6 +31,7 @@ const literals: readonly (readonly [string, readonly string[]])[] = [
   ['6to4', ['http://[2002:7f00:1::]', 'http://[2002:808:808::1]']],
   ['Teredo', ['http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]', 'http://[2001::1]']],
   ['link-local', ['http://[fe80::1]', 'http://169.254.169.254/latest/meta-data', 'http://169.254.0.1']],
+  ['a metadata service at a public address', ['http://168.63.129.16/metadata']],
   ['unique local', ['http://[fc00::1]', 'http://[fd00:ec2::254]']],
   ['site-local', ['http://[fec0::1]']],
   ['multicast', ['http://[ff02::1]', 'http://224.0.0.1', 'http://239.255.255.250']],
