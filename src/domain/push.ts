@@ -14,7 +14,7 @@ const headerName = z
   .string()
   .regex(/^[A-Za-z][A-Za-z0-9_-]{0,63}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ - and begin with a letter')
   .refine((name) => !isOurs(name.toLowerCase()), {
-    message: 'is set by errand or belongs to the connection',
+    message: 'is set by errand or by the connection; leave it out',
   });
 
 const headerValue = z

@@ -17,6 +17,7 @@ import type { RequestHeader, Route } from './route.ts';
 import { NewJob, name } from './schemas/job.ts';
 import { refuseImpossible, submissionOf, traceOf } from './submission.ts';
 import { submitAndAnswer, submitHeaders, submitResponses } from './submit.ts';
+import { remedy, sentTwice } from './validate.ts';
 
 const route = 'POST /v1/queues/{queue}/jobs';
 
@@ -95,15 +96,25 @@ function optionsIn(request: FastifyRequest<{ Params: { queue: string } }>): NewJ
   const given: Record<string, unknown> = { queue: request.params.queue, type: 'default' };
   for (const [header, member] of Object.entries(optionHeaders)) {
     const value = headerOf(request, header.toLowerCase());
-    if (value !== undefined) given[member] = memberOf(member, value.trim());
+    if (value === undefined) continue;
+    const isList = member === 'tags';
+    const count = request.raw.headersDistinct[header.toLowerCase()]?.length ?? 1;
+    if (count > 1 && !isList) throw badHeader([faultOf(header, 'duplicate', sentTwice)]);
+    given[member] = memberOf(member, value.trim());
   }
-  const parsed = NewJob.safeParse(given);
+  const parsed = NewJob.safeParse(given, { error: remedy });
   if (parsed.success) return parsed.data;
-  const errors: ProblemFault[] = parsed.error.issues.map((issue) => {
-    const header = headerFor(String(issue.path[0]));
-    return { pointer: `#/${header}`, code: issue.code, detail: `header ${header} ${issue.message}` };
-  });
-  throw new Problem('bad-header', { detail: (errors[0] as ProblemFault).detail, errors });
+  throw badHeader(
+    parsed.error.issues.map(({ path, code, message }) => faultOf(headerFor(String(path[0])), code, message)),
+  );
+}
+
+function faultOf(header: string, code: string, what: string): ProblemFault {
+  return { pointer: `#/${header}`, code, detail: `header ${header} ${what}` };
+}
+
+function badHeader(errors: readonly ProblemFault[]): Problem {
+  return new Problem('bad-header', { detail: (errors[0] as ProblemFault).detail, errors });
 }
 
 function memberOf(member: keyof NewJob, text: string): unknown {

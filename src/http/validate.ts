@@ -12,6 +12,7 @@ const longestStep = 64;
 /** Makes the validator of one part of a route's requests; its failures are Problems. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   if (httpPart === 'params') return (data) => outcome(schema.safeParse(data), notFound);
+  if (httpPart === 'querystring') return (data) => queried(schema, data as Record<string, unknown>);
   if (httpPart !== 'body')
     return (data) => outcome(schema.safeParse(data, { error: remedy }), (error) => unusable(error));
   const absent = schema.safeParse({});
@@ -43,11 +44,33 @@ export function checked<T>(schema: z.ZodType<T>, data: unknown, at = '#'): T {
   throw unusable(parsed.error, at);
 }
 
+/** A parameter that was sent twice is a list, which means nothing here. */
+function queried(schema: z.ZodType, query: Record<string, unknown>) {
+  const twice = Object.keys(query).filter((name) => Array.isArray(query[name]));
+  if (twice.length === 0) {
+    return outcome(schema.safeParse(query, { error: remedy }), (error) => unusable(error));
+  }
+  const faults = twice.map((name) => ({
+    pointer: pointerTo('#', [name]),
+    code: 'duplicate',
+    detail: sentTwice,
+  }));
+  return { error: refused(faults) };
+}
+
+/** What is said of something that may stand once. */
+export const sentTwice = 'was sent twice; send it once';
+
 function outcome(parsed: z.ZodSafeParseResult<unknown>, refuse: (error: z.ZodError) => Problem) {
   return parsed.success ? { value: parsed.data } : { error: refuse(parsed.error) };
 }
 
-function notFound(): Problem {
+function notFound({ issues: [issue] }: z.ZodError): Problem {
+  // A name that is written wrongly can be written rightly; an id cannot.
+  if (issue?.code === 'invalid_format') {
+    const detail = `the name of the ${String(issue.path[0])} in the path is none; it ${issue.message}`;
+    return new Problem('not-found', { detail });
+  }
   return new Problem('not-found', { detail: 'nothing has this id; take URLs from Location and Link' });
 }
 
@@ -56,7 +79,10 @@ function missingBody(): Problem {
 }
 
 function unusable(error: z.ZodError, at = '#'): Problem {
-  const faults = error.issues.flatMap((issue) => faultsOf(issue, at));
+  return refused(error.issues.flatMap((issue) => faultsOf(issue, at)));
+}
+
+function refused(faults: readonly ProblemFault[]): Problem {
   const first = faults[0] as ProblemFault;
   const more = faults.length > 1 ? `; ${faults.length - 1} more in errors` : '';
   return new Problem('validation-failed', {
@@ -87,7 +113,7 @@ function fragmentOf(step: string): string {
 }
 
 // What zod says by itself is neither lower case nor a remedy; messages written in a schema come before these.
-function remedy(issue: z.core.$ZodRawIssue): string {
+export function remedy(issue: z.core.$ZodRawIssue): string {
   switch (issue.code) {
     case 'invalid_type':
       return issue.input === undefined
@@ -99,6 +125,8 @@ function remedy(issue: z.core.$ZodRawIssue): string {
       return `must ${bound(issue.origin, 'at most', issue.maximum)}`;
     case 'invalid_value':
       return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
+    case 'invalid_key':
+      return issue.issues[0]?.message ?? 'is no name that can be used here';
     case 'unrecognized_keys':
       return 'holds members that are not known here; remove them';
     default:

@@ -137,6 +137,23 @@ test('a cursor that is damaged, empty, foreign or of other filters is refused', 
   assert.equal((await get(port, `/v1/jobs?queue=q&cursor=${cursor}`)).status, 200);
 });
 
+test('a parameter sent twice and a + that became a blank are told as that', async () => {
+  const { port } = await serve();
+  const told: [string, string][] = [
+    ['/v1/jobs?state=queued&state=dead', '#/state was sent twice; send it once'],
+    ['/v1/jobs?limit=1&limit=2', '#/limit was sent twice; send it once'],
+    ['/v1/jobs/1/events?limit=1&limit=2', '#/limit was sent twice; send it once'],
+    [
+      '/v1/jobs?created_after=2026-01-02T03:04:05+01:00',
+      '#/created_after must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z; a + in a query is %2B',
+    ],
+  ];
+  for (const [path, detail] of told) {
+    const answer = await get(port, path);
+    assert.deepEqual([answer.status, problemOf(answer).detail], [422, detail], path);
+  }
+});
+
 test('filters go together, and what nobody has is an empty page, never 404', async () => {
   const { port, jobs } = await serve();
   const wanted = jobs.add({

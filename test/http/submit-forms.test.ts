@@ -1,6 +1,9 @@
 // The other ways to submit: many at once, a raw body, a dry run; over sockets, on a real database.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { request } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { type Called, calling } from '../support/call.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';
@@ -250,21 +253,57 @@ test('the options of a raw job are headers, and a bad one is named', async () =>
     [type, priority, state, max_attempts, timeout_seconds, tags, expires_at],
     ['opts', 2, 'scheduled', 3, 7, ['a', 'b'], '2099-01-02T02:04:05.000Z'],
   );
-  const bad: [string, string][] = [
-    ['errand-priority', 'high'],
-    ['errand-priority', '10'],
-    ['errand-delay', '-1'],
-    ['errand-run-at', 'tomorrow'],
-    ['errand-type', 'No Spaces'],
-    ['errand-max-attempts', '1.5'],
-    ['errand-tags', ''],
+  const bad: [string, string, string][] = [
+    ['Errand-Priority', 'high', 'must be a number'],
+    ['Errand-Priority', '10', 'must be at most 9'],
+    ['Errand-Delay', '-1', 'must be a number'],
+    ['Errand-Run-At', 'tomorrow', 'must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z'],
+    ['Errand-Type', 'No Spaces', 'must be 1 to 63 of a-z 0-9 . _ - and begin with a letter or a digit'],
+    ['Errand-Max-Attempts', '1.5', 'must be a whole number'],
+    ['Errand-Tags', '', 'must have at least 1 characters'],
   ];
-  for (const [header, value] of bad) {
+  for (const [header, value, what] of bad) {
     const answer = await post('/v1/queues/raw/jobs', '1', { [header]: value });
     assert.deepEqual([answer.status, answer.json.code], [400, 'bad-header'], header);
-    assert.match(answer.json.errors[0].pointer.toLowerCase(), new RegExp(`${header}$`));
+    assert.equal(answer.json.errors[0].pointer, `#/${header}`);
+    assert.equal(answer.json.detail, `header ${header} ${what}`);
   }
-  assert.equal((await post('/v1/queues/No%20Queue/jobs', '1')).status, 404);
+});
+
+test('an option header that was sent twice is refused as that; tags may be spread over headers', async () => {
+  const { hostname, port } = new URL(errand.url);
+  const send = async (header: string, values: string[]) => {
+    const sent = request({
+      ...{ hostname, port, method: 'POST', path: '/v1/queues/raw/jobs' },
+      headers: { [header]: values, 'content-length': '0' },
+    });
+    const [answer] = await once(sent.end(), 'response');
+    return { status: answer.statusCode, json: JSON.parse(await text(answer)) };
+  };
+  const twice = await send('Errand-Priority', ['1', '2']);
+  assert.deepEqual([twice.status, twice.json.code], [400, 'bad-header']);
+  assert.equal(twice.json.detail, 'header Errand-Priority was sent twice; send it once');
+  const spread = await send('Errand-Tags', ['a', 'b']);
+  assert.deepEqual([spread.status, spread.json.tags], [202, ['a', 'b']]);
+});
+
+test('a queue whose name cannot be one is 404 and says which names can', async () => {
+  const answer = await post('/v1/queues/No%20Queue/jobs', '1');
+  assert.equal(answer.status, 404);
+  assert.match(answer.json.detail, /^the name of the queue in the path is none; it must be 1 to 63 of a-z /);
+});
+
+test('a header that no target may be sent is named, with the remedy', async () => {
+  const target = { url: 'https://203.0.113.9/hook', headers: { Host: 'x', 'a b': 'x' } };
+  const { status, json } = await post('/v1/jobs', { type: 'a', target });
+  assert.equal(status, 422);
+  assert.deepEqual(
+    json.errors.map((fault: { pointer: string; detail: string }) => [fault.pointer, fault.detail]),
+    [
+      ['#/target/headers/Host', 'is set by errand or by the connection; leave it out'],
+      ['#/target/headers/a%20b', 'must be 1 to 64 of A-Z a-z 0-9 _ - and begin with a letter'],
+    ],
+  );
 });
 
 test('a raw submit negotiates like any other and is idempotent with its headers', async () => {

@@ -23,11 +23,14 @@ const earliest = Date.parse('1970-01-01T00:00:00Z');
 const latest = Date.parse('9999-12-31T23:59:59.999Z');
 const ten_years_in_seconds = 315_360_000;
 
+const notATime = 'must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z';
+
 /** A moment in a request: RFC 3339 with an offset, in the years 1970 to 9999. It goes on in UTC. */
 export const moment = z.iso
   .datetime({
     offset: true,
-    error: 'must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z',
+    abort: true,
+    error: ({ input }) => `${notATime}${/ \d\d:\d\d$/.test(String(input)) ? '; a + in a query is %2B' : ''}`,
   })
   .refine((text) => Date.parse(text) >= earliest && Date.parse(text) <= latest, {
     message: 'must lie in the years 1970 to 9999',
