@@ -134,32 +134,56 @@ class Worker:
                 lease.stop.set()
 
     def run_one(self, lease):
+        became = "not told how it ended: its lease runs out, and it is run again"
         try:
-            verb, body = "complete", {"result": self.work[lease.job["type"]](lease)}
+            verb, body = self.ending(lease)
+            became = "lost, what came of it is dropped" if lease.lost else self.tell(lease, verb, body)
+        finally:  # whatever happened, the slot is for the next job
+            lease.over.set()
+            del self.held[lease.id]
+            self.free.release()
+            print(f"job {lease.job['id']} {became}", flush=True)
+
+    def ending(self, lease):
+        """Does the work; the call that tells how it ended, and its body."""
+        try:
+            return "complete", {"result": as_json(self.work[lease.job["type"]](lease))}
         except LeaseLost:
             lease.lost = True
+            return "release", {}  # which nobody is told any more
         except Stopped:
-            verb, body = "release", {}  # of a job that is to be cancelled, this is the consent
+            return "release", {}  # of a job that is to be cancelled, this is the consent
         except JobFailed as error:
-            verb, body = "fail", {"class": error.error_class, "message": str(error)[:1000]}
-            if error.retry_after_seconds is not None:
-                body["retry_after_seconds"] = error.retry_after_seconds
+            return "fail", failure(error.error_class, str(error), error.retry_after_seconds)
         except Exception as error:
             traceback.print_exc()
-            verb, body = "fail", {"class": "retryable", "message": repr(error)[:1000]}
-        status = 409 if lease.lost else self.tell(lease, verb, body)
-        lease.over.set()
-        del self.held[lease.id]
-        self.free.release()
-        print(f"job {lease.job['id']} {'lost, what came of it is dropped' if status == 409 else verb}", flush=True)
+            return "fail", failure("retryable", repr(error))
 
     def tell(self, lease, verb, body):
         """A settlement may be repeated: after its success the same call succeeds again."""
         status, answer = persist(f"{URL}/v1/leases/{lease.id}/{verb}", body)
-        if status in (200, 409) or verb != "complete":
-            return status
-        refused = {"class": "permanent", "message": f"the result was refused: {status} {answer}"[:1000]}
-        return self.tell(lease, "fail", refused)
+        if status == 200:
+            return verb
+        if status == 409:
+            return "lost, what came of it is dropped"
+        if verb == "complete":
+            return self.tell(lease, "fail", failure("permanent", f"the result was refused: {status} {answer}"))
+        return f"{verb} was refused: {status} {answer}"
+
+
+def as_json(result):
+    """The result, if it can be sent; if not, the same work would bring it again."""
+    try:
+        json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobFailed(f"the result is not JSON: {error}", "permanent")
+    return result
+
+
+def failure(error_class, message, retry_after_seconds=None):
+    # A message may be any text: the service drops from it what cannot be kept.
+    after = {} if retry_after_seconds is None else {"retry_after_seconds": retry_after_seconds}
+    return {"class": error_class, "message": message[:1000], **after}
 
 
 def command(words):

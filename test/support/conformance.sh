@@ -16,7 +16,7 @@ case $payload in
     ;;
   '"flaky"')
     if [ "$(starts)" -eq 1 ]; then
-      echo 'out of luck' >&2
+      printf 'out of \0luck\n' >&2 # no store of texts keeps U+0000
       exit 1
     fi
     ;;

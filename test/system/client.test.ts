@@ -16,6 +16,7 @@ import {
 } from '../../clients/typescript/src/index.ts';
 import { defineHandler, JobError } from '../../src/errand.ts';
 import { startErrand } from '../support/errand.ts';
+import { until } from '../support/until.ts';
 
 const service = await startErrand({
   handlers: [
@@ -178,6 +179,24 @@ describe('a caller', () => {
     await failureOf(once.submit({ type: 'double', payload: 5 }), TypeError);
   });
 
+  test('is told at once of a payload that is no JSON, and nothing is sent', async () => {
+    let calls = 0;
+    const counting = behind((url, init) => {
+      calls++;
+      return fetch(url, init);
+    });
+    const cyclic: { self?: unknown } = {};
+    cyclic.self = cyclic;
+    const began = performance.now();
+    for (const payload of [cyclic, 1n]) {
+      const job = { type: 'double', payload };
+      await failureOf(counting.submit(job, { idempotencyKey: 'none' }), TypeError);
+      await failureOf(counting.submitMany([job], { idempotencyKey: 'none' }), TypeError);
+    }
+    assert.equal(calls, 0);
+    assert.ok(performance.now() - began < 10_000, 'it was repeated');
+  });
+
   test('waits with few calls: each is held until something changes', async () => {
     let calls = 0;
     const counting = behind((url, init) => {
@@ -330,6 +349,92 @@ describe('a worker', () => {
     assert.deepEqual([state, error?.class], ['retrying', 'rate_limited']);
   });
 
+  test('fails at once, for good, a job whose result is no JSON', async (t) => {
+    const cyclic: { self?: unknown } = {};
+    cyclic.self = cyclic;
+    const results = [cyclic, 1n, () => {}, { toJSON: () => assert.fail('never') }];
+    const ends: [string, unknown][] = [];
+    const queue = startWorker(t, {
+      handler: (n: number) => results[n],
+      onEnd: (_, how, error) => ends.push([how, error]),
+    });
+    const jobs = await errand.submitMany(results.map((_, payload) => ({ type: 'work', queue, payload })));
+    for (const { id } of jobs) {
+      const { state, attempt, error } = await errand.wait(id);
+      assert.deepEqual([state, attempt, error?.class], ['dead', 1, 'permanent']);
+      assert.match(error?.detail ?? '', /the result is not JSON/);
+    }
+    const next = await errand.submit({ type: 'work', queue, payload: 4 });
+    await next.follow();
+    const told = ends.slice(0, results.length);
+    assert.ok(
+      told.every(([how, error]) => how === 'fail' && error instanceof Error),
+      String(told),
+    );
+  });
+
+  test('tells of a failure whatever was thrown, and cuts its message at a whole character', async (t) => {
+    const beaver = '\u{1f9ab}';
+    const thrown = [
+      new Error('a\u0000b\ud800c'),
+      new JobFailed('permanent', `${'x'.repeat(1_999)}${beaver}`),
+      new JobFailed('permanent', `${'x'.repeat(1_998)}${beaver}`),
+      Object.create(null),
+    ];
+    const queue = startWorker(t, {
+      handler: (n: number) => {
+        throw thrown[n];
+      },
+    });
+    const told: string[] = [];
+    for (const payload of thrown.keys()) {
+      const { id } = await errand.submit({ type: 'work', queue, payload, max_attempts: 1 });
+      told.push((await errand.wait(id)).error?.detail ?? '');
+    }
+    const long = 'x'.repeat(1_998);
+    assert.deepEqual(told, [
+      'Error: ab\ufffdc',
+      `${long}x`,
+      `${long}${beaver}`,
+      'what was thrown says nothing of itself',
+    ]);
+  });
+
+  test('tells of a failure that is refused in plain words, and its owner of both errors', async (t) => {
+    const ends: [string, unknown][] = [];
+    const queue = startWorker(t, {
+      handler: () => {
+        throw new JobFailed('rate_limited', 'too fast', { retryAfterSeconds: -1 });
+      },
+      onEnd: (_, how, error) => ends.push([how, error]),
+    });
+    const { id } = await errand.submit({ type: 'work', queue, max_attempts: 1 });
+    const { state, error } = await errand.wait(id);
+    assert.deepEqual([state, error?.class], ['dead', 'retryable']);
+    assert.match(error?.detail ?? '', /the failure was refused: validation-failed/);
+    const [how, both] = await until(() => ends[0], { what: 'the end is told' });
+    assert.ok(how === 'fail' && both instanceof AggregateError);
+    assert.deepEqual(
+      both.errors.map(({ name }: Error) => name),
+      ['JobFailed', 'ErrandProblem'],
+    );
+  });
+
+  test('says why nobody was told how a job ended', async (t) => {
+    const through = behind((url, init) =>
+      /complete|fail/.test(url) ? Promise.resolve(new Response('no', { status: 403 })) : fetch(url, init),
+    );
+    const ended = Promise.withResolvers<[string, unknown]>();
+    const queue = startWorker(t, {
+      through,
+      handler: () => 1,
+      onEnd: (_, how, error) => ended.resolve([how, error]),
+    });
+    await errand.submit({ type: 'work', queue, max_attempts: 1 });
+    const [how, error] = await ended.promise;
+    assert.ok(how === 'lost' && error instanceof UnexpectedAnswer && error.status === 403);
+  });
+
   test('keeps a job that takes longer than its lease, and stops the work of one that is cancelled', async (t) => {
     const queue = startWorker(t, {
       slots: 2,
@@ -414,16 +519,18 @@ interface Started {
   handler: Handler;
   slots?: number;
   leaseSeconds?: number;
-  onEnd?: (run: Run, how: string) => void;
+  onEnd?: (run: Run, how: string, error?: unknown) => void;
+  /** Another client than the common one. */
+  through?: Errand;
 }
 
 /** Starts a worker that ends with the test, and answers with the queue it works on. */
 function startWorker(
   t: { after(hook: () => Promise<void>): void },
-  { handler, ...options }: Started,
+  { handler, through = errand, ...options }: Started,
 ): string {
   const queue = `worker-${crypto.randomUUID()}`;
-  const worker = new Worker(errand, {
+  const worker = new Worker(through, {
     queues: [queue],
     handlers: { 'wor*': handler },
     stopSeconds: 0,

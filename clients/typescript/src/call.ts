@@ -49,27 +49,14 @@ export class Caller {
 
   /** Sends one request; the answer is a success or a redirect. */
   async send(path: string, request: Request = {}): Promise<Response> {
-    const { method = 'GET', headers = {}, json, redirect = 'follow', seconds = 30 } = request;
-    const type = json === undefined ? {} : { 'Content-Type': 'application/json' };
-    const answer = await this.#fetch(`${this.#base}${path}`, {
-      method,
-      headers: {
-        Accept: 'application/json, application/problem+json',
-        ...this.#headers,
-        ...type,
-        ...headers,
-      },
-      redirect,
-      signal: within(seconds, request.signal),
-      ...(json === undefined ? {} : { body: JSON.stringify(json) }),
-    });
-    if (answer.status >= 400) throw await errorOf(answer);
-    return answer;
+    return this.#send(path, request, JSON.stringify(request.json));
   }
 
   /** Sends a request that may be repeated, and repeats it while nobody answers or the service says "not now". */
   async persist(path: string, request: Request = {}): Promise<Response> {
-    return this.repeat(() => this.send(path, request), request.signal);
+    // Written once, before the first attempt: the TypeError of what is no JSON must not be taken for silence.
+    const body = JSON.stringify(request.json);
+    return this.repeat(() => this.#send(path, request, body), request.signal);
   }
 
   /** Repeats what fails for want of an answer, with growing pauses, for as long as patience lasts. */
@@ -88,6 +75,25 @@ export class Caller {
         await pause(wait_ms, signal);
       }
     }
+  }
+
+  async #send(path: string, request: Request, body: string | undefined): Promise<Response> {
+    const { method = 'GET', headers = {}, redirect = 'follow', seconds = 30 } = request;
+    const type = body === undefined ? {} : { 'Content-Type': 'application/json' };
+    const answer = await this.#fetch(`${this.#base}${path}`, {
+      method,
+      headers: {
+        Accept: 'application/json, application/problem+json',
+        ...this.#headers,
+        ...type,
+        ...headers,
+      },
+      redirect,
+      signal: within(seconds, request.signal),
+      ...(body === undefined ? {} : { body }),
+    });
+    if (answer.status >= 400) throw await errorOf(answer);
+    return answer;
   }
 }
 

@@ -1,4 +1,5 @@
 // What the package offers. Next room: errand.ts, the client; worker.ts, the loop of a pull worker.
+export { JobFailed } from './ending.ts';
 export {
   type Accepted,
   type Done,
@@ -10,4 +11,4 @@ export {
 export type { JobEvent } from './events.ts';
 export { ErrandProblem, Stripped, UnexpectedAnswer } from './problem.ts';
 export type { Job, JobStatus, NewJob, Problem } from './shapes.ts';
-export { type Handler, JobFailed, type Run, Worker, type WorkerOptions } from './worker.ts';
+export { type Handler, type Run, Worker, type WorkerOptions } from './worker.ts';

@@ -1,8 +1,9 @@
 // A pull worker: leases jobs, keeps the leases alive while functions run them, tells how each ended, and leaves in order.
 // Invariants: at most `slots` jobs at once; what comes of a lease that is lost is dropped, for somebody else has the job
 // now; what is held when the worker stops and does not end in time is given back, without costing an attempt.
-// Next room: errand.ts, the other side; docs/guides/pull-workers.md.
+// Next room: ending.ts, how a start ended; errand.ts, the other side; docs/guides/pull-workers.md.
 import { type Caller, held_ms, pause } from './call.ts';
+import { type Ending, endingOf, insteadOf, succeeding } from './ending.ts';
 import type { Errand } from './errand.ts';
 import { ErrandProblem } from './problem.ts';
 import type { Answer, Body, Lease } from './shapes.ts';
@@ -46,29 +47,12 @@ export interface WorkerOptions {
   stopSeconds?: number;
   /** How payloads and checkpoints are read; default JSON.parse, which rounds whole numbers beyond 2^53. */
   parse?: (json: string) => unknown;
-  /** Told of every job that ended here, and of errors nobody else is told of. */
+  /** Told of every job that ended here, with the error that ended it, or for which nobody was told of its end (`lost`). */
   onEnd?: (run: Run, how: 'complete' | 'fail' | 'release' | 'lost', error?: unknown) => void;
-}
-
-type FailureClass = NonNullable<Body<'failLease'>['class']>;
-
-/** Thrown by a handler to say what kind of failure it is; any other error is retryable. */
-export class JobFailed extends Error {
-  override readonly name = 'JobFailed';
-  readonly class: FailureClass;
-  readonly retryAfterSeconds: number | undefined;
-
-  constructor(failure: FailureClass, message: string, options: { retryAfterSeconds?: number } = {}) {
-    super(message);
-    this.class = failure;
-    this.retryAfterSeconds = options.retryAfterSeconds;
-  }
 }
 
 /** How long one call waits for a job, in seconds. */
 const poll_seconds = 20;
-/** The service keeps 2,000 characters. */
-const longest_message = 2_000;
 
 class Abort extends Error {
   readonly why: 'cancel' | 'lost' | 'stop';
@@ -108,7 +92,7 @@ export class Worker {
         const began = performance.now();
         const leases = await this.#lease(signal);
         for (const lease of leases) {
-          if (signal.aborted) await this.#tell(lease, { how: 'release', json: {} });
+          if (signal.aborted) await this.#tell(lease, { how: 'release', json: {}, error: undefined });
           else this.#begin(lease);
         }
         // Where the wish to wait is lost on the way, nobody must be asked in a loop.
@@ -176,13 +160,14 @@ export class Worker {
     const run = this.#runOf(lease, signal);
     let ending: Ending;
     try {
-      const result = await this.#handlerOf(lease)(run.payload, run);
-      ending = { how: 'complete', json: result === undefined ? {} : { result } };
+      ending = succeeding(await this.#handlerOf(lease)(run.payload, run));
     } catch (error) {
       ending = endingOf(error, signal);
     }
-    const how = isLost(signal) ? 'lost' : await this.#tell(lease, ending);
-    this.#options.onEnd?.(run, how, ending.error);
+    const { how, error } = isLost(signal)
+      ? { ...ending, how: 'lost' as const }
+      : await this.#tell(lease, ending);
+    this.#options.onEnd?.(run, how, error);
   }
 
   #handlerOf({ job: { type } }: Lease): Handler {
@@ -226,18 +211,17 @@ export class Worker {
   }
 
   /** Tells how a start ended, as often as it takes: after its success the same call succeeds again. */
-  async #tell(lease: Lease, { how, json }: Ending): Promise<Ending['how'] | 'lost'> {
+  async #tell(lease: Lease, ending: Ending): Promise<Told> {
+    const { how, json, error } = ending;
     try {
       await this.#caller.persist(`${pathOf(lease)}/${how}`, { method: 'POST', json });
-      return how;
-    } catch (error) {
-      if (isLeaseLost(error)) return 'lost';
-      // A result that cannot be kept, too large for example: the same work would bring it again.
-      if (how === 'complete' && error instanceof ErrandProblem && error.status < 500) {
-        return this.#tell(lease, failing('permanent', `the result was refused: ${error.message}`, error));
-      }
-      // Nobody answers: the lease runs out, and the job is run again.
-      return 'lost';
+      return { how, error };
+    } catch (refusal) {
+      if (isLeaseLost(refusal)) return { how: 'lost', error };
+      const instead = insteadOf(ending, refusal);
+      if (instead !== null) return this.#tell(lease, instead);
+      // Nobody takes it: the lease runs out, and the job is run again.
+      return { how: 'lost', error: refusal };
     }
   }
 
@@ -279,28 +263,10 @@ function judge(held: Held, entry: Entry | undefined, sent: number, lease_ms: num
   }
 }
 
-interface Ending {
-  how: 'complete' | 'fail' | 'release';
-  json: Body<'completeLease'> | Body<'failLease'> | Body<'releaseLease'>;
-  error?: unknown;
-}
-
-function endingOf(error: unknown, signal: AbortSignal): Ending {
-  // Of a job that is to be cancelled, giving it back is the consent.
-  if (signal.aborted) return { how: 'release', json: {}, error };
-  if (!(error instanceof JobFailed)) return failing('retryable', String(error), error);
-  return failing(error.class, error.message, error, error.retryAfterSeconds);
-}
-
-function failing(
-  failure: FailureClass,
-  message: string,
-  error: unknown,
-  retry_after_seconds?: number,
-): Ending {
-  const after = retry_after_seconds === undefined ? {} : { retry_after_seconds };
-  const json: Body<'failLease'> = { class: failure, message: message.slice(0, longest_message), ...after };
-  return { how: 'fail', json, error };
+/** What became of an ending. */
+interface Told {
+  how: Ending['how'] | 'lost';
+  error: unknown;
 }
 
 function pathOf({ id }: Lease): string {
