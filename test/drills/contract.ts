@@ -3,7 +3,7 @@
 // Invariant: everything is done on copies in the drill's folder; the tools are those of tools/contract, by its lockfile.
 // Next room: tools/contract; clients/typescript.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openapiDocument } from '../../src/http/openapi.ts';
@@ -14,15 +14,19 @@ import type { Drill } from './drill.ts';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const copied = ['tools/contract', 'clients/typescript', 'openapi'];
-const generated = 'clients/typescript/src/schema.d.ts';
+const generated = 'clients/typescript/src/schema.ts';
 const command_ms = 3 * 60_000;
 
-// Runs outside of the repository, on what the build made.
+// A user's program outside of the repository, compiled and run with what the build made.
 const smoke = `
-import { Errand } from './clients/typescript/dist/index.js';
-const errand = new Errand({ url: process.env.ERRAND_URL });
+import { Errand, type Job } from 'errand-client';
+declare const process: { env: Record<string, string> };
+const errand = new Errand({ url: process.env.ERRAND_URL ?? '' });
 const { id, result } = await errand.submit({ type: 'echo', payload: [1, 'é'] }, { expect: '200-ok', wait: 20 });
-const events = [];
+const job: Job = await errand.job(id);
+// @ts-expect-error: known to be a text, so the types have come along
+const wrong: number = job.id;
+const events: string[] = [];
 for await (const { event } of errand.events(id)) events.push(event);
 console.log(JSON.stringify({ result, events }));
 `;
@@ -64,11 +68,19 @@ export const drill: Drill = {
 
     const nodes = nodesHere();
     if (faults.length === 0) {
-      writeFileSync(join(folder, 'smoke.mjs'), smoke);
+      say('installing it in a program of others');
+      const app = join(folder, 'app');
+      mkdirSync(app);
+      writeFileSync(join(app, 'package.json'), '{ "type": "module" }');
+      writeFileSync(join(app, 'smoke.ts'), smoke);
+      const compiler = join(tools, 'node_modules/typescript/bin/tsc');
+      const options = '--strict --module nodenext --target es2022 --lib es2022,dom';
+      await npm(app, 'install', '--offline', '--no-audit', '--no-fund', '../clients/typescript');
+      await run(process.execPath, [compiler, ...options.split(' '), 'smoke.ts'], app, {});
       const errand = await startErrand({ handlers });
       for (const [version, program] of nodes) {
         say(`running it on ${version}`);
-        const output = await run(program, [join(folder, 'smoke.mjs')], folder, { ERRAND_URL: errand.url });
+        const output = await run(program, ['smoke.js'], app, { ERRAND_URL: errand.url });
         const expected = '{"result":[1,"é"],"events":["state","state","done"]}';
         demand(output.trim() === expected, `on ${version} the client said ${output.slice(0, 500)}`);
       }

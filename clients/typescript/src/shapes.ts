@@ -1,6 +1,6 @@
 // The shapes of the wire, taken out of the OpenAPI document: a route that changes there no longer compiles here.
-// Next room: schema.d.ts, which is generated; call.ts, which sends and reads them.
-import type { operations } from './schema.d.ts';
+// Next room: schema.ts, which is generated; call.ts, which sends and reads them.
+import type { operations } from './schema.ts';
 
 /** Operations, by the name the document gives them. */
 export type Operation = keyof operations;
