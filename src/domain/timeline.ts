@@ -83,18 +83,21 @@ export function nameOf({ step, seq }: Position): string {
   return seq > 0 ? `${step}.${seq}` : String(step);
 }
 
-/** The start from which the history is needed to tell what comes after a position. */
+/** The start from which the history is needed to tell what comes after a position, and whether there is such a position. */
 export function epochOf(position: Position): number {
-  return Math.ceil(position.step / 2);
+  return Math.floor(position.step / 2);
+}
+
+/** Whether a position lies beyond everything that has happened: nobody can have been told of it. */
+export function isAhead(history: History, position: Position): boolean {
+  return !placesOf(history, history.starts).some(({ at }) => !follows(position, at)) && position.step > 0;
 }
 
 /** Everything after a position, in order. */
 export function eventsAfter(history: History, after: Position): TimelineEvent[] {
   const starts = history.more ? history.starts.slice(0, -1) : history.starts;
   const next = history.starts[starts.length]?.epoch ?? Number.POSITIVE_INFINITY;
-  const marks = [markEvent(history, 'progress'), markEvent(history, 'checkpoint')];
-  return [createdEvent(history), ...starts.flatMap((start) => eventsOf(history, start)), ...marks]
-    .filter((one) => one !== null)
+  return placesOf(history, starts)
     .filter(({ at }) => follows(at, after) && at.step < 2 * next)
     .sort((a, b) => (follows(a.at, b.at) ? 1 : -1))
     .map(({ at, event, data }) => ({ id: nameOf(at), event, data }));
@@ -135,6 +138,13 @@ interface Placed {
   at: Position;
   event: TimelineEvent['event'];
   data: string;
+}
+
+function placesOf(history: History, starts: readonly StartFacts[]): Placed[] {
+  const marks = [markEvent(history, 'progress'), markEvent(history, 'checkpoint')];
+  return [createdEvent(history), ...starts.flatMap((start) => eventsOf(history, start)), ...marks].filter(
+    (one) => one !== null,
+  );
 }
 
 function follows(one: Position, other: Position): boolean {

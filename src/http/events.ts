@@ -14,6 +14,7 @@ import {
   beginning,
   epochOf,
   eventsAfter,
+  isAhead,
   nameOf,
   type Position,
   positionOf,
@@ -94,11 +95,12 @@ export function readEvents(actions: Actions, limits: StreamLimits): Route<Events
 
 async function sendPage(
   actions: Actions,
-  { params, query }: FastifyRequest<EventsRoute>,
+  request: FastifyRequest<EventsRoute>,
   reply: FastifyReply,
   from: Position,
 ): Promise<FastifyReply> {
-  const { events, more, terminal } = await existingEvents(actions, params.id, from);
+  const { query } = request;
+  const { events, more, terminal } = await existingEvents(actions, request, from);
   const items = events.slice(0, query.limit);
   const last = items.at(-1)?.id ?? nameOf(from);
   const next_cursor = more || items.length < events.length ? last : null;
@@ -109,17 +111,18 @@ async function sendPage(
 async function sendStream(
   actions: Actions,
   limits: StreamLimits,
-  { params: { id }, method }: FastifyRequest<EventsRoute>,
+  request: FastifyRequest<EventsRoute>,
   reply: FastifyReply,
   from: Position,
 ): Promise<FastifyReply> {
+  const { id } = request.params;
   const { raw } = reply;
   const gone = departure(reply);
   if (gone.aborted) return sendNobody(reply);
   const watched = actions.watch.stream(id, () => cutAfter(raw, farewell_ms));
   raw.once('close', () => watched.close());
   // Watched first, then read: what happens in between is news.
-  const first = await existingEvents(actions, id, from);
+  const first = await existingEvents(actions, request, from);
   if (gone.aborted) return sendNobody(reply);
   if (isLast(first) && first.events.length === 0) return reply.code(204).send();
   reply.headers({
@@ -129,7 +132,8 @@ async function sendStream(
     // The connection goes with the stream: neither a drain nor a reader who has stalled keeps it.
     connection: 'close',
   });
-  const frames = method === 'HEAD' ? [] : framesOf({ actions, id, from, watched, gone, limits }, first);
+  const frames =
+    request.method === 'HEAD' ? [] : framesOf({ actions, id, from, watched, gone, limits }, first);
   return reply.send(Readable.from(patiently(frames, raw, limits.stall_ms)));
 }
 
@@ -138,6 +142,8 @@ interface Batch {
   events: TimelineEvent[];
   more: boolean;
   terminal: boolean;
+  /** Whether the job has not come as far as what was named. */
+  ahead: boolean;
 }
 
 interface Following {
@@ -202,15 +208,24 @@ function away(error: unknown): null {
   throw error;
 }
 
-async function existingEvents(actions: Actions, id: string, from: Position): Promise<Batch> {
-  return (await batchAfter(actions, id, from)) ?? missing(actions.inspect, id);
+async function existingEvents(
+  actions: Actions,
+  request: FastifyRequest<EventsRoute>,
+  from: Position,
+): Promise<Batch> {
+  const { id } = request.params;
+  const batch = (await batchAfter(actions, id, from)) ?? (await missing(actions.inspect, id));
+  // Whoever is ahead of the job would never be told its end.
+  if (batch.ahead)
+    throw noSuchEvent(request, 'is no event this job has had; send one that was received, or none');
+  return batch;
 }
 
 async function batchAfter({ history }: Actions, id: string, from: Position): Promise<Batch | undefined> {
   const found = await history.read(id, epochOf(from));
   if (found === undefined) return undefined;
   const { more, terminal } = found;
-  return { events: eventsAfter(found, from), more, terminal };
+  return { events: eventsAfter(found, from), more, terminal, ahead: isAhead(found, from) };
 }
 
 /** Whether nothing can follow. */
@@ -220,14 +235,19 @@ function isLast({ more, terminal }: Batch): boolean {
 
 // A browser that comes back names the last event itself, in a header, and repeats the query it began with.
 function resumePoint(request: FastifyRequest<EventsRoute>): Position {
-  const seen = headerOf(request, 'last-event-id');
-  const { after } = request.query;
-  if (seen === undefined || seen === '') return (after && positionOf(after)) || beginning;
-  const position = positionOf(seen);
+  const position = positionOf(seenIn(request) || request.query.after || nameOf(beginning));
   if (position !== null) return position;
-  throw new Problem('bad-header', {
-    detail: 'last-event-id is no id of an event; send one that was received, or none',
-  });
+  throw noSuchEvent(request, 'is no id of an event; send one that was received, or none');
+}
+
+function seenIn(request: FastifyRequest): string | undefined {
+  return headerOf(request, 'last-event-id');
+}
+
+function noSuchEvent(request: FastifyRequest, why: string): Problem {
+  if (seenIn(request)) return new Problem('bad-header', { detail: `last-event-id ${why}` });
+  const fault = { pointer: '#/after', code: 'no_such_event', detail: why };
+  return new Problem('validation-failed', { detail: `#/after ${why}`, errors: [fault] });
 }
 
 function notAcceptable(): Problem {

@@ -5,7 +5,7 @@ import type { Mark, StartFacts } from '../domain/timeline.ts';
 import type { Db } from './db.ts';
 import { hot, numbers, sql } from './sql.ts';
 
-/** Starts of one job that are read at once. */
+/** Starts of one job that are read at once: at least two, as the first may have been seen. */
 export const history_page = 100;
 
 /** A start with the number of its worker. */

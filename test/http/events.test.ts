@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { Problem } from '../../src/domain/problem.ts';
 import { openStream } from '../support/event-stream.ts';
 import { FakeJobs } from '../support/fake-actions.ts';
-import { get, type Header, problemOf, send, serve, type WireAnswer } from '../support/serve.ts';
+import { get, type Header, post, problemOf, send, serve, type WireAnswer } from '../support/serve.ts';
 import { until } from '../support/until.ts';
 
 const accept = (type: string): Header => ['Accept', type];
@@ -149,6 +149,39 @@ test('an id of an event that cannot be one is refused: 400 in the header, 422 in
   for (const query of ['limit=0', 'limit=201', 'limit=x', 'since=1']) {
     assert.equal((await get(port, `${path}?${query}`)).status, 422, query);
   }
+});
+
+test('an event the job has not had yet is refused, so that nobody waits for an end behind it', async () => {
+  const { port, jobs } = await serve();
+  const id = jobs.add({ type: 'a' });
+  const path = `/v1/jobs/${id}/events`;
+  const lease = async () => JSON.parse((await post(port, '/v1/leases', {})).body).leases[0].id as string;
+  const expectLast = async (last: string, ...beyond: string[]) => {
+    assert.equal((await get(port, `${path}?after=${last}`)).status, 200, last);
+    for (const after of beyond) {
+      assert.equal((await get(port, `${path}?after=${after}`)).status, 422, after);
+      for (const type of [streamType, 'application/json']) {
+        const answer = await get(port, path, [accept(type), ['Last-Event-ID', after]]);
+        assert.deepEqual([answer.status, problemOf(answer).code], [400, 'bad-header'], after);
+      }
+    }
+  };
+  await expectLast('1', '2', '3', '1.1', '999999999');
+  const held = await lease();
+  await expectLast('2', '2.1', '3', '4');
+  await send(port, {
+    method: 'PUT',
+    path: `/v1/leases/${held}/progress`,
+    headers: [['Content-Type', 'application/json']],
+    body: '1',
+  });
+  await expectLast('2.1', '2.2', '3');
+  await post(port, `/v1/leases/${held}/release`, {});
+  await expectLast('3', '4', '5');
+  await post(port, `/v1/leases/${await lease()}/complete`, {});
+  await expectLast('5', '6', '7');
+  const after = await get(port, path, [accept(streamType), ['Last-Event-ID', '5']]);
+  assert.equal(after.status, 204);
 });
 
 test('a job that is not there is told before a stream begins', async () => {
