@@ -220,6 +220,7 @@ export async function build(
     events,
     depths: () => queueDepths(read),
     pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
+    slots: () => runners,
     waiters: () => waiters.count,
     watch: () => ({ streams: watch.streams, jobs: watch.jobs }),
   });

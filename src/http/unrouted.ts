@@ -45,6 +45,9 @@ export const unrouted = fp(
 
     // `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7).
     const methodsAt = (path: string): Map<string, string> => {
+      // A path that is registered as it stands wins over one with parameters, as it does in the router.
+      const itself = paths.get(path);
+      if (itself !== undefined) return itself.methods;
       const matching = [...paths.values()].filter(({ pattern }) => path === '*' || pattern.test(path));
       return new Map(matching.flatMap(({ methods }) => [...methods]));
     };

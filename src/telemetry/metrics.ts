@@ -20,6 +20,7 @@ export interface MetricsOptions {
   events: EventBus;
   depths: () => Promise<LaneDepth[]>;
   pools: () => { name: string; open: number; idle: number; waiting: number }[];
+  slots: () => readonly { name: string; slots: number; running: number }[];
   waiters: () => number;
   watch: () => { streams: number; jobs: number };
 }
@@ -138,6 +139,12 @@ export function metering(options: MetricsOptions): Metrics {
     labelNames: ['pool', 'state'],
     registers,
   });
+  const slots = new Gauge({
+    name: 'errand_slots',
+    help: 'Jobs that may run at once in this process, and those that do, by what runs them.',
+    labelNames: ['runner', 'state'],
+    registers,
+  });
   const waiting = new Gauge({
     name: 'errand_waiters',
     help: 'Callers that wait for a job in this process.',
@@ -193,6 +200,10 @@ export function metering(options: MetricsOptions): Metrics {
     const watch = options.watch();
     streams.set(watch.streams);
     watched.set(watch.jobs);
+    for (const { name: runner, slots: all, running } of options.slots()) {
+      slots.set({ runner, state: 'all' }, all);
+      slots.set({ runner, state: 'busy' }, running);
+    }
     for (const { name, open, idle, waiting: callers } of options.pools()) {
       pool.set({ pool: name, state: 'open' }, open);
       pool.set({ pool: name, state: 'idle' }, idle);

@@ -127,6 +127,7 @@ const misdirected: Refused[] = [
     { method: 'PUT', path: '/v1/jobs', allow: 'GET, HEAD, POST, OPTIONS' },
     { method: 'GET', path: '/v1/leases', allow: 'POST, OPTIONS' },
     { method: 'PUT', path: '/v1/jobs/1', allow: 'GET, HEAD, PATCH, OPTIONS' },
+    { method: 'PUT', path: '/v1/jobs/batch', allow: 'POST, OPTIONS' },
     { method: 'DELETE', path: '/v1/jobs/1/cancel', allow: 'POST, OPTIONS' },
     { method: 'PROPFIND', path: '/health', allow: 'GET, HEAD, OPTIONS' },
     { method: 'PATCH', path: '/v1/leases', allow: 'POST, OPTIONS' },

@@ -8,11 +8,14 @@ import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts'
 
 let errand: TestErrand;
 
+const held = Promise.withResolvers<void>();
+
 before(async () => {
   errand = await startErrand({
     env: { ERRAND_LEASE_SECONDS: '30' },
     handlers: [
       defineHandler({ type: 'good', run: () => 1 }),
+      defineHandler({ type: 'held', run: () => held.promise }),
       defineHandler({
         type: 'bad',
         run: () => {
@@ -66,6 +69,19 @@ test('counts what was submitted and how it ended, and shows what waits', async (
   assert.equal(sampleOf(text, 'errand_queue_depth{queue="counted",type="unserved",state="scheduled"}'), 1);
   assert.equal(sampleOf(text, 'errand_start_latency_seconds_count{queue="counted",type="good"}'), 20);
   assert.equal(sampleOf(text, 'errand_invariant_violations_total'), 0);
+});
+
+test('the slots of a process are shown, and how many of them are taken', async () => {
+  const started = errand.next('job.claimed', ({ type }) => type === 'held');
+  const ended = errand.next('job.ended', ({ type }) => type === 'held');
+  await errand.actions.submit(aSubmission({ type: 'held', queue: 'counted' }));
+  await started;
+  const text = await metrics();
+  held.resolve();
+  await ended;
+  assert.equal(sampleOf(text, 'errand_slots{runner="handlers",state="busy"}'), 1);
+  assert.equal(sampleOf(text, 'errand_slots{runner="handlers",state="all"}'), 50);
+  assert.match(text, /^errand_slots{runner="pusher",state="busy"} 0$/m);
 });
 
 test('labels stay bounded, whatever names callers invent', async () => {

@@ -33,6 +33,8 @@ export interface WorkerOptions extends RunOptions {
 
 export interface Worker extends Service {
   readonly running: number;
+  /** Most jobs that run at once. */
+  readonly slots: number;
   /** A cancel was asked for in this process: a job that runs here need not wait for the next renewal to learn it. */
   cancelRequested(job_id: string): void;
   /** Monotonic ms of the last claim round that did not fail. */
@@ -168,6 +170,7 @@ export function worker(options: WorkerOptions): Worker {
 
   return {
     name: options.name,
+    slots: concurrency,
     get running() {
       return running.size;
     },
