@@ -15,6 +15,9 @@ export interface Api extends Service {
 /** How long a request may go on arriving once everything that had arrived is answered, in ms. */
 const late_ms = 1_000;
 
+/** Connections that may wait to be accepted: node's 511 are too few for a crowd that comes back at once after a failover. */
+const backlog = 4_096;
+
 export function api(app: App, host: string, port: number): Api {
   let url = '';
   const open = new Set<IncomingMessage>();
@@ -32,7 +35,7 @@ export function api(app: App, host: string, port: number): Api {
   return {
     name: 'api',
     async start() {
-      await app.listen({ host, port }).catch((error) => {
+      await app.listen({ host, port, backlog }).catch((error) => {
         if (error.code !== 'EADDRINUSE') throw error;
         throw new Error(`port ${port} of ${host} is taken; set PORT, or stop the program that has it`, {
           cause: error,
