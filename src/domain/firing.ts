@@ -1,0 +1,107 @@
+// Judges the slots of one schedule that are due: which are fired, which are skipped and why, which one waits.
+// Invariants: every slot that is given gets exactly one verdict or is the one that waits; slots are judged in the order of
+// time; nothing is asked but what is handed in.
+// Next room: actions/fire.ts, which writes the verdicts down together with the jobs.
+import type { Pauses, Policy, SlotOutcome, SlotReason } from './schedule.ts';
+
+/** A slot and when it is due: itself, or a little later by its jitter. */
+export interface DueSlot {
+  slot: Date;
+  due_at: Date;
+}
+
+/** What the ledger will say of a slot. */
+export interface Verdict extends DueSlot {
+  outcome: Exclude<SlotOutcome, 'manual'>;
+  reason: SlotReason | null;
+}
+
+/** What stands before the judge. */
+export interface Outlook extends Pauses {
+  now: Date;
+  /** The slots that are due, in the order of time. */
+  slots: readonly DueSlot[];
+  /** The slot that has waited for the end of the job before it. */
+  held: DueSlot | null;
+  /** How many jobs of the schedule have not ended. */
+  open: number;
+}
+
+export interface Judgement {
+  verdicts: Verdict[];
+  /** The slot that waits now. */
+  held: DueSlot | null;
+  /** Whether the open jobs are to be asked to stop. */
+  cancels: boolean;
+}
+
+/** What still counts as punctual, in ms. */
+export const on_time_ms = 1_000;
+
+/** Judges the slots of a schedule. */
+export function judge(policy: Policy, outlook: Outlook): Judgement {
+  const { now, slots } = outlook;
+  const awake = slots.filter((one) => !fellInPause(one, outlook));
+  const wanted = awake.filter(notMissed(policy, awake, now));
+  const last = wanted.at(-1);
+  const verdicts: Verdict[] = [];
+  let { open, held } = outlook;
+
+  if (held !== null && fellInPause({ due_at: now }, outlook)) {
+    verdicts.push({ ...held, outcome: 'skipped', reason: 'paused' });
+    held = null;
+  } else if (held !== null && (open === 0 || policy.overlap !== 'queue_one')) {
+    verdicts.push({ ...held, outcome: 'late', reason: 'overlap' });
+    held = null;
+    open++;
+  }
+  for (const one of slots) {
+    const skip = (reason: SlotReason) => verdicts.push({ ...one, outcome: 'skipped', reason });
+    if (fellInPause(one, outlook)) skip('paused');
+    else if (!wanted.includes(one)) skip('misfire');
+    else if (policy.overlap === 'queue_one' && open > 0 && held === null) held = one;
+    else if (isCrowdedOut(policy, open, one === last)) skip('overlap');
+    else {
+      verdicts.push({ ...one, outcome: lateness(one, now, policy), reason: null });
+      open++;
+    }
+  }
+  const cancels = policy.overlap === 'cancel_running' && outlook.open > 0 && verdicts.some(isFired);
+  return { verdicts, held, cancels };
+}
+
+/** Whether a verdict makes a job. */
+export function isFired({ outcome }: Verdict): boolean {
+  return outcome !== 'skipped';
+}
+
+function fellInPause({ due_at }: Pick<DueSlot, 'due_at'>, { paused_at, resumed_at }: Pauses): boolean {
+  return paused_at !== null && due_at >= paused_at && (resumed_at === null || due_at < resumed_at);
+}
+
+/** Which slots the misfire policy lets through. */
+function notMissed(policy: Policy, slots: readonly DueSlot[], now: Date): (one: DueSlot) => boolean {
+  const missed = slots.filter((one) => isMissed(one, now, policy));
+  const most = {
+    fire_latest: missed.length === slots.length ? 1 : 0,
+    fire_all: policy.max_catch_up,
+    skip: 0,
+  };
+  const caught = new Set(missed.slice(Math.max(0, missed.length - most[policy.misfire])));
+  return (one) => caught.has(one) || !isMissed(one, now, policy);
+}
+
+function isMissed({ due_at }: DueSlot, now: Date, { max_lateness_seconds }: Policy): boolean {
+  return now.getTime() - due_at.getTime() > max_lateness_seconds * 1_000;
+}
+
+/** Of several slots that would stop each other's jobs only the last is worth starting. */
+function isCrowdedOut({ overlap }: Policy, open: number, isLast: boolean): boolean {
+  if (overlap === 'cancel_running') return !isLast;
+  return overlap !== 'allow' && open > 0;
+}
+
+function lateness(one: DueSlot, now: Date, policy: Policy): Exclude<SlotOutcome, 'manual' | 'skipped'> {
+  if (isMissed(one, now, policy)) return 'caught_up';
+  return now.getTime() - one.due_at.getTime() <= on_time_ms ? 'on_time' : 'late';
+}
