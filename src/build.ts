@@ -26,6 +26,7 @@ import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
 import type { EventBus } from './events.ts';
 import { buildApp } from './http/app.ts';
+import { office } from './office.ts';
 import { api } from './roles/api.ts';
 import { dispatcher } from './roles/dispatcher.ts';
 import { type Service, stopAll } from './roles/service.ts';
@@ -38,6 +39,7 @@ import { findVersions } from './store/history.ts';
 import { Lanes, Workers } from './store/lanes.ts';
 import { Listener, notifyReady } from './store/listen.ts';
 import { sharedSecret } from './store/secrets.ts';
+import { oldestDue } from './store/slots.ts';
 import { durability, ping, queueDepths } from './store/stats.ts';
 import { watchingHealth } from './telemetry/health.ts';
 import { metering } from './telemetry/metrics.ts';
@@ -74,7 +76,9 @@ export async function build(
   const intake = pool('intake', config.ERRAND_INTAKE_CONNECTIONS, true);
   const engine = pool('engine', config.ERRAND_ENGINE_CONNECTIONS, true);
   const read = pool('read', config.ERRAND_READ_CONNECTIONS, true);
-  const pools = [intake, engine, read];
+  // One connection renews the term while the other fires: no load on the rest of the process can starve them.
+  const leads = config.ERRAND_ROLES.includes('dispatcher') ? pool('office', 2, true) : null;
+  const pools = [intake, engine, read, ...(leads === null ? [] : [leads])];
   const closePools = () => Promise.all(pools.map((one) => one.end()));
 
   const lanes = new Lanes(read);
@@ -179,7 +183,10 @@ export async function build(
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
-  const owner = await workers.named(`${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`);
+  const holder = `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
+  const owner = await workers.named(holder);
+  const dispatch =
+    leads === null ? null : office({ db: leads, config, lanes, ready, cancel, events, holder });
   const hands = {
     db: engine,
     claim,
@@ -212,13 +219,15 @@ export async function build(
     release,
     pingDatabase: () => read.one(ping),
     pingRedis: hints === null ? null : () => hints.probe(),
-    loops: () => choreRunner.ages(),
+    loops: () => ({ ...choreRunner.ages(), ...dispatch?.ages() }),
     draining: () => draining,
     started: () => started,
   });
   const metrics = metering({
     events,
     depths: () => queueDepths(read),
+    oldestDue: async () => (await read.one(oldestDue)).seconds,
+    term: () => dispatch?.term() ?? null,
     pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
     slots: () => runners,
     waiters: () => waiters.count,
@@ -241,6 +250,7 @@ export async function build(
     { name: 'listen', start: () => listener.start(), stop: () => listener.stop() },
     ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
     choreRunner,
+    ...(dispatch === null ? [] : [dispatch]),
     ...runners,
     // Every role listens: probes and metrics are asked of all of them.
     front,

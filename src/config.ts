@@ -87,6 +87,14 @@ export const Environment = z.object({
   ERRAND_LEASE_SECONDS: count(1, 3_600)
     .default(30)
     .describe('How long a lease lasts without a heartbeat, in seconds.'),
+  ERRAND_TERM_SECONDS: seconds(1, 300)
+    .default(15)
+    .describe(
+      'How long the dispatcher that leads keeps its office without renewing it, in seconds: schedules fire late by as much when it dies.',
+    ),
+  ERRAND_LEDGER_DAYS: count(1, 3_650)
+    .default(90)
+    .describe('How long the ledger of schedules remembers what became of a slot, in days.'),
   ERRAND_WAIT_DEFAULT_SECONDS: seconds(0.1, 300)
     .default(10)
     .describe('How long a demand for an answer now waits when the caller names no time, in seconds.'),

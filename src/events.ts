@@ -1,6 +1,7 @@
 // Everything that happens, said once: the code emits facts, telemetry prints and counts them, tests await them.
 // Next room: telemetry/, which subscribes.
 import type { JobState } from './domain/job.ts';
+import type { SlotOutcome, SlotReason } from './domain/schedule.ts';
 
 /** What is told of a job's end or of an attempt's. Times are in ms. */
 export interface AttemptEnd {
@@ -41,6 +42,23 @@ export interface Events {
   };
   'lease.refused': { job_id: string; epoch: number; verb: string };
   'invariant.violated': { what: string; job_id?: string };
+  /** A slot was written to the ledger: one, or `slots` that were skipped together; null = more than were counted. */
+  'slot.decided': {
+    schedule: string;
+    slot: Date;
+    due_at: Date;
+    outcome: SlotOutcome;
+    reason: SlotReason | null;
+    job_id: string | null;
+    slots: number | null;
+    lateness_ms: number;
+  };
+  /** A schedule could not be fired; it is tried again. */
+  'schedule.failed': { schedule: string; error: unknown };
+  'leader.elected': { term: string };
+  'leader.lost': { term: string; why: string };
+  /** What was to be written in a term that is over was not written. */
+  'term.fenced': { term: string };
   'hint.sent': { ids: number };
   'hint.received': { ids: number };
   'chore.failed': { chore: string; error: unknown };

@@ -14,6 +14,17 @@ export interface DueSlot {
 export interface Verdict extends DueSlot {
   outcome: Exclude<SlotOutcome, 'manual'>;
   reason: SlotReason | null;
+  /** The last slot of many that were skipped together, and how many they are; null = more than were counted. */
+  through: Date | null;
+  slots: number | null;
+}
+
+/** Slots that are too many for a row each: the oldest ones of a long absence. */
+export interface FoldedSlots {
+  from: Date;
+  through: Date;
+  /** Null: more than were counted. */
+  count: number | null;
 }
 
 /** What stands before the judge. */
@@ -21,6 +32,8 @@ export interface Outlook extends Pauses {
   now: Date;
   /** The slots that are due, in the order of time. */
   slots: readonly DueSlot[];
+  /** Slots before those, too many to be told one by one. */
+  folded: FoldedSlots | null;
   /** The slot that has waited for the end of the job before it. */
   held: DueSlot | null;
   /** How many jobs of the schedule have not ended. */
@@ -42,29 +55,29 @@ export const on_time_ms = 1_000;
 export function judge(policy: Policy, outlook: Outlook): Judgement {
   const { now, slots } = outlook;
   const awake = slots.filter((one) => !fellInPause(one, outlook));
-  const wanted = awake.filter(notMissed(policy, awake, now));
-  const last = wanted.at(-1);
+  const wanted = wantedOf(policy, awake, now);
+  const last = awake.findLast((one) => wanted.has(one));
   const verdicts: Verdict[] = [];
   let { open, held } = outlook;
+  const say = (one: DueSlot, outcome: Verdict['outcome'], reason: SlotReason | null) => {
+    verdicts.push({ ...one, outcome, reason, through: null, slots: 1 });
+    if (outcome !== 'skipped') open++;
+  };
 
+  if (outlook.folded !== null) verdicts.push(skippedTogether(outlook.folded, outlook));
   if (held !== null && fellInPause({ due_at: now }, outlook)) {
-    verdicts.push({ ...held, outcome: 'skipped', reason: 'paused' });
+    say(held, 'skipped', 'paused');
     held = null;
   } else if (held !== null && (open === 0 || policy.overlap !== 'queue_one')) {
-    verdicts.push({ ...held, outcome: 'late', reason: 'overlap' });
+    say(held, 'late', 'overlap');
     held = null;
-    open++;
   }
   for (const one of slots) {
-    const skip = (reason: SlotReason) => verdicts.push({ ...one, outcome: 'skipped', reason });
-    if (fellInPause(one, outlook)) skip('paused');
-    else if (!wanted.includes(one)) skip('misfire');
+    if (fellInPause(one, outlook)) say(one, 'skipped', 'paused');
+    else if (!wanted.has(one)) say(one, 'skipped', 'misfire');
     else if (policy.overlap === 'queue_one' && open > 0 && held === null) held = one;
-    else if (isCrowdedOut(policy, open, one === last)) skip('overlap');
-    else {
-      verdicts.push({ ...one, outcome: lateness(one, now, policy), reason: null });
-      open++;
-    }
+    else if (isCrowdedOut(policy, open, one === last)) say(one, 'skipped', 'overlap');
+    else say(one, lateness(one, now, policy), null);
   }
   const cancels = policy.overlap === 'cancel_running' && outlook.open > 0 && verdicts.some(isFired);
   return { verdicts, held, cancels };
@@ -79,16 +92,22 @@ function fellInPause({ due_at }: Pick<DueSlot, 'due_at'>, { paused_at, resumed_a
   return paused_at !== null && due_at >= paused_at && (resumed_at === null || due_at < resumed_at);
 }
 
-/** Which slots the misfire policy lets through. */
-function notMissed(policy: Policy, slots: readonly DueSlot[], now: Date): (one: DueSlot) => boolean {
+/** The slots that the misfire policy lets through. */
+function wantedOf(policy: Policy, slots: readonly DueSlot[], now: Date): ReadonlySet<DueSlot> {
   const missed = slots.filter((one) => isMissed(one, now, policy));
   const most = {
     fire_latest: missed.length === slots.length ? 1 : 0,
     fire_all: policy.max_catch_up,
     skip: 0,
   };
-  const caught = new Set(missed.slice(Math.max(0, missed.length - most[policy.misfire])));
-  return (one) => caught.has(one) || !isMissed(one, now, policy);
+  const givenUp = new Set(missed.slice(0, Math.max(0, missed.length - most[policy.misfire])));
+  return new Set(slots.filter((one) => !givenUp.has(one)));
+}
+
+function skippedTogether({ from, through, count }: FoldedSlots, pauses: Pauses): Verdict {
+  const paused = fellInPause({ due_at: from }, pauses) && fellInPause({ due_at: through }, pauses);
+  const reason = paused ? 'paused' : 'misfire';
+  return { slot: from, due_at: from, outcome: 'skipped', reason, through, slots: count };
 }
 
 function isMissed({ due_at }: DueSlot, now: Date, { max_lateness_seconds }: Policy): boolean {

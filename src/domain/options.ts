@@ -34,6 +34,8 @@ export interface JobOptions {
   readonly tracestate?: string;
   /** The job this one repeats. */
   readonly retry_of?: string;
+  /** The slot that made the job. */
+  readonly schedule?: { readonly name: string; readonly slot: string };
   /** The job of whose end this one tells. */
   readonly callback_of?: string;
 }

@@ -1,7 +1,7 @@
 // What a schedule is: when its slots are, what becomes of one that could not be fired in time or while its last job still
 // runs, and the job that each of them makes.
 // Invariant: a definition is kept as its caller gave it, with every default filled in, so what is shown is what is done.
-// Next room: cadence.ts, which knows the slots; firing.ts, which judges them; store/schedules.ts, which keeps all of it.
+// Next room: cadence.ts, which knows the slots; firing.ts, which judges them.
 import type { BackoffPolicy } from './backoff.ts';
 import type { TerminalState } from './job.ts';
 import type { Target } from './options.ts';

@@ -10,6 +10,8 @@ export interface LoopOptions {
   /** Answers in how many ms it wants to run again, if sooner than `every_ms`. */
   run: () => Promise<number | undefined>;
   onError: (name: string, error: unknown) => void;
+  /** Longest pause after failures, in ms; default 10 s. */
+  longest_pause_ms?: number;
 }
 
 export interface Loop extends Service {
@@ -20,8 +22,6 @@ export interface Loop extends Service {
   /** Monotonic ms of the last run that did not fail. */
   readonly last_success: number;
 }
-
-const longest_pause_ms = 10_000;
 
 export function loop(options: LoopOptions): Loop {
   let timer: NodeJS.Timeout | undefined;
@@ -51,7 +51,9 @@ export function loop(options: LoopOptions): Loop {
     const backoff = options.every_ms * 2 ** Math.min(failures, 6) * (0.5 + Math.random() / 2);
     const regular = options.every_ms * (0.95 + Math.random() / 10);
     const pause =
-      failures > 0 ? Math.min(longest_pause_ms, backoff) : Math.min(regular, nextAt - performance.now());
+      failures > 0
+        ? Math.min(options.longest_pause_ms ?? 10_000, backoff)
+        : Math.min(regular, nextAt - performance.now());
     timer = setTimeout(begin, Math.max(0, pause));
   }
 

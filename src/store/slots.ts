@@ -2,7 +2,7 @@
 // the rows of the ledger and the advance of the schedules.
 // Invariants: only who holds the term writes; a schedule that is not as it was read is left for the next look; the key of
 // the ledger (schedule, slot) makes a second firing of a slot impossible.
-// Next room: actions/fire.ts, which judges; leader.ts, whose term fences; schedules.ts, which keeps definitions.
+// Next room: actions/fire.ts, which judges; leader.ts, whose term fences.
 import type { Definition, Pauses, SlotOutcome, SlotReason } from '../domain/schedule.ts';
 import type { Db } from './db.ts';
 import { hot, numbers, sql } from './sql.ts';

@@ -6,12 +6,19 @@
 export interface HealthOptions {
   release: string;
   /** Answers whether the database takes writes; throws when it does not answer. */
-  pingDatabase: () => Promise<{ read_only: boolean }>;
+  pingDatabase: () => Promise<{ read_only: boolean } & Leader>;
   /** Answers the round trip in ms; null = Redis is not configured. */
   pingRedis: (() => Promise<number>) | null;
   loops: () => Record<string, number>;
   draining: () => boolean;
   started: () => boolean;
+}
+
+/** Who leads the dispatchers; `left_ms` is what is left of the term, null when there never was one. */
+interface Leader {
+  term: string | null;
+  holder: string | null;
+  left_ms: number | null;
 }
 
 export interface HealthAnswer {
@@ -43,6 +50,7 @@ const oldest_loop_seconds = 30;
 export function watchingHealth(options: HealthOptions): Health {
   let postgres: Probe = { state: 'down', ms: null, output: 'not probed yet', at: new Date() };
   let redis: Probe = options.pingRedis === null ? { ...postgres, state: 'disabled', output: null } : postgres;
+  let leader: Leader = { term: null, holder: null, left_ms: null };
   let lastUp = Number.NEGATIVE_INFINITY;
   let lastTick = performance.now();
   let lag = 0;
@@ -50,7 +58,8 @@ export function watchingHealth(options: HealthOptions): Health {
   async function probeAll(): Promise<void> {
     const [database, hints] = await Promise.all([
       probe(async () => {
-        const { read_only } = await options.pingDatabase();
+        const { read_only, ...leads } = await options.pingDatabase();
+        leader = leads;
         if (read_only) throw new Error('postgres answers but refuses writes');
       }),
       options.pingRedis === null ? redis : probe(options.pingRedis),
@@ -98,7 +107,7 @@ export function watchingHealth(options: HealthOptions): Health {
       const status =
         !live().ok || !isReady.ok || postgres.state === 'down'
           ? 'fail'
-          : redis.state === 'down' || stale.length > 0
+          : redis.state === 'down' || stale.length > 0 || !isLed(leader)
             ? 'warn'
             : 'pass';
       return {
@@ -110,6 +119,15 @@ export function watchingHealth(options: HealthOptions): Health {
           checks: {
             'postgres:responseTime': [checkOf(postgres, 'fail')],
             'redis:responseTime': [checkOf(redis, 'warn')],
+            'dispatcher:leader': [
+              {
+                status: isLed(leader) ? 'pass' : 'warn',
+                ...(leader.holder === null ? {} : { componentId: leader.holder }),
+                ...(leader.term === null ? {} : { observedValue: `term ${leader.term}` }),
+                ...(isLed(leader) ? {} : { output: 'nobody leads the dispatchers: no schedule fires' }),
+                time: postgres.at.toISOString(),
+              },
+            ],
             'loops:lastSuccess': Object.entries(options.loops()).map(([name, age]) => ({
               componentId: name,
               status: age > oldest_loop_seconds ? 'warn' : 'pass',
@@ -123,6 +141,8 @@ export function watchingHealth(options: HealthOptions): Health {
     stop: () => clearInterval(timer),
   };
 }
+
+const isLed = ({ left_ms }: Leader) => left_ms !== null && left_ms > 0;
 
 async function probe(ping: () => Promise<unknown>): Promise<Probe> {
   const began = performance.now();

@@ -24,6 +24,15 @@ export function logEvents(events: EventBus, least: Level, write: (line: string) 
   events.on('target.answered', (event) => say('debug', 'a target answered', { ...event }));
   events.on('lease.refused', (event) => say('info', 'a stale lease was refused', event));
   events.on('invariant.violated', (event) => say('error', 'invariant violated', event));
+  events.on('slot.decided', ({ outcome, ...event }) =>
+    say(outcome === 'on_time' ? 'debug' : 'info', 'slot decided', { outcome, ...event }),
+  );
+  events.on('schedule.failed', ({ schedule, error }) =>
+    say('error', 'a schedule could not be fired and is tried again', { schedule, ...reason(error) }),
+  );
+  events.on('leader.elected', (event) => say('info', 'this process leads the dispatchers', event));
+  events.on('leader.lost', (event) => say('info', 'this process no longer leads', event));
+  events.on('term.fenced', (event) => say('warn', 'a write in a term that is over was kept out', event));
   events.on('chore.failed', ({ chore, error }) =>
     say('error', 'a loop failed and goes on', { chore, ...reason(error) }),
   );

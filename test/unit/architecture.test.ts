@@ -55,6 +55,7 @@ const floors: Readonly<Record<string, Floor>> = {
   'main.ts': { uses: ['compose.ts', 'config.ts', 'events.ts'], packages: ['commander', 'node:*'] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
+  'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },
   'runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
 };
 
