@@ -18,6 +18,7 @@ import { Ready } from './actions/ready.ts';
 import { settling } from './actions/settle.ts';
 import { submitting } from './actions/submit.ts';
 import { submittingAll } from './actions/submit-all.ts';
+import { TestClock } from './actions/test-clock.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
@@ -87,6 +88,17 @@ export async function build(
   const cursorSecret = await sharedSecret(read, 'cursor', randomBytes(32));
   await warnOfWeakDurability(read, events);
   await lanes.refresh();
+  const clock = config.ERRAND_TEST_CLOCK
+    ? new TestClock({
+        db: read,
+        catchUp: () => choreRunner.catchUp(),
+        onError: storeError('clock'),
+      })
+    : null;
+  if (clock !== null) {
+    await clock.look();
+    events.emit('service.said', { level: 'warn', message: 'the clock can be moved: this is for tests only' });
+  }
 
   const heads = new Heads();
   const open = new OpenLeases();
@@ -127,7 +139,15 @@ export async function build(
   const inspect = inspecting(read, named);
   const heartbeat = beating(engine);
   const progress = progressing({ db: engine, events });
-  const settle = settling({ db: engine, open, ready, events, onEnded, onLater });
+  const settle = settling({
+    db: engine,
+    open,
+    ready,
+    events,
+    onEnded,
+    onLater,
+    now: () => clock?.now() ?? new Date(),
+  });
   const claim = claiming({ db: engine, heads, lanes, open, settle, events });
   const cancel = cancelling({
     db: read,
@@ -180,6 +200,7 @@ export async function build(
     chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
       (chore) => movesJobs || chore.name === 'look',
     ),
+    isFrozen: () => clock?.frozen ?? false,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
@@ -235,15 +256,21 @@ export async function build(
   });
   const listener = new Listener(
     config.ERRAND_DIRECT_DATABASE_URL ?? url,
-    (payload) => ready.hear(payload),
+    {
+      errand_ready: (payload) => ready.hear(payload),
+      ...(clock === null ? {} : { errand_clock: () => clock.hear() }),
+    },
     (up, error) => {
       if (!up) events.emit('store.error', { where: 'listen', error });
       // What was told while nobody listened is found by looking.
-      else choreRunner.wakeIn('look', 0);
+      else {
+        choreRunner.wakeIn('look', 0);
+        clock?.hear();
+      }
     },
   );
   const lifecycle = { draining: () => draining };
-  const app = buildApp({ config, actions, events, metrics, health, lifecycle });
+  const app = buildApp({ config, actions, events, metrics, health, lifecycle, clock });
   const front = api(app, config.HOST, config.PORT);
 
   const services: Service[] = [

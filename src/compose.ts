@@ -9,6 +9,7 @@ import { EventBus } from './events.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';
 import { migrate, missingSteps } from './store/migrate.ts';
+import { prepareClock } from './store/test-clock.ts';
 import { logEvents } from './telemetry/log.ts';
 
 export { release } from './build.ts';
@@ -47,7 +48,9 @@ export async function compose(config: Config, options: ComposeOptions): Promise<
       : null;
   const url = config.DATABASE_URL ?? (embedded?.url as string);
   try {
-    await prepareSchema(config.ERRAND_DIRECT_DATABASE_URL ?? url, options.migrate || embedded !== null);
+    const direct = config.ERRAND_DIRECT_DATABASE_URL ?? url;
+    await prepareSchema(direct, options.migrate || embedded !== null);
+    await prepareClock(direct, config.ERRAND_TEST_CLOCK);
     const handlers = await handlersOf(config, embedded !== null, options.handlers ?? []);
     const parts = await build(config, url, events, handlers);
     await startAll(parts.services).catch(async (error) => {

@@ -128,6 +128,13 @@ export const Environment = z.object({
   ERRAND_STATEMENT_TIMEOUT_SECONDS: seconds(0.5, 60)
     .default(4)
     .describe('Longest run of one database statement, in seconds; the caller gives up a second later.'),
+  ERRAND_TEST_CLOCK: z
+    .enum(['true', 'false'], 'must be true or false')
+    .default('false')
+    .transform((text) => text === 'true')
+    .describe(
+      'true: `POST /test/clock` moves the time by which jobs are due, for tests on a database of their own; refused where NODE_ENV is production.',
+    ),
   ERRAND_LOG_LEVEL: z
     .enum(['debug', 'info', 'warn', 'error', 'silent'])
     .default('info')
@@ -181,6 +188,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
       faults.push(`${name}${shown}: ${issue.message}`);
     }
     throw new ConfigError(faults);
+  }
+  if (parsed.data.ERRAND_TEST_CLOCK && env.NODE_ENV === 'production') {
+    faults.push('ERRAND_TEST_CLOCK is for tests and NODE_ENV is "production"; unset one of the two');
   }
   const isLoopback = /^(127\.|::1$|localhost$)/.test(parsed.data.HOST);
   if (!isLoopback && parsed.data.ERRAND_AUTH === undefined) {

@@ -26,11 +26,14 @@ import { addPartitions } from '../store/partitions.ts';
 import type { Cancel } from './cancel.ts';
 import type { Ready } from './ready.ts';
 
-/** A chore: `run` answers how much it moved, and when it wants to run again if sooner than `every_ms`. */
+/**
+ * A chore: `run` answers how much it moved, and when it wants to run again if sooner than `every_ms`, 0 = it left some.
+ * A `thorough` run trusts nothing that an earlier one has seen: the clock may have been moved since.
+ */
 export interface Chore {
   name: string;
   every_ms: number;
-  run(): Promise<{ moved: number; again_ms?: number | undefined }>;
+  run(thorough: boolean): Promise<{ moved: number; again_ms?: number | undefined }>;
 }
 
 export interface ChoreOptions {
@@ -66,9 +69,9 @@ function promoting({ db, ready }: ChoreOptions): Chore {
   return {
     name: 'promote',
     every_ms: 1_000,
-    async run() {
+    async run(thorough) {
       const now = performance.now();
-      const full = now >= fullAt;
+      const full = thorough || now >= fullAt;
       const rows = await db.many(promoteDue, [batch, full ? everything : 5]);
       const moved = rows.reduce((sum, row) => sum + row.moved, 0);
       // A full batch says there is more behind it.
@@ -89,17 +92,16 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
   return {
     name: 'rescue',
     every_ms: 1_000,
-    async run() {
+    async run(thorough) {
       // Dead entries of leases that are gone need not be read again. Ids are given before their rows commit, so the floor
       // is what was lowest ten turns ago: longer than any statement runs.
-      if (turn % 10 === 0) {
-        floor = turn % 60 === 0 ? '0' : lowest;
+      if (!thorough && turn++ % 10 === 0) {
+        floor = turn % 60 === 1 ? '0' : lowest;
         lowest = (await db.one(lowestLease, [floor])).id ?? floor;
       }
-      turn++;
       const types = new Map<string, string>();
       const { endings, settled, told } = await db.transaction(async (tx) => {
-        const found = await tx.many(findAbandoned, [floor, 100]);
+        const found = await tx.many(findAbandoned, [thorough ? '0' : floor, 100]);
         const open = found.filter((one) => one.job_id !== null);
         const endings: Ending[] = [];
         for (const one of open) {
@@ -190,8 +192,8 @@ function expiring({ db, cancel }: ChoreOptions): Chore {
   return {
     name: 'expire',
     every_ms: 2_000,
-    async run() {
-      const full = performance.now() >= fullAt;
+    async run(thorough) {
+      const full = thorough || performance.now() >= fullAt;
       if (full) fullAt = performance.now() + full_ms;
       const rows = await db.many(dueToExpire, [batch, full ? everything : 5]);
       const done: string[] = [];

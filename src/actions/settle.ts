@@ -28,11 +28,12 @@ export interface SettleOptions {
   onEnded: (ids: string[]) => void;
   /** A job falls due in `ms`. */
   onLater: (ms: number) => void;
+  now: () => Date;
 }
 
 /** Builds the verb. Throws DatabaseLost: the caller may repeat, an ending that took effect is then told so. */
 export function settling(options: SettleOptions): Settle {
-  const { db, open, ready, events, onEnded, onLater } = options;
+  const { db, open, ready, events, onEnded, onLater, now } = options;
   const flush = new Flush<Ending, SettleAnswer>({
     run: async (endings) => {
       const starts = endings.map((ending) => ending.start);
@@ -89,7 +90,7 @@ export function settling(options: SettleOptions): Settle {
         attempt,
         outcome: answer.status,
         class: ending.class,
-        run_ms: Date.now() - new Date(started_at).getTime(),
+        run_ms: now().getTime() - new Date(started_at).getTime(),
       });
     }
     return answer;

@@ -73,7 +73,7 @@ export function spliced(object: string, member: string, text: string | undefined
 /** Says in `Retry-After` when to ask for an open job again. */
 export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): void {
   const due = { ...facts, run_at: facts.next_at ?? facts.run_at };
-  const seconds = retryAfterSeconds(due, new Date(), Math.random);
+  const seconds = retryAfterSeconds(due, reply.server.now(), Math.random);
   if (seconds !== null) reply.header('retry-after', seconds);
 }
 

@@ -4,6 +4,7 @@
 // Next room: submit.ts for the main road; roles/api.ts, which listens.
 import { type FastifyInstance, type FastifySchemaCompiler, fastify } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
+import type { TestClock } from '../actions/test-clock.ts';
 import type { Config } from '../config.ts';
 import { most_report_bytes } from '../domain/start.ts';
 import type { EventBus } from '../events.ts';
@@ -29,6 +30,7 @@ import type { Route } from './route.ts';
 import { answerClientError, headerChecks, type ServerLimits, serverLimits, serving } from './server.ts';
 import { readResult, readStatus } from './status.ts';
 import { submitJob } from './submit.ts';
+import { moveClock, readClock } from './test-clock.ts';
 import { unrouted } from './unrouted.ts';
 import { checking, validatorCompiler } from './validate.ts';
 
@@ -43,6 +45,8 @@ export interface AppOptions {
   health: Health;
   /** Whether the process has begun to stop; heartbeats tell workers. */
   lifecycle?: { draining: () => boolean };
+  /** The clock that tests move; absent: the real one. */
+  clock?: TestClock | null;
   /** Limits of the server that differ from the usual ones. */
   limits?: Partial<ServerLimits>;
   /** Times of streams that differ from the usual ones. */
@@ -51,7 +55,7 @@ export interface AppOptions {
 
 /** Builds the API; it listens, answers `inject`, and releases its waiters when closed. */
 export function buildApp(options: AppOptions): App {
-  const { config, actions, metrics, health } = options;
+  const { config, actions, metrics, health, clock } = options;
   const payloadLimit = config.ERRAND_PAYLOAD_LIMIT_BYTES;
   const errorOptions = { events: options.events };
   const wait = {
@@ -84,7 +88,7 @@ export function buildApp(options: AppOptions): App {
   // Answers are text already; nothing is run over them.
   app.setSerializerCompiler(() => JSON.stringify);
 
-  app.register(context, { metrics, onClosing });
+  app.register(context, { metrics, now: () => clock?.now() ?? new Date(), onClosing });
   app.register(errors, errorOptions);
   app.register(headerChecks);
   app.register(negotiation, wait);
@@ -126,6 +130,10 @@ export function buildApp(options: AppOptions): App {
     );
     get('/problems', listProblems());
     get('/problems/:slug', readProblem());
+    if (clock) {
+      get('/test/clock', readClock(clock));
+      post('/test/clock', moveClock(clock));
+    }
   });
 
   if (!config.ERRAND_ROLES.includes('api')) return app;

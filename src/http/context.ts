@@ -15,8 +15,16 @@ export interface Metrics {
   observeHttp(route: string, method: string, status: number, seconds: number): void;
 }
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The time by which jobs are due. */
+    now(): Date;
+  }
+}
+
 export interface ContextOptions {
   metrics: Metrics;
+  now: () => Date;
   /** Called once, when the server begins to close. */
   onClosing: () => void;
 }
@@ -38,7 +46,8 @@ export function setDefaultHeaders(request: FastifyRequest, reply: FastifyReply):
 
 /** Gives every request its context; must be registered first. */
 export const context = fp<ContextOptions>(
-  async (app, { metrics, onClosing }) => {
+  async (app, { metrics, now, onClosing }) => {
+    app.decorate('now', now);
     let closing = false;
 
     app.addHook('onRequest', (request, reply, done) => {

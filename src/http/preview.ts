@@ -24,7 +24,7 @@ export function validateJob(reach: AddressPolicy): Route<{ Body: NewJob }> {
     },
     async handler({ body }, reply) {
       const submission = submissionOf(body, { idempotency: null, options: null }, reach);
-      const created_at = new Date();
+      const created_at = reply.server.now();
       const due =
         submission.run_at ?? new Date(created_at.getTime() + (submission.delay_ms ?? 0)).toISOString();
       const state = Date.parse(due) > created_at.getTime() ? 'scheduled' : 'queued';

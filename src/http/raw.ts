@@ -70,7 +70,7 @@ export function submitRaw(
         { idempotency: idempotencyOf(request), options: asideOf(request, kept) },
         reach,
       );
-      refuseImpossible(job, mode);
+      refuseImpossible(job, mode, request.server.now());
       return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: false });
     },
   };

@@ -60,9 +60,10 @@ const statePattern = /^[\x20-\x7e]{1,512}$/;
 export function refuseImpossible(
   { run_at, delay_seconds = 0 }: Pick<NewJob, 'run_at' | 'delay_seconds'>,
   mode: AnswerMode,
+  now: Date,
 ): void {
   if (mode.kind !== 'sync') return;
-  const due = run_at === undefined ? delay_seconds : (Date.parse(run_at) - Date.now()) / 1_000;
+  const due = run_at === undefined ? delay_seconds : (Date.parse(run_at) - now.getTime()) / 1_000;
   if (due <= mode.wait_seconds) return;
   throw new Problem('expectation-impossible', {
     detail: `the job is due in ${Math.ceil(due)} s, after the wait of ${mode.wait_seconds} s; take a 202 and follow its Location`,

@@ -55,7 +55,7 @@ async function submit(
   const { body, answerMode: mode } = request;
   const aside = { idempotency: idempotencyOf(request), options: traceOf(request) };
   const submission = submissionOf(body, aside, reach);
-  refuseImpossible(body, mode);
+  refuseImpossible(body, mode, request.server.now());
   return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: body.on_timeout === 'cancel' });
 }
 

@@ -19,6 +19,8 @@ export interface Loop extends Service {
   wake(): void;
   /** Runs again in `ms` at the latest. */
   wakeIn(ms: number): void;
+  /** Runs as by `wake`; answers as the next run that begins from now on does, and with undefined once stopped. */
+  again(): Promise<number | undefined>;
   /** Monotonic ms of the last run that did not fail. */
   readonly last_success: number;
 }
@@ -30,17 +32,22 @@ export function loop(options: LoopOptions): Loop {
   let stopped = true;
   let failures = 0;
   let lastSuccess = performance.now();
+  let awaiting: PromiseWithResolvers<number | undefined>[] = [];
 
   async function run(): Promise<void> {
     nextAt = Number.POSITIVE_INFINITY;
+    const told = awaiting;
+    awaiting = [];
     try {
       const wanted = await options.run();
       failures = 0;
       lastSuccess = performance.now();
       if (wanted !== undefined) nextAt = Math.min(nextAt, lastSuccess + wanted);
+      for (const one of told) one.resolve(wanted);
     } catch (error) {
       failures++;
       options.onError(options.name, error);
+      for (const one of told) one.reject(error);
     }
   }
 
@@ -87,10 +94,19 @@ export function loop(options: LoopOptions): Loop {
       if (ms <= 0) begin();
       else next();
     },
+    again() {
+      if (stopped) return Promise.resolve(undefined);
+      const one = Promise.withResolvers<number | undefined>();
+      awaiting.push(one);
+      this.wake();
+      return one.promise;
+    },
     async stop() {
       stopped = true;
       clearTimeout(timer);
       await running;
+      for (const one of awaiting) one.resolve(undefined);
+      awaiting = [];
     },
   };
 }

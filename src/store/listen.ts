@@ -5,8 +5,6 @@ import pg from 'pg';
 import type { Db } from './db.ts';
 import { sql } from './sql.ts';
 
-const channel = 'errand_ready';
-
 /** Tells other processes which heads became ready; the payload is `lane.prio[.first block]` joined by spaces. */
 export async function notifyReady(db: Db, payload: string): Promise<void> {
   await db.many(notify, [payload]);
@@ -14,23 +12,22 @@ export async function notifyReady(db: Db, payload: string): Promise<void> {
 
 export const notify = sql<unknown>`select pg_notify('errand_ready', $1)`;
 
+/** The channels to listen on, and who is told what comes by each. */
+export type Heard = Readonly<Record<string, (payload: string) => void>>;
+
 /** Listens until stopped; reconnects with growing, jittered pauses, at most one attempt a second. */
 export class Listener {
   #url: string;
-  #onHint: (payload: string) => void;
+  #heard: Heard;
   #onState: (up: boolean, error?: unknown) => void;
   #client: pg.Client | undefined;
   #timer: NodeJS.Timeout | undefined;
   #probe: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  constructor(
-    url: string,
-    onHint: (payload: string) => void,
-    onState: (up: boolean, error?: unknown) => void,
-  ) {
+  constructor(url: string, heard: Heard, onState: (up: boolean, error?: unknown) => void) {
     this.#url = url;
-    this.#onHint = onHint;
+    this.#heard = heard;
     this.#onState = onState;
   }
 
@@ -67,11 +64,15 @@ export class Listener {
     };
     client.on('error', fail);
     client.on('end', () => fail(new Error('connection ended')));
-    client.on('notification', (message) => this.#onHint(message.payload ?? ''));
+    client.on('notification', (message) => this.#heard[message.channel]?.(message.payload ?? ''));
     this.#client = client;
     try {
       await client.connect();
-      await client.query(`listen ${channel}`);
+      await client.query(
+        Object.keys(this.#heard)
+          .map((channel) => `listen ${channel}`)
+          .join('; '),
+      );
       if (this.#stopped) return await client.end();
       this.#onState(true);
       // A half-open socket shows no error of its own: ask now and then.

@@ -59,7 +59,15 @@ function parts(slowly: () => Promise<void> = async () => {}) {
     },
     one: async (statement, params) => (await watched.many(statement, params))[0] as never,
   };
-  const settle = settling({ db: watched, open, ready, events, onEnded: () => {}, onLater: () => {} });
+  const settle = settling({
+    db: watched,
+    open,
+    ready,
+    events,
+    onEnded: () => {},
+    onLater: () => {},
+    now: () => new Date(),
+  });
   const claim: Claim = claiming({ db: watched, heads, lanes, open, settle, events });
   const all = () => new Set([...lanes.all()].map((lane) => lane.id));
   const leaseOne: LeaseOne = coalescing({ claim, ready, heads, lanesOf: all });

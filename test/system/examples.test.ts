@@ -20,17 +20,24 @@ const CACHE = fileURLToPath(new URL('../../.cache/', import.meta.url));
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
 let database: TestDatabase;
 let service: Service;
+/** In the test mode, on a database of its own. */
+let movableDatabase: TestDatabase;
+let movable: Service;
 
 before(async () => {
   database = await cloneDatabase();
   service = await startService({
     env: { DATABASE_URL: database.url, ERRAND_HANDLERS_DIR: `${EXAMPLES}handlers` },
   });
+  movableDatabase = await cloneDatabase();
+  movable = await startService({ env: { DATABASE_URL: movableDatabase.url, ERRAND_TEST_CLOCK: 'true' } });
 });
 
 after(async () => {
   await service?.stop();
+  await movable?.stop();
   await database?.drop();
+  await movableDatabase?.drop();
 });
 
 describe('curl.sh', { skip: missing('bash', 'curl') }, () => {
@@ -49,6 +56,22 @@ describe('curl.sh', { skip: missing('bash', 'curl') }, () => {
     const { code, output } = await run('bash', [`${EXAMPLES}curl.sh`], { ERRAND_URL: 'http://127.0.0.1:1' });
     assert.notEqual(code, 0);
     assert.match(output, /127\.0\.0\.1/);
+  });
+});
+
+describe('clock.sh', { skip: missing('bash', 'curl') }, () => {
+  test('passes two days and more, and can be run again', async () => {
+    for (const _ of ['first', 'second']) {
+      const { code, output } = await run('bash', [`${EXAMPLES}clock.sh`], { ERRAND_URL: movable.url });
+      assert.equal(code, 0, output);
+      assert.match(output, /after a day: queued\n.*\nafter its worker .*: queued\n/);
+      assert.match(output, /Done: everything was as promised/);
+    }
+  });
+
+  test('fails where the clock cannot be moved', async () => {
+    const { code } = await run('bash', [`${EXAMPLES}clock.sh`], { ERRAND_URL: service.url });
+    assert.notEqual(code, 0);
   });
 });
 
@@ -137,9 +160,8 @@ describe('the guides', { skip: missing('bash', 'curl') }, () => {
   const showCommands = (guide: string) => /^```sh$/m.test(readFileSync(GUIDES + guide, 'utf8'));
   for (const guide of readdirSync(GUIDES).filter(showCommands)) {
     test(`${guide} shows commands that work and answers that come`, async () => {
-      const steps = stepsOf(
-        readFileSync(GUIDES + guide, 'utf8').replaceAll('http://127.0.0.1:8080', service.url),
-      );
+      const { url } = guide === 'testing.md' ? movable : service;
+      const steps = stepsOf(readFileSync(GUIDES + guide, 'utf8').replaceAll('http://127.0.0.1:8080', url));
       assert.ok(steps.length > 0);
       // One shell for the whole page: later commands use what earlier ones have set. -s: no progress meter, this is no terminal.
       const quiet = 'curl() { command curl -s "$@"; }\n';

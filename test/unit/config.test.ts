@@ -46,6 +46,19 @@ test('refuses to listen beyond loopback unless the missing authentication is spe
   assert.equal(readConfig({ HOST: '0.0.0.0', ERRAND_AUTH: 'off' }).drainDelaySeconds, 5);
 });
 
+test('refuses the clock of tests in production', () => {
+  assert.equal(readConfig({}).ERRAND_TEST_CLOCK, false);
+  assert.equal(readConfig({ ERRAND_TEST_CLOCK: 'true', NODE_ENV: 'test' }).ERRAND_TEST_CLOCK, true);
+  assert.equal(readConfig({ ERRAND_TEST_CLOCK: 'false', NODE_ENV: 'production' }).ERRAND_TEST_CLOCK, false);
+  assert.throws(() => readConfig({ ERRAND_TEST_CLOCK: '1' }), /ERRAND_TEST_CLOCK "1": must be true or false/);
+  assert.throws(
+    () => readConfig({ ERRAND_TEST_CLOCK: 'true', NODE_ENV: 'production' }),
+    (error: ConfigError) =>
+      error.faults.length === 1 &&
+      error.faults[0] === 'ERRAND_TEST_CLOCK is for tests and NODE_ENV is "production"; unset one of the two',
+  );
+});
+
 test('lets the variable of the clients pass', () => {
   assert.equal(readConfig({ ERRAND_URL: 'http://127.0.0.1:8080' }).PORT, 8080);
 });
