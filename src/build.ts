@@ -91,7 +91,9 @@ export async function build(
   const clock = config.ERRAND_TEST_CLOCK
     ? new TestClock({
         db: read,
-        catchUp: () => choreRunner.catchUp(),
+        catchUp: async () => {
+          await Promise.all([choreRunner.catchUp(), dispatch?.catchUp()]);
+        },
         onError: storeError('clock'),
       })
     : null;
@@ -99,6 +101,8 @@ export async function build(
     await clock.look();
     events.emit('service.said', { level: 'warn', message: 'the clock can be moved: this is for tests only' });
   }
+
+  const isFrozen = () => clock?.frozen ?? false;
 
   const heads = new Heads();
   const open = new OpenLeases();
@@ -200,14 +204,14 @@ export async function build(
     chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
       (chore) => movesJobs || chore.name === 'look',
     ),
-    isFrozen: () => clock?.frozen ?? false,
+    isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
   const holder = `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
   const owner = await workers.named(holder);
   const dispatch =
-    leads === null ? null : office({ db: leads, config, lanes, ready, cancel, events, holder });
+    leads === null ? null : office({ db: leads, config, lanes, ready, cancel, events, holder, isFrozen });
   const hands = {
     db: engine,
     claim,

@@ -16,10 +16,17 @@ export interface Office extends Service {
   term(): string | null;
   /** Seconds since the last success of the election and, in office, of each of the leader's chores. */
   ages(): Record<string, number>;
+  /** In office, runs the leader's chores as `Dispatcher.catchUp` does. */
+  catchUp(): Promise<void>;
 }
 
 export function office(
-  options: Omit<FireOptions, 'term' | 'onFenced'> & { config: Config; events: EventBus; holder: string },
+  options: Omit<FireOptions, 'term' | 'onFenced'> & {
+    config: Config;
+    events: EventBus;
+    holder: string;
+    isFrozen: () => boolean;
+  },
 ): Office {
   const { config, db, events, holder } = options;
   const onError = (chore: string, error: unknown) => events.emit('chore.failed', { chore, error });
@@ -35,6 +42,7 @@ export function office(
       }),
       forgetting({ db, days: config.ERRAND_LEDGER_DAYS }),
     ],
+    isFrozen: options.isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError,
   });
@@ -60,6 +68,7 @@ export function office(
       await candidate.stop(deadline);
     },
     term: () => candidate.term(),
+    catchUp: () => chores.catchUp(),
     ages: () => ({ elect: candidate.age(), ...(candidate.term() === null ? {} : chores.ages()) }),
   };
 }

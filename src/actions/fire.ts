@@ -58,11 +58,11 @@ export function firing(options: FireOptions): Chore {
   return {
     name: 'fire',
     every_ms: 1_000,
-    async run() {
+    async run(thorough) {
       const term = options.term();
       if (term === null) return { moved: 0 };
       const began = performance.now();
-      const full = began >= fullAt;
+      const full = thorough || began >= fullAt;
       const { now, next_ms, due } = await findDue(db, batch, full ? everything : recent);
       const more = due.length >= batch;
       if (full && !more) fullAt = began + full_ms;
@@ -76,9 +76,10 @@ export function firing(options: FireOptions): Chore {
       for (const part of parts(cases)) written += await fireTogether(term, part, options);
       const took = performance.now() - began;
       const nextDue = cases.map(({ advance }) => (advance.next_due?.getTime() ?? Infinity) - now.getTime());
-      const soonest = Math.min(next_ms ?? Infinity, ...nextDue) - took;
+      const hasRest = cases.some(({ verdicts }, i) => verdicts.length > 0 && (nextDue[i] as number) <= 0);
+      const soonest = Math.max(1, Math.min(next_ms ?? Infinity, ...nextDue) - took);
       // Who was passed over had just changed, or was locked: it will not be long.
-      const again_ms = more ? 0 : written < cases.length ? 50 : soonest;
+      const again_ms = more || hasRest ? 0 : written < cases.length ? 50 : soonest;
       return { moved: written, again_ms: Number.isFinite(again_ms) ? again_ms : undefined };
     },
   };
