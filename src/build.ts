@@ -40,6 +40,7 @@ import { findVersions } from './store/history.ts';
 import { Lanes, Workers } from './store/lanes.ts';
 import { Listener, notifyReady } from './store/listen.ts';
 import { sharedSecret } from './store/secrets.ts';
+import type { Way } from './store/session.ts';
 import { oldestDue } from './store/slots.ts';
 import { durability, ping, queueDepths } from './store/stats.ts';
 import { watchingHealth } from './telemetry/health.ts';
@@ -56,7 +57,7 @@ const progress_ms = 100;
 /** Builds the parts; nothing runs yet but the pools and the probes of health. */
 export async function build(
   config: Config,
-  url: string,
+  way: Way,
   events: EventBus,
   handlers: ReadonlyMap<string, Handler>,
 ) {
@@ -65,20 +66,13 @@ export async function build(
     // Connections that end after their pool was told to are no trouble.
     if (!closed) events.emit('store.error', { where, error });
   };
-  const pool = (name: string, max: number, fixedPlans: boolean): Pool =>
-    openPool({
-      url,
-      name,
-      max,
-      fixedPlans,
-      statementTimeoutMs: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 1_000,
-      onError: storeError(`postgres ${name}`),
-    });
-  const intake = pool('intake', config.ERRAND_INTAKE_CONNECTIONS, true);
-  const engine = pool('engine', config.ERRAND_ENGINE_CONNECTIONS, true);
-  const read = pool('read', config.ERRAND_READ_CONNECTIONS, true);
+  const pool = (name: string, max: number): Pool =>
+    openPool({ name, max, way, onError: storeError(`postgres ${name}`) });
+  const intake = pool('intake', config.ERRAND_INTAKE_CONNECTIONS);
+  const engine = pool('engine', config.ERRAND_ENGINE_CONNECTIONS);
+  const read = pool('read', config.ERRAND_READ_CONNECTIONS);
   // One connection renews the term while the other fires: no load on the rest of the process can starve them.
-  const leads = config.ERRAND_ROLES.includes('dispatcher') ? pool('office', 2, true) : null;
+  const leads = config.ERRAND_ROLES.includes('dispatcher') ? pool('office', 2) : null;
   const pools = [intake, engine, read, ...(leads === null ? [] : [leads])];
   const closePools = () => Promise.all(pools.map((one) => one.end()));
 
@@ -259,7 +253,7 @@ export async function build(
     watch: () => ({ streams: watch.streams, jobs: watch.jobs }),
   });
   const listener = new Listener(
-    config.ERRAND_DIRECT_DATABASE_URL ?? url,
+    config.ERRAND_DIRECT_DATABASE_URL ?? way.url,
     {
       errand_ready: (payload) => ready.hear(payload),
       ...(clock === null ? {} : { errand_clock: () => clock.hear() }),

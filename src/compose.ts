@@ -8,13 +8,13 @@ import { startEmbeddedPostgres } from './embedded/postgres.ts';
 import { EventBus } from './events.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';
-import { migrate, missingSteps } from './store/migrate.ts';
+import { migrate as migrateSchema, missingSteps } from './store/migrate.ts';
+import { checkSessions, sessionSettings, settleRole, type Way } from './store/session.ts';
 import { prepareClock } from './store/test-clock.ts';
 import { logEvents } from './telemetry/log.ts';
 
 export { release } from './build.ts';
 export { openapiDocument as describe } from './http/openapi.ts';
-export { migrate } from './store/migrate.ts';
 
 /** The program under way. */
 export interface Errand {
@@ -48,11 +48,14 @@ export async function compose(config: Config, options: ComposeOptions): Promise<
       : null;
   const url = config.DATABASE_URL ?? (embedded?.url as string);
   try {
+    if (options.migrate || embedded !== null) await migrate(config, url);
+    const way = wayOf(config, url);
     const direct = config.ERRAND_DIRECT_DATABASE_URL ?? url;
-    await prepareSchema(direct, options.migrate || embedded !== null);
+    await refuseOldSchema(direct);
     await prepareClock(direct, config.ERRAND_TEST_CLOCK);
+    await checkSessions(way);
     const handlers = await handlersOf(config, embedded !== null, options.handlers ?? []);
-    const parts = await build(config, url, events, handlers);
+    const parts = await build(config, way, events, handlers);
     await startAll(parts.services).catch(async (error) => {
       await parts.close();
       throw error;
@@ -74,8 +77,25 @@ export async function compose(config: Config, options: ComposeOptions): Promise<
   }
 }
 
-async function prepareSchema(url: string, mayMigrate: boolean): Promise<void> {
-  if (mayMigrate) await migrate(url);
+/** Brings the schema up to date and, behind a pooler, the role's settings; one line for each thing it did. */
+export async function migrate(config: Config, url: string): Promise<string[]> {
+  const direct = config.ERRAND_DIRECT_DATABASE_URL ?? url;
+  const way = wayOf(config, url);
+  return [
+    ...(await migrateSchema(direct)).map((step) => `applied ${step}`),
+    ...(way.pooled ? await settleRole(way, direct) : []),
+  ];
+}
+
+function wayOf(config: Config, url: string): Way {
+  return {
+    url,
+    pooled: config.ERRAND_POOLER !== undefined,
+    settings: sessionSettings(config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 1_000),
+  };
+}
+
+async function refuseOldSchema(url: string): Promise<void> {
   const missing = await missingSteps(url);
   if (missing.length > 0) {
     throw new Error(`the schema lacks ${missing.join(', ')}; run "errand migrate" first`);

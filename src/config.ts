@@ -38,6 +38,12 @@ export const Environment = z.object({
   ERRAND_DIRECT_DATABASE_URL: databaseUrl
     .optional()
     .describe('Postgres without a pooler in between, for migrations and LISTEN. Absent: DATABASE_URL.'),
+  ERRAND_POOLER: z
+    .enum(['transaction'])
+    .optional()
+    .describe(
+      'transaction: DATABASE_URL leads through PgBouncer, or a pooler like it, in transaction mode ([how](guides/pgbouncer.md)). Absent: straight to Postgres.',
+    ),
   REDIS_URL: z
     .string()
     .regex(/^rediss?:\/\//, 'must begin with redis:// or rediss://')
@@ -197,6 +203,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     faults.push(
       `HOST "${parsed.data.HOST}" is not loopback and nothing authenticates callers; set ERRAND_AUTH=off to allow that`,
     );
+  }
+  if (parsed.data.ERRAND_POOLER !== undefined) {
+    for (const name of ['DATABASE_URL', 'ERRAND_DIRECT_DATABASE_URL'] as const) {
+      if (parsed.data[name] === undefined) faults.push(`${name}: needed where ERRAND_POOLER is set`);
+    }
   }
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze({

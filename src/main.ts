@@ -20,10 +20,10 @@ program
   .description('bring the schema of DATABASE_URL up to date')
   .action(async () => {
     const config = readConfig();
-    const url = config.ERRAND_DIRECT_DATABASE_URL ?? config.DATABASE_URL;
+    const url = config.DATABASE_URL ?? config.ERRAND_DIRECT_DATABASE_URL;
     if (url === undefined) throw new ConfigError(['DATABASE_URL: needed for migrate']);
-    const done = await migrate(url);
-    console.log(done.length === 0 ? 'the schema is up to date' : `applied ${done.join(', ')}`);
+    const done = await migrate(config, url);
+    console.log(done.join('\n') || 'the schema is up to date');
   });
 
 program

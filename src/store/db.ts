@@ -4,6 +4,7 @@
 // Next room: the statements of jobs.ts, claims.ts and endings.ts.
 import pg from 'pg';
 import { Problem } from '../domain/problem.ts';
+import { startupOptions, type Way } from './session.ts';
 import type { Statement } from './sql.ts';
 
 /** What runs statements: a pool, or one connection inside a transaction. */
@@ -42,50 +43,42 @@ export class DatabaseLost extends Problem {
 }
 
 export interface PoolOptions {
-  url: string;
   name: string;
   max: number;
-  /** Fixed plans: statistics of tables that are empty one moment and full the next mislead the planner. */
-  fixedPlans: boolean;
-  /** Longest run of one statement, in ms; the client gives up a little later. */
-  statementTimeoutMs: number;
+  way: Way;
   onError: (error: Error) => void;
 }
 
 /** A pool whose every wait is bounded. Throws {@link DatabaseLost} when the database cannot be reached. */
 export function openPool(options: PoolOptions): Pool {
+  const { url, pooled, settings } = options.way;
   const pool = new pg.Pool({
-    connectionString: options.url,
+    connectionString: url,
     max: options.max,
     application_name: `errand ${options.name}`,
     connectionTimeoutMillis: 2_000,
-    statement_timeout: options.statementTimeoutMs,
-    lock_timeout: 2_000,
-    idle_in_transaction_session_timeout: 5_000,
-    query_timeout: options.statementTimeoutMs + 1_000,
+    // The server gives up a statement first; this is for a server that does not answer.
+    query_timeout: Number(settings.statement_timeout) + 1_000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
     types: { getTypeParser },
     idleTimeoutMillis: 60_000,
     maxLifetimeSeconds: 1_800 + Math.floor(Math.random() * 300),
-    ...(options.fixedPlans ? { options: fixedPlans } : {}),
+    ...(pooled ? {} : { options: startupOptions(settings) }),
   });
   pool.on('error', options.onError);
   pool.on('connect', (client) => {
     client.on('error', options.onError);
   });
+  const query = querying(!pooled);
   return {
     name: options.name,
     ...running((statement, params) => onConnection(pool, (client) => query(client, statement, params))),
-    transaction: (work) => onConnection(pool, (client) => inTransaction(client, work)),
+    transaction: (work) => onConnection(pool, (client) => inTransaction(client, query, work)),
     counts: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
     end: () => pool.end(),
   };
 }
-
-// jit and re-planning cost more than the statements they would speed up; see docs/storage.md.
-export const fixedPlans =
-  '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off';
 
 // Rows of one answer repeat their times (every job of a lease started together), and parsing a date costs more than the
 // rest of a row. The dates are shared, so nobody may change one.
@@ -144,17 +137,26 @@ async function onConnection<T>(pool: pg.Pool, work: (client: pg.PoolClient) => P
   }
 }
 
-async function query<Row>(
+type Query = <Row>(
   client: pg.ClientBase,
   statement: Statement<Row>,
-  params: readonly unknown[] = [],
-): Promise<Row[]> {
-  const config: pg.QueryConfig = { text: statement.text, values: params as unknown[] };
-  if (statement.name !== undefined) config.name = statement.name;
-  return (await client.query(config)).rows as Row[];
+  params?: readonly unknown[],
+) => Promise<Row[]>;
+
+/** What is prepared under a name stays with its session: kept only where a connection has one to itself. */
+function querying(keepsPrepared: boolean): Query {
+  return async <Row>(client: pg.ClientBase, { text, name }: Statement<Row>, params?: readonly unknown[]) => {
+    const config: pg.QueryConfig = { text, values: (params ?? []) as unknown[] };
+    if (keepsPrepared && name !== undefined) config.name = name;
+    return (await client.query(config)).rows as Row[];
+  };
 }
 
-async function inTransaction<T>(client: pg.PoolClient, work: (db: Db) => Promise<T>): Promise<T> {
+async function inTransaction<T>(
+  client: pg.PoolClient,
+  query: Query,
+  work: (db: Db) => Promise<T>,
+): Promise<T> {
   const db: Db = {
     ...running((statement, params) => query(client, statement, params)),
     transaction: () => Promise.reject(new Error('a transaction cannot hold another')),

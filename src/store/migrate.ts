@@ -1,11 +1,13 @@
 // Brings the schema to the version this program was written for. Forward only: expand first, contract a release later.
-// Invariant: two runners never migrate at once (a lock of ours, which also holds behind PgBouncer, unlike the session lock
-// of node-pg-migrate), and no step waits for a lock longer than it may.
+// Invariant: two runners never migrate at once (a lock of ours, which ends with its transaction, unlike the session lock of
+// node-pg-migrate), no step waits for a lock longer than it may, and none runs through a pooler, which forgets what is set.
 // Next room: migrations/, plain SQL.
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
 import pg from 'pg';
+import { fixedPlans, refusePooler } from './session.ts';
+import { sql } from './sql.ts';
 
 const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
 
@@ -14,6 +16,7 @@ export async function migrate(url: string, log: (line: string) => void = () => {
   const [worker, holder] = [clientOf(url), clientOf(url)];
   try {
     await Promise.all([worker.connect(), holder.connect()]);
+    await refusePooler(worker);
     return await underLock(holder, () => apply(worker, log));
   } finally {
     await Promise.allSettled([worker.end(), holder.end()]);
@@ -30,6 +33,7 @@ export async function missingSteps(url: string): Promise<string[]> {
   client.on('error', () => {});
   await client.connect();
   try {
+    await refusePooler(client);
     const { rows } = await client.query<{ known: boolean }>(
       `select to_regclass('errand_migrations.applied') is not null known`,
     );
@@ -55,10 +59,10 @@ function clientOf(url: string): pg.Client {
   return client;
 }
 
-/** A lock that lives in a transaction of its own: it holds behind PgBouncer, and ends with a runner that is killed. */
+/** A lock that lives in a transaction of its own and ends with a runner that is killed. */
 async function underLock<T>(holder: pg.Client, work: () => Promise<T>): Promise<T> {
   await holder.query(
-    `begin; set local lock_timeout = '60s'; set local idle_in_transaction_session_timeout = 0`,
+    `begin; set local lock_timeout = '60s'; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0`,
   );
   try {
     await holder.query(`select pg_advisory_xact_lock(hashtext('errand.migrate'))`);
@@ -70,6 +74,8 @@ async function underLock<T>(holder: pg.Client, work: () => Promise<T>): Promise<
 
 async function apply(client: pg.Client, log: (line: string) => void): Promise<string[]> {
   await client.query(`set lock_timeout = '10s'; set statement_timeout = '10min'`);
+  // The role may have the plans of the pools: right for many small statements, wrong for one that walks a table.
+  await client.query(ordinaryPlans.text, [Object.keys(fixedPlans)]);
   await client.query('create schema if not exists errand_migrations');
   const done = await runner({
     dbClient: client,
@@ -84,3 +90,6 @@ async function apply(client: pg.Client, log: (line: string) => void): Promise<st
   });
   return done.map((step) => step.name);
 }
+
+export const ordinaryPlans = sql<unknown>`
+  select set_config(name, boot_val, false) from pg_settings where name = any($1)`;

@@ -6,8 +6,9 @@ import pg from 'pg';
 import { naming } from '../../src/actions/inspect.ts';
 import { type List, listing } from '../../src/actions/list.ts';
 import type { Filter } from '../../src/domain/listing.ts';
-import { fixedPlans, type Pool } from '../../src/store/db.ts';
+import type { Pool } from '../../src/store/db.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
+import { fixedPlans, startupOptions } from '../../src/store/session.ts';
 import type { Statement } from '../../src/store/sql.ts';
 import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 
@@ -19,7 +20,7 @@ let buffers = 0;
 
 before(async () => {
   database = await cloneDatabase();
-  client = new pg.Client({ connectionString: database.url, options: fixedPlans });
+  client = new pg.Client({ connectionString: database.url, options: startupOptions(fixedPlans) });
   client.on('error', () => {});
   await client.connect();
   db = poolOn(database.url, 1);

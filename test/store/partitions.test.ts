@@ -1,21 +1,13 @@
 // Room for jobs to come: partitions are added before an insert needs them.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openPool } from '../../src/store/db.ts';
 import { addPartitions, partitionEdge } from '../../src/store/partitions.ts';
 import { sql } from '../../src/store/sql.ts';
-import { cloneDatabase } from '../support/postgres.ts';
+import { cloneDatabase, poolOn } from '../support/postgres.ts';
 
 test('room for new jobs is made ahead of the highest id, once, whoever makes it', async () => {
   const database = await cloneDatabase();
-  const db = openPool({
-    url: database.url,
-    name: 'test',
-    max: 4,
-    fixedPlans: true,
-    statementTimeoutMs: 5_000,
-    onError: () => {},
-  });
+  const db = poolOn(database.url, 4);
   try {
     assert.equal(await addPartitions(db), 0);
     await db.many(sql<unknown>`select setval('errand.job_id_seq', 19000000)`);

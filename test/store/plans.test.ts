@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
-import { fixedPlans } from '../../src/store/db.ts';
+import { fixedPlans, startupOptions } from '../../src/store/session.ts';
 import type { Statement } from '../../src/store/sql.ts';
 import { cloneDatabase, type TestDatabase } from '../support/postgres.ts';
 
@@ -13,7 +13,7 @@ let client: pg.Client;
 
 before(async () => {
   database = await cloneDatabase();
-  client = new pg.Client({ connectionString: database.url, options: fixedPlans });
+  client = new pg.Client({ connectionString: database.url, options: startupOptions(fixedPlans) });
   client.on('error', () => {});
   await client.connect();
 });

@@ -3,6 +3,7 @@
 // Next room: server.ts, which opens the server and migrates the template.
 import { randomBytes } from 'node:crypto';
 import { openPool, type Pool } from '../../src/store/db.ts';
+import { sessionSettings } from '../../src/store/session.ts';
 import {
   databaseUrl,
   onServer,
@@ -61,14 +62,8 @@ async function testServer(): Promise<TestServerFacts> {
   return ours;
 }
 
-/** A pool of the program on a test's database, with fixed plans as the program has them. */
+/** A pool of the program on a test's database, with sessions as the program has them. */
 export function poolOn(url: string, max: number): Pool {
-  return openPool({
-    url,
-    name: 'test',
-    max,
-    fixedPlans: true,
-    statementTimeoutMs: 20_000,
-    onError: () => {},
-  });
+  const way = { url, pooled: false, settings: sessionSettings(20_000) };
+  return openPool({ name: 'test', max, way, onError: () => {} });
 }

@@ -94,3 +94,17 @@ test('signing secrets are a list, and a fault in one does not show it', () => {
       !/private/.test(error.message),
   );
 });
+
+test('a pooler needs a way around it', () => {
+  assert.throws(
+    () => readConfig({ ERRAND_POOLER: 'transaction' }),
+    (error: ConfigError) => {
+      assert.deepEqual(error.faults, [
+        'DATABASE_URL: needed where ERRAND_POOLER is set',
+        'ERRAND_DIRECT_DATABASE_URL: needed where ERRAND_POOLER is set',
+      ]);
+      return true;
+    },
+  );
+  assert.throws(() => readConfig({ ERRAND_POOLER: 'session' }), /ERRAND_POOLER "session"/);
+});
