@@ -54,6 +54,7 @@ const postponed_seconds = 10;
 export function firing(options: FireOptions): Chore {
   const { db } = options;
   let fullAt = 0;
+  let lastTerm: string | null = null;
 
   return {
     name: 'fire',
@@ -62,7 +63,9 @@ export function firing(options: FireOptions): Chore {
       const term = options.term();
       if (term === null) return { moved: 0 };
       const began = performance.now();
-      const full = thorough || began >= fullAt;
+      // What fell due while nobody led may lie far back.
+      const full = thorough || began >= fullAt || term !== lastTerm;
+      lastTerm = term;
       const { now, next_ms, due } = await findDue(db, batch, full ? everything : recent);
       const more = due.length >= batch;
       if (full && !more) fullAt = began + full_ms;
@@ -90,6 +93,8 @@ interface Case {
   now: Date;
   row: DueSchedule;
   verdicts: readonly Verdict[];
+  /** The jobs of those verdicts that are fired, without their payload. */
+  submissions: readonly Submission[];
   advance: Omit<Advance, 'open_jobs'>;
   /** Jobs of the schedule that have not ended. */
   open_jobs: readonly string[];
@@ -132,6 +137,7 @@ async function considered(row: DueSchedule, now: Date, ended: ReadonlySet<string
     now,
     row,
     verdicts,
+    submissions: verdicts.filter(isFired).map(({ slot }) => submissionOf(row, slot)),
     open_jobs,
     cancels: judgement.cancels,
     advance: {
@@ -140,7 +146,7 @@ async function considered(row: DueSchedule, now: Date, ended: ReadonlySet<string
       owed,
       held: judgement.held?.slot ?? null,
       next_slot,
-      next_due: looks.length === 0 ? null : new Date(Math.min(...looks)),
+      next_due: looks.length === 0 ? null : new Date(Math.max(now.getTime(), Math.min(...looks))),
     },
   };
 }
@@ -169,13 +175,13 @@ function parts(cases: readonly Case[]): Case[][] {
   let rows = batch;
   let bytes = 0;
   for (const one of cases) {
-    const fired = one.verdicts.filter(isFired).length;
+    const weight = one.submissions.length * one.row.payload_bytes;
     rows += one.verdicts.length;
-    bytes += fired * one.row.payload_bytes;
+    bytes += weight;
     if (rows > batch || bytes > most_bytes) {
       all.push([]);
       rows = one.verdicts.length;
-      bytes = fired * one.row.payload_bytes;
+      bytes = weight;
     }
     all.at(-1)?.push(one);
   }
@@ -214,9 +220,7 @@ async function fire(term: string, cases: readonly Case[], { db, lanes }: FireOpt
   const jobsOf = new Map<Case, NewJob[]>();
   for (const one of cases) {
     const jobs: NewJob[] = [];
-    for (const { slot } of one.verdicts.filter(isFired)) {
-      jobs.push(await placed(submissionOf(one.row, slot), lanes));
-    }
+    for (const submission of one.submissions) jobs.push(await placed(submission, lanes));
     jobsOf.set(one, jobs);
   }
   const began = performance.now();

@@ -1,0 +1,67 @@
+// Why this room exists: tests of firing write schedules as the database keeps them, due when the test says so.
+// Next room: src/store/slots.ts, src/actions/fire.ts.
+import type { Definition, SlotOutcome, SlotReason } from '../../src/domain/schedule.ts';
+import type { Db } from '../../src/store/db.ts';
+import { sql } from '../../src/store/sql.ts';
+
+/** A definition with every default: a slot each second. */
+export function aDefinition(over: Partial<Definition> = {}): Definition {
+  return {
+    cron: null,
+    timezone: 'UTC',
+    every_seconds: 1,
+    starts_at: null,
+    ends_at: null,
+    jitter_seconds: 0,
+    misfire: 'fire_latest',
+    max_lateness_seconds: 300,
+    max_catch_up: 100,
+    overlap: 'allow',
+    job: { queue: 'default', type: 'scheduled', priority: 5, max_attempts: 8, timeout_seconds: 60 },
+    ...over,
+  };
+}
+
+export interface KeptSchedule {
+  definition?: Partial<Definition>;
+  payload?: string;
+  /** How many seconds back its watermark lies: slots since then are due. */
+  behind_seconds?: number;
+  paused_seconds_ago?: number;
+}
+
+/** Puts a schedule into the database and answers its id. */
+export async function keepSchedule(
+  db: Db,
+  name: string,
+  { definition = {}, payload = '{}', behind_seconds = 0, paused_seconds_ago }: KeptSchedule = {},
+): Promise<number> {
+  const { id } = await db.one(keep, [
+    name,
+    JSON.stringify(aDefinition(definition)),
+    payload,
+    behind_seconds,
+    paused_seconds_ago ?? null,
+  ]);
+  return id;
+}
+
+const keep = sql<{ id: number }>`
+insert into errand.schedule (name, definition, payload, watermark, next_due, paused_at)
+select $1, $2::jsonb, $3, m, m, errand.now() - $5::float8 * interval '1 s'
+from (select errand.now() - $4::float8 * interval '1 s' m) x
+returning id`;
+
+/** What the ledger says of a schedule, in the order of time. */
+export const ledgerOf = sql<{
+  slot: Date;
+  due_at: Date;
+  outcome: SlotOutcome;
+  reason: SlotReason | null;
+  job_id: string | null;
+  term: string | null;
+  through: Date | null;
+  slots: number | null;
+}>`
+select slot, due_at, outcome, reason, job_id, term, through, slots
+from errand.slot where schedule_id = $1 order by slot`;
