@@ -47,6 +47,19 @@ async function lease(type: string): Promise<string> {
 
 const hours = (n: number) => n * 3_600;
 
+const hourly = {
+  ...{
+    cron: null,
+    timezone: 'UTC',
+    every_seconds: hours(1),
+    jitter_seconds: 0,
+    starts_at: null,
+    ends_at: null,
+  },
+  ...{ misfire: 'skip', max_lateness_seconds: 300, max_catch_up: 1, overlap: 'allow' },
+  job: { queue: 'default', type: 'hourly', priority: 5, max_attempts: 1, timeout_seconds: 60 },
+};
+
 test('a job delayed by an hour is ready after that hour, not before', async () => {
   const id = await submit({ type: 'hour', delay_seconds: hours(1) });
   await forward(hours(1) - 60);
@@ -161,6 +174,37 @@ describe('a clock that stands still', () => {
     });
     assert.ok(later < stood + 60_000);
   });
+});
+
+test('a slot of a schedule is fired by the move that makes it due, with nothing late about it', async () => {
+  const leader = await startErrand({ env: inTestMode });
+  const database = new pg.Client({ connectionString: leader.databaseUrl });
+  try {
+    const ask = calling(() => leader.url);
+    await leader.next('chore.ran', ({ chore }) => chore === 'fire');
+    await ask.post('/test/clock', { now: '2061-03-27T00:30:00Z', frozen: true });
+    await database.connect();
+    await database.query(
+      `insert into errand.schedule (name, definition, payload, watermark, next_slot, next_due)
+       select 'hourly', $1, '{}', errand.now(), slot, slot from (select errand.now() + interval '30 min' slot) s`,
+      [hourly],
+    );
+    const fired = async () => (await ask.get('/v1/jobs?type=hourly')).json.items.length;
+    await ask.post('/test/clock', { advance_seconds: 1_799 });
+    assert.equal(await fired(), 0);
+    for (const n of [1, 2, 3]) {
+      const to = `2061-03-27T0${n}:00:00Z`;
+      assert.equal((await ask.post('/test/clock', { now: to })).json.chores_done, true);
+      assert.equal(await fired(), n);
+    }
+    const { rows } = await database.query(
+      'select distinct outcome, decided_at - slot = interval \'0\' "exact" from errand.slot',
+    );
+    assert.deepEqual(rows, [{ outcome: 'on_time', exact: true }]);
+  } finally {
+    await database.end();
+    await leader.stop();
+  }
 });
 
 test('a move that makes no sense is refused, and the clock goes on as before', async () => {
