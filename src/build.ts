@@ -29,7 +29,7 @@ import type { EventBus } from './events.ts';
 import { buildApp } from './http/app.ts';
 import { office } from './office.ts';
 import { api } from './roles/api.ts';
-import { dispatcher } from './roles/dispatcher.ts';
+import { runningChores } from './roles/chores.ts';
 import { type Service, stopAll } from './roles/service.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import type { Worker } from './roles/worker/worker.ts';
@@ -193,7 +193,7 @@ export async function build(
 
   const roles = new Set(config.ERRAND_ROLES);
   const movesJobs = roles.has('worker') || roles.has('dispatcher');
-  const choreRunner = dispatcher({
+  const choreRunner = runningChores({
     // Every process looks for what hints missed: its own pull workers wait for it.
     chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
       (chore) => movesJobs || chore.name === 'look',

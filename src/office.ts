@@ -6,7 +6,7 @@ import { leading } from './actions/lead.ts';
 import { forgetting } from './actions/ledger.ts';
 import type { Config } from './config.ts';
 import type { EventBus } from './events.ts';
-import { dispatcher } from './roles/dispatcher.ts';
+import { runningChores } from './roles/chores.ts';
 import { electing } from './roles/elect.ts';
 import type { Service } from './roles/service.ts';
 
@@ -16,7 +16,7 @@ export interface Office extends Service {
   term(): string | null;
   /** Seconds since the last success of the election and, in office, of each of the leader's chores. */
   ages(): Record<string, number>;
-  /** In office, runs the leader's chores as `Dispatcher.catchUp` does. */
+  /** In office, runs the leader's chores as `ChoreRunner.catchUp` does. */
   catchUp(): Promise<void>;
 }
 
@@ -30,7 +30,7 @@ export function office(
 ): Office {
   const { config, db, events, holder } = options;
   const onError = (chore: string, error: unknown) => events.emit('chore.failed', { chore, error });
-  const chores = dispatcher({
+  const chores = runningChores({
     chores: [
       firing({
         ...options,

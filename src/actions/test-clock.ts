@@ -2,7 +2,7 @@
 // Whoever asks what time it is for jobs asks here; what measures durations, signs or logs keeps the real clock.
 // Invariants: time goes forward only; a move is answered once the chores have run since, or says that they have not; older
 // news never replaces newer.
-// Next room: store/test-clock.ts; roles/dispatcher.ts `catchUp`.
+// Next room: store/test-clock.ts; roles/chores.ts `catchUp`.
 import { Problem } from '../domain/problem.ts';
 import type { Db } from '../store/db.ts';
 import { type ClockRow, moveClock, readClock } from '../store/test-clock.ts';

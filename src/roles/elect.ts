@@ -3,7 +3,7 @@
 // elsewhere, and whether the database answers or not.
 // Invariant: `term()` is null unless the last renewal is younger than the trust window. Where that is not enough, as in a
 // process that was frozen between two lines, the term is tested by the database in each transaction (store/leader.ts).
-// Next room: actions/lead.ts; dispatcher.ts, whose leader's chores start and stop with the office.
+// Next room: actions/lead.ts; chores.ts, whose leader's chores start and stop with the office.
 import type { Lead } from '../actions/lead.ts';
 import { loop } from './loop.ts';
 import type { Service } from './service.ts';

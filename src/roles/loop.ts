@@ -1,6 +1,6 @@
 // The only loop: run, wait for the interval or a wake-up, run again. It survives its own errors with growing pauses and
 // proves that it is alive by the time of its last success.
-// Next room: dispatcher.ts and worker/worker.ts, which run in it.
+// Next room: chores.ts and worker/worker.ts, which run in it.
 import type { Service } from './service.ts';
 
 export interface LoopOptions {

@@ -4,7 +4,7 @@ import type { Chore } from '../actions/chores.ts';
 import { type Loop, loop } from './loop.ts';
 import type { Service } from './service.ts';
 
-export interface Dispatcher extends Service {
+export interface ChoreRunner extends Service {
   /** Seconds since the last success of each chore. */
   ages(): Record<string, number>;
   /** Runs a chore in `ms` at the latest: something of its kind falls due then. */
@@ -13,13 +13,13 @@ export interface Dispatcher extends Service {
   catchUp(): Promise<void>;
 }
 
-export function dispatcher(options: {
+export function runningChores(options: {
   chores: readonly Chore[];
   /** Whether the clock stands still: then nothing falls due by waiting. */
   isFrozen: () => boolean;
   onRan: (chore: string, moved: number) => void;
   onError: (chore: string, error: unknown) => void;
-}): Dispatcher {
+}): ChoreRunner {
   const thorough = new Set<string>();
   const loops = new Map(
     options.chores.map((chore) => [
@@ -38,7 +38,7 @@ export function dispatcher(options: {
   );
   let started = false;
   return {
-    name: 'dispatcher',
+    name: 'chores',
     start() {
       started = true;
       for (const one of loops.values()) void one.start();
