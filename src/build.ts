@@ -15,10 +15,13 @@ import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
 import { Ready } from './actions/ready.ts';
+import { running } from './actions/runs.ts';
+import { scheduling } from './actions/schedules.ts';
 import { settling } from './actions/settle.ts';
 import { submitting } from './actions/submit.ts';
 import { submittingAll } from './actions/submit-all.ts';
 import { TestClock } from './actions/test-clock.ts';
+import { triggering } from './actions/trigger.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
@@ -38,6 +41,7 @@ import { Hints } from './signal/redis.ts';
 import { openPool, type Pool } from './store/db.ts';
 import { findVersions } from './store/history.ts';
 import { Lanes, Workers } from './store/lanes.ts';
+import { dispatcherRoom, findLeader } from './store/leader.ts';
 import { Listener, notifyReady } from './store/listen.ts';
 import { sharedSecret } from './store/secrets.ts';
 import type { Way } from './store/session.ts';
@@ -187,6 +191,10 @@ export async function build(
       secrets: [secret],
       random: Math.random,
     }),
+    schedules: scheduling({ db: read, secret: cursorSecret }),
+    trigger: triggering(intakeOf),
+    runs: running({ db: read, secret: cursorSecret }),
+    leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
     waiters,
     watch,
   };

@@ -4,10 +4,14 @@ import type { Cancel } from './cancel.ts';
 import type { Change } from './change.ts';
 import type { Histories } from './history.ts';
 import type { Inspect } from './inspect.ts';
+import type { Lead } from './lead.ts';
 import type { List } from './list.ts';
 import type { Pull } from './pull.ts';
+import type { Runs } from './runs.ts';
+import type { Schedules } from './schedules.ts';
 import type { Submit } from './submit.ts';
 import type { SubmitAll } from './submit-all.ts';
+import type { Trigger } from './trigger.ts';
 import type { Waiters } from './wait.ts';
 import type { Watch } from './watch.ts';
 
@@ -20,6 +24,10 @@ export interface Actions {
   cancel: Cancel;
   change: Change;
   pull: Pull;
+  schedules: Schedules;
+  trigger: Trigger;
+  runs: Runs;
+  leader: Lead['leader'];
   waiters: Waiters;
   watch: Watch;
 }

@@ -41,7 +41,7 @@ const most_bytes = 8 * 1024 * 1024;
 /** Slots of one schedule that get a row each; of more, the older share one. */
 const most_slots = 1_000;
 /** Jobs a schedule is remembered to have open. */
-const most_open = 50;
+export const most_open = 50;
 /** Seconds back that are looked at, and that mean all. */
 const recent = 60;
 const everything = 1_000_000_000;
@@ -137,7 +137,7 @@ async function considered(row: DueSchedule, now: Date, ended: ReadonlySet<string
     now,
     row,
     verdicts,
-    submissions: verdicts.filter(isFired).map(({ slot }) => submissionOf(row, slot)),
+    submissions: verdicts.filter(isFired).map(({ slot }) => slotJob(row, slot)),
     open_jobs,
     cancels: judgement.cancels,
     advance: {
@@ -273,7 +273,10 @@ async function fire(term: string, cases: readonly Case[], { db, lanes }: FireOpt
 const noJobs: Flushed = { inserted: [], heads: [], first_block: '0' };
 
 /** The job of a slot. Its payload is read where the schedule is locked. */
-function submissionOf({ name, definition: { job } }: DueSchedule, slot: Date): Submission {
+export function slotJob(
+  { name, definition: { job } }: Pick<DueSchedule, 'name' | 'definition'>,
+  slot: Date,
+): Submission {
   const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags, target, callback } = job;
   return {
     queue,

@@ -121,7 +121,7 @@ export function refuse(error: unknown, hasKey: boolean): never {
 }
 
 /** The job an idempotency key already names; a key that was used for another request is refused. */
-async function replay(db: Pool, key: IdempotencyKey): Promise<string> {
+export async function replay(db: Pool, key: IdempotencyKey): Promise<string> {
   const row = await db.maybeOne(findIdempotent, [[key.tenant], [key.route], [key.key]]);
   if (row === undefined) throw inFlight();
   assertSame(row.print, key);

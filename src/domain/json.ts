@@ -28,7 +28,7 @@ export interface EnvelopeLimits {
   readonly opaque: ReadonlySet<string>;
   /** Names of the members whose texts may hold what cannot be stored, where `opaque` ones may be: whoever takes one cleans it. */
   readonly prose?: ReadonlySet<string>;
-  /** Name of the top-level array whose objects are envelopes too, as `jobs` in a batch. */
+  /** Name of the top-level member that is an envelope too, as `job` in a schedule, or an array of them, as `jobs` in a batch. */
   readonly items?: string;
   /** Deepest nesting outside opaque members; the body itself is level 1. */
   readonly maxEnvelopeDepth: number;

@@ -143,10 +143,11 @@ export const problems = {
   },
   'precondition-failed': {
     status: 412,
-    title: 'The job has changed',
+    title: 'It is not as the request says',
     retryable: false,
-    meaning: 'The `If-Match` header does not name the present state of the job.',
-    remedy: 'Read the job again, look at what has changed and repeat with the new `ETag`.',
+    meaning:
+      'The `If-Match` header does not name the present state of the job or schedule, or `If-None-Match: *` was sent and the schedule exists.',
+    remedy: 'Read it again, look at what has changed and repeat with the new `ETag`.',
   },
   'payload-too-large': {
     status: 413,
@@ -230,6 +231,14 @@ export const problems = {
     meaning:
       'The request was in order, but the job it waited for is dead: 422 when a worker or handler declared it permanent or poison, 504 when it ran out of time, 502 when a target or worker failed, 500 when a handler of this server failed.',
     remedy: 'Look at `job.error`, mend the cause and submit the work again.',
+  },
+  'precondition-required': {
+    status: 428,
+    title: 'The request must say what it changes',
+    retryable: false,
+    meaning:
+      'A schedule that exists is changed or deleted only with an `If-Match`, so that nobody undoes a change they have not seen.',
+    remedy: 'Read the schedule and send its `ETag` as `If-Match`; the answer has it, too.',
   },
   'stream-limit': {
     status: 429,

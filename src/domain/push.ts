@@ -91,6 +91,7 @@ export function pushHeaders(job: Pushed, sending: Sending): Record<string, strin
     'Errand-Epoch': String(job.epoch),
     'Errand-Deadline': job.deadline.toISOString(),
     'Errand-Lease': sending.lease_id,
+    ...scheduleHeader(job.options),
     ...traceHeaders(job.options, sending.span_id),
   };
 }
@@ -142,6 +143,12 @@ const reserved: ReadonlySet<string> = new Set([
 
 function lowerNames(headers: Readonly<Record<string, string>>): string[] {
   return Object.keys(headers).map((name) => name.toLowerCase());
+}
+
+/** A structured field (RFC 9651): a string, as a name may begin with a digit, which no token does; the slot is its parameter. */
+function scheduleHeader(options: JobOptions | null): Record<string, string> {
+  const { schedule } = options ?? {};
+  return schedule === undefined ? {} : { 'Errand-Schedule': `"${schedule.name}";slot="${schedule.slot}"` };
 }
 
 /** The push is a child of the span that submitted the job (W3C Trace Context). */

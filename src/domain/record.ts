@@ -76,12 +76,21 @@ export function recordOf(facts: NamedFacts) {
 }
 
 /** Header values of targets are secrets more often than not: only their names are shown. */
-function shownOptions({ target, callback, retry_of, callback_of, traceparent, content_type }: JobOptions) {
+function shownOptions({
+  target,
+  callback,
+  schedule,
+  retry_of,
+  callback_of,
+  traceparent,
+  content_type,
+}: JobOptions) {
   return {
     ...(target === undefined ? {} : { target: { url: target.url, method: target.method, ...names(target) } }),
     ...(callback === undefined
       ? {}
       : { callback: { url: callback.url, events: callback.events, ...names(callback) } }),
+    ...(schedule === undefined ? {} : { schedule }),
     ...(retry_of === undefined ? {} : { retry_of }),
     ...(callback_of === undefined ? {} : { callback_of }),
     ...(traceparent === undefined ? {} : { traceparent }),

@@ -9,7 +9,7 @@ import type { Config } from '../config.ts';
 import { most_report_bytes } from '../domain/start.ts';
 import type { EventBus } from '../events.ts';
 import { submitBatch } from './batch.ts';
-import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue } from './body.ts';
+import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue, readWithin } from './body.ts';
 import { browsing } from './browse.ts';
 import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
 import { patchJob, retryJob } from './control.ts';
@@ -27,6 +27,8 @@ import { validateJob } from './preview.ts';
 import { errors, sendProblem } from './problem.ts';
 import { submitRaw } from './raw.ts';
 import type { Route } from './route.ts';
+import { listRuns, pauseSchedule, readLeader, resumeSchedule, triggerSchedule } from './schedule-control.ts';
+import { deleteSchedule, listSchedules, patchSchedule, putSchedule, readSchedule } from './schedules.ts';
 import { answerClientError, headerChecks, type ServerLimits, serverLimits, serving } from './server.ts';
 import { readResult, readStatus } from './status.ts';
 import { submitJob } from './submit.ts';
@@ -97,7 +99,7 @@ export function buildApp(options: AppOptions): App {
   app.register(documentation);
 
   app.register(async (scope) => {
-    const { get, post, patch } = verbsOf(scope, payloadLimit + envelope_bytes);
+    const { get, post, patch, del } = verbsOf(scope, payloadLimit + envelope_bytes);
 
     if (config.ERRAND_ROLES.includes('api')) {
       get('/v1/jobs', listJobs(actions));
@@ -111,6 +113,15 @@ export function buildApp(options: AppOptions): App {
       post('/v1/jobs/:id/retry', retryJob(actions));
 
       post('/v1/jobs/validate', validateJob(reach));
+
+      get('/v1/schedules', listSchedules(actions));
+      get('/v1/schedules/:name', readSchedule(actions));
+      del('/v1/schedules/:name', deleteSchedule(actions));
+      post('/v1/schedules/:name/pause', pauseSchedule(actions));
+      post('/v1/schedules/:name/resume', resumeSchedule(actions));
+      post('/v1/schedules/:name/trigger', triggerSchedule(actions));
+      get('/v1/schedules/:name/runs', listRuns(actions));
+      get('/v1/leader', readLeader(actions));
 
       post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isDraining));
       post('/v1/leases/:id/heartbeat', heartbeat(actions, lease_seconds, isDraining));
@@ -152,6 +163,12 @@ export function buildApp(options: AppOptions): App {
     post('/v1/leases/release', releaseMany(actions));
   });
   app.register(async (scope) => {
+    readWithin(scope, 'job', payloadLimit);
+    const { put, patch } = verbsOf(scope, payloadLimit + envelope_bytes);
+    put('/v1/schedules/:name', putSchedule(actions, reach));
+    patch('/v1/schedules/:name', patchSchedule(actions, reach));
+  });
+  app.register(async (scope) => {
     readAnything(scope);
     const { post } = verbsOf(scope, payloadLimit);
     post('/v1/queues/:queue/jobs', submitRaw(actions, reach));
@@ -169,7 +186,7 @@ export function buildApp(options: AppOptions): App {
 /** The verbs of a scope in which bodies are read in one way. */
 function verbsOf(scope: FastifyInstance, bodyLimit: number) {
   const verb =
-    (method: 'GET' | 'POST' | 'PUT' | 'PATCH') =>
+    (method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE') =>
     <G extends object>(url: string, route: Route<G>): void => {
       const { check, ...rest } = route as Route;
       const compiler = check === undefined ? validatorCompiler : checking(check);
@@ -181,5 +198,11 @@ function verbsOf(scope: FastifyInstance, bodyLimit: number) {
         ...rest,
       });
     };
-  return { get: verb('GET'), post: verb('POST'), put: verb('PUT'), patch: verb('PATCH') };
+  return {
+    get: verb('GET'),
+    post: verb('POST'),
+    put: verb('PUT'),
+    patch: verb('PATCH'),
+    del: verb('DELETE'),
+  };
 }

@@ -54,13 +54,7 @@ export const bodies = fp<BodyOptions>(
 
     app.addContentTypeParser(mediaType, { parseAs: 'buffer' }, reading(one, payloadLimit));
     // RFC 7396; what a patch may say is JSON like any other.
-    const readPatch = reading(one, payloadLimit);
-    app.addContentTypeParser(mergePatchType, { parseAs: 'buffer' }, (request, body: Buffer, done) => {
-      if (request.method !== 'PATCH') {
-        throw unsupportedMedia(`the content-type is ${mergePatchType}; send application/json`);
-      }
-      readPatch(request, body, done);
-    });
+    app.addContentTypeParser(mergePatchType, { parseAs: 'buffer' }, patching(reading(one, payloadLimit)));
   },
   { name: 'errand-bodies', dependencies: ['errand-context'] },
 );
@@ -70,6 +64,14 @@ export function readMany(scope: FastifyInstance, items: string, payloadLimit: nu
   const limits = { ...one, items, maxKeys: 32 * most_items };
   scope.removeContentTypeParser(mediaType);
   scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, reading(limits, payloadLimit));
+}
+
+/** In this scope one member of a body, named `within`, is an envelope like a single one; so is that of a patch. */
+export function readWithin(scope: FastifyInstance, within: string, payloadLimit: number): void {
+  const limits = { ...one, items: within };
+  for (const type of [mediaType, mergePatchType]) scope.removeContentTypeParser(type);
+  scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, reading(limits, payloadLimit));
+  scope.addContentTypeParser(mergePatchType, { parseAs: 'buffer' }, patching(reading(limits, payloadLimit)));
 }
 
 /** In this scope a body is one JSON value, whatever it is, kept as it was sent. */
@@ -92,6 +94,18 @@ export function readAnything(scope: FastifyInstance): void {
 }
 
 const bodied: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
+
+type Reading = ReturnType<typeof reading>;
+
+/** Reads a patch, where one is asked for. */
+function patching(read: Reading): Reading {
+  return (request, body, done) => {
+    if (request.method !== 'PATCH') {
+      throw unsupportedMedia(`the content-type is ${mergePatchType}; send application/json`);
+    }
+    read(request, body, done);
+  };
+}
 
 function reading(limits: EnvelopeLimits, payloadLimit: number) {
   return (request: FastifyRequest, body: Buffer, done: (error: Error | null, body?: unknown) => void) => {
@@ -125,6 +139,9 @@ function refuseCharset(request: FastifyRequest): void {
 function refuseLargeIn(envelope: Envelope, { opaque, items }: EnvelopeLimits, limit: number): void {
   for (const member of opaque) refuseLarge(`#/${member}`, envelope[member], limit);
   const many = items === undefined ? undefined : envelope[items];
+  if (items !== undefined && many !== null && typeof many === 'object' && !Array.isArray(many)) {
+    for (const member of opaque) refuseLarge(`#/${items}/${member}`, (many as Envelope)[member], limit);
+  }
   if (!Array.isArray(many)) return;
   many.forEach((item: Envelope | null, i) => {
     for (const member of opaque) refuseLarge(`#/${items}/${i}/${member}`, item?.[member], limit);

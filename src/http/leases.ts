@@ -260,6 +260,7 @@ function leaseText(job: Leased): string {
     priority: job.prio % 10,
     max_attempts: job.max_attempts,
     created_at: job.created_at.toISOString(),
+    schedule: job.options?.schedule,
     content_type: job.options?.content_type,
     traceparent: job.options?.traceparent,
     tracestate: job.options?.tracestate,

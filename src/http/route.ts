@@ -50,6 +50,7 @@ export interface Route<Generic extends RouteGenericInterface = RouteGenericInter
 /** The groups of the document. */
 export const tags = {
   jobs: 'Submit jobs, follow them, read their results.',
+  schedules: 'Have jobs made at set times, and see what became of every one of them.',
   leases: 'Run jobs from any language: lease, heartbeat, complete, fail, release.',
   service: 'Health, metrics and this document.',
 } as const;
@@ -152,7 +153,8 @@ const sentWith: Readonly<Partial<Record<ProblemSlug, Record<string, HeaderSchema
     'Accept-Patch': { type: 'string', description: 'The media types a change can have.' },
     'Accept-Encoding': { type: 'string', description: 'The encodings that can be sent.' },
   },
-  'precondition-failed': { ETag: { type: 'string', description: 'The present state of the job.' } },
+  'precondition-failed': { ETag: { type: 'string', description: 'The present state.' } },
+  'precondition-required': { ETag: { type: 'string', description: 'The present state.' } },
 };
 
 function headersWith(slug: ProblemSlug): Record<string, HeaderSchema> {

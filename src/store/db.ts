@@ -179,7 +179,8 @@ function isBusy(error: unknown): boolean {
 
 /** Anything but an error the server sent for this statement leaves the connection in an unknown state. */
 function isLost(error: unknown): boolean {
-  if (error instanceof DatabaseLost) return true;
+  // A Problem that a transaction throws is a decision; its words may be anything.
+  if (error instanceof Problem) return error instanceof DatabaseLost;
   const state = sqlState(error);
   if (state !== undefined) return /^(08|57P0|25006)/.test(state);
   return (

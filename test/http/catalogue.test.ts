@@ -127,6 +127,10 @@ test('a job is told as it is where that does not allow what was asked', async ()
   expect('precondition-failed', ofCall(await post(`/v1/jobs/${job.id}/cancel`, undefined, stale)));
   const { leases } = (await post('/v1/leases', { types: ['nobody'] })).json;
   expect('job-state-conflict', ofCall(await post(`/v1/jobs/${job.id}/retry`)));
+  const every = { every_seconds: 60, job: { type: 'nobody' } };
+  await call('PUT', '/v1/schedules/every', every);
+  const other = { ...every, every_seconds: 61 };
+  expect('precondition-required', ofCall(await call('PUT', '/v1/schedules/every', other)));
   await post(`/v1/leases/${leases[0].id}/release`);
   expect('lease-lost', ofCall(await post(`/v1/leases/${leases[0].id}/complete`)));
   expect('not-acceptable', ofCall(await get(`/v1/jobs/${job.id}/events`, { accept: 'text/html' })));

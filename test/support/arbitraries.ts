@@ -14,7 +14,8 @@ export type Favourites = Readonly<Record<string, readonly unknown[]>>;
 /** A rule that no schema can state, as the document's words do. */
 export interface Rule {
   readonly says: string;
-  breaks(object: Json): boolean;
+  /** Whether an object of the schema of this name breaks it. */
+  breaks(object: Json, schema: string | undefined): boolean;
 }
 
 /** Makes arbitraries out of the schemas of one document. */
@@ -30,9 +31,10 @@ export class Arbitraries {
   }
 
   /** Values that the schema and the rules allow. */
-  fitting(schema: Schema): fc.Arbitrary<unknown> {
+  fitting(schema: Schema, name?: string): fc.Arbitrary<unknown> {
     if (typeof schema.$ref === 'string') {
-      return this.fitting(this.#schemas[schema.$ref.split('/').at(-1) as string] as Schema);
+      const referred = schema.$ref.split('/').at(-1) as string;
+      return this.fitting(this.#schemas[referred] as Schema, referred);
     }
     if ('const' in schema) return fc.constant(schema.const);
     if (Array.isArray(schema.enum)) return fc.constantFrom(...(schema.enum as unknown[]));
@@ -55,7 +57,7 @@ export class Arbitraries {
       case 'array':
         return this.#arrays(schema);
       case 'object':
-        return this.#objects(schema);
+        return this.#objects(schema, name);
       default:
         return fc.jsonValue({ maxDepth: 3 });
     }
@@ -68,13 +70,16 @@ export class Arbitraries {
     return uniqueItems === true ? fc.uniqueArray(item, size) : fc.array(item, size);
   }
 
-  #objects({ properties = {}, required = [], additionalProperties }: Schema): fc.Arbitrary<unknown> {
+  #objects(
+    { properties = {}, required = [], additionalProperties }: Schema,
+    name: string | undefined,
+  ): fc.Arbitrary<unknown> {
     const members = Object.entries(properties as Record<string, Schema>).map(
       ([name, schema]) => [name, this.#member(name, schema)] as const,
     );
     const known = fc
       .record(Object.fromEntries(members), { requiredKeys: required as string[] })
-      .filter((object) => !this.#rules.some((rule) => rule.breaks(object)));
+      .filter((object) => !this.#rules.some((rule) => rule.breaks(object, name)));
     if (members.length > 0 || additionalProperties === false) return known;
     const more = this.fitting((additionalProperties as Schema | undefined) ?? {});
     return fc.dictionary(fc.stringMatching(/^[a-z][a-z0-9-]{0,9}$/), more, { maxKeys: 4 });
@@ -82,11 +87,21 @@ export class Arbitraries {
 
   #member(name: string, schema: Schema): fc.Arbitrary<unknown> {
     const favourites = this.#favourites[name];
-    if (favourites === undefined || schema.type !== 'string') return this.fitting(schema);
-    // What is named here is called: nobody but this machine may be.
-    if (name === 'url') return fc.constantFrom(...favourites);
+    if (favourites === undefined || !canBeText(schema)) return this.fitting(schema);
+    // What is named here is called: nobody but this machine may be. And which texts are a cron no schema can say.
+    if (schemaless.has(name))
+      return fc.constantFrom(...favourites, ...(schema.type === 'string' ? [] : [null]));
     return fc.oneof(fc.constantFrom(...favourites), this.fitting(schema));
   }
+}
+
+const schemaless: ReadonlySet<string> = new Set(['url', 'cron', 'timezone']);
+
+function canBeText({ type, anyOf }: Schema): boolean {
+  const types = [type, ...((anyOf ?? []) as Schema[]).map((one) => one.type)].flat();
+  return (
+    types.includes('string') && types.every((one) => one === undefined || one === 'string' || one === 'null')
+  );
 }
 
 function range({ minimum, maximum, exclusiveMinimum }: Schema, most: number): { min: number; max: number } {

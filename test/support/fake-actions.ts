@@ -149,6 +149,19 @@ export class FakeJobs {
           return this.#settled(facts, 'released');
         },
       },
+      // Schedules are kept by a database: their routes are tested on one.
+      schedules: {
+        find: async () => undefined,
+        page: async () => ({ items: [], next_cursor: null }),
+        put: async () => 'unchanged',
+        patch: async () => false,
+        pause: async () => false,
+        resume: async () => false,
+        remove: async () => false,
+      },
+      trigger: async () => undefined,
+      runs: async () => undefined,
+      leader: async () => undefined,
       waiters: this.waiters,
       watch: this.watch,
     };

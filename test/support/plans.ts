@@ -22,6 +22,9 @@ interface Body {
   text: string | Uint8Array;
 }
 
+const ofWhole = ['cron', 'every_seconds', 'starts_at', 'ends_at', 'jitter_seconds'];
+const ofJob = ['backoff', 'target', 'callback'];
+
 // What is refused although a schema allows it; nothing else may be.
 const rules: readonly Rule[] = [
   {
@@ -39,6 +42,25 @@ const rules: readonly Rule[] = [
   {
     says: 'base_seconds is at most cap_seconds',
     breaks: ({ base_seconds = 2, cap_seconds = 900 }) => Number(base_seconds) > Number(cap_seconds),
+  },
+  {
+    says: 'either cron or every_seconds says when the slots are',
+    breaks: ({ cron, every_seconds }, schema) =>
+      schema === 'NewSchedule' && (cron == null) === (every_seconds == null),
+  },
+  {
+    says: 'jitter_seconds is at most the time between two slots, and a slot lies between starts_at and ends_at',
+    breaks: ({ jitter_seconds = 0, every_seconds, starts_at, ends_at }, schema) =>
+      schema === 'NewSchedule' &&
+      (Number(jitter_seconds) > Math.min(1, Number(every_seconds ?? 1)) ||
+        Date.parse(String(ends_at)) - Date.parse(String(starts_at)) < 32 * 86_400_000),
+  },
+  {
+    says: 'what a patch says of times, backoff and addresses must fit what it is laid upon',
+    breaks: (object, schema) =>
+      schema === 'SchedulePatch' &&
+      (ofWhole.some((member) => member in object) ||
+        ofJob.some((member) => member in ((object.job ?? {}) as object))),
   },
 ];
 

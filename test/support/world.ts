@@ -29,6 +29,9 @@ export class World {
       queue: ['default'],
       // A call for many leases names them in its body; the ids are put in when it is sent.
       id: ['@leases:0', '@leases:1', '@leases:2'],
+      // None of them has two slots within a minute.
+      cron: ['0 2 * * *', '@daily', '*/5 * * * *', '0 0 12 L * *'],
+      timezone: ['UTC', 'Europe/Madrid', 'Australia/Lord_Howe'],
       url: ['http://127.255.255.254:65535/nobody', `${url}/health/live`],
     };
     this.#makers = {
@@ -44,6 +47,10 @@ export class World {
         () => this.#ended('release', { delay_seconds: 600 }),
         () => this.#cancelled(),
         () => this.#job({ expires_at: '2001-01-01T00:00:00Z' }),
+      ],
+      schedules: [
+        () => this.#schedule({ every_seconds: 3_600 }),
+        () => this.#schedule({ cron: '0 2 * * *', timezone: 'Europe/Madrid' }),
       ],
       leases: [
         async () => (await this.#lease()).lease,
@@ -91,6 +98,12 @@ export class World {
     return id;
   }
 
+  async #schedule(cadence: object): Promise<string> {
+    const name = `made-${crypto.randomUUID()}`;
+    await this.#ask('PUT', `/v1/schedules/${name}`, { ...cadence, job: { type: 'made' } });
+    return name;
+  }
+
   async #lease(): Promise<{ lease: string; job: string }> {
     // In a queue of its own: requests of the fuzzer lease from all that they can name.
     const queue = `made-${crypto.randomUUID()}`;
@@ -116,15 +129,24 @@ export class World {
     return id;
   }
 
-  async #post(path: string, body: object, headers: Record<string, string> = {}): Promise<unknown> {
+  #post(path: string, body: object, headers: Record<string, string> = {}): Promise<unknown> {
+    return this.#ask('POST', path, body, headers);
+  }
+
+  async #ask(
+    method: string,
+    path: string,
+    body: object,
+    headers: Record<string, string> = {},
+  ): Promise<unknown> {
     const answer = await fetch(`${this.url}${path}`, {
-      method: 'POST',
+      method,
       headers: { 'content-type': 'application/json', ...headers },
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(10_000),
     });
     const text = await answer.text();
-    if (!answer.ok) throw new Error(`POST ${path} => ${answer.status} ${text}`);
+    if (!answer.ok) throw new Error(`${method} ${path} => ${answer.status} ${text}`);
     return JSON.parse(text);
   }
 }

@@ -190,6 +190,10 @@ export const Job = z
       .object({ url: z.string(), events: z.array(z.string()), headers: z.array(z.string()) })
       .optional()
       .describe('Whom the end is told to.'),
+    schedule: z
+      .object({ name: z.string(), slot: time })
+      .optional()
+      .describe('The schedule that made the job, and the slot it was made for.'),
     retry_of: z.string().optional().describe('The job this one repeats.'),
     callback_of: z.string().optional().describe('The job of whose end this one tells.'),
     traceparent: z.string().optional(),

@@ -100,6 +100,10 @@ export const Lease = z
       created_at: time,
       payload: JsonValue.optional().describe('The payload; a text where it is not JSON.'),
       payload_base64: z.string().optional().describe('In its place, where the payload is no text.'),
+      schedule: z
+        .object({ name: z.string(), slot: time })
+        .optional()
+        .describe('The schedule that made the job, and the slot it was made for.'),
       content_type: z.string().optional().describe('Media type of the payload, where it is not JSON.'),
       traceparent: z.string().optional().describe('W3C trace context of the submit.'),
       tracestate: z.string().optional(),

@@ -37,6 +37,7 @@ export function calling(handlers: ReadonlyMap<string, Handler>, options: CallOpt
 
 /** What a handler is told of its start. */
 export function factsOf(job: Job): StartFacts {
+  const slot = job.options?.schedule ?? null;
   return {
     job_id: job.job_id,
     queue: job.queue,
@@ -46,6 +47,8 @@ export function factsOf(job: Job): StartFacts {
     epoch: job.epoch,
     deadline: job.deadline,
     content_type: job.options?.content_type ?? 'application/json',
+    schedule: slot === null ? null : { name: slot.name, slot: new Date(slot.slot) },
+    scheduled_for: slot === null ? job.created_at : new Date(slot.slot),
     traceparent: job.options?.traceparent ?? null,
   };
 }

@@ -23,6 +23,10 @@ export interface StartFacts {
   deadline: Date;
   /** Media type of the payload: application/json unless it was sent as something else. */
   content_type: string;
+  /** The schedule that made the job and the slot it was made for; null: a caller submitted it. */
+  schedule: { readonly name: string; readonly slot: Date } | null;
+  /** The moment the work is for: the slot of a schedule, however late it runs; else when the job was made. */
+  scheduled_for: Date;
   /** The trace context the job was submitted with (W3C), to be the parent of what the handler does. */
   traceparent: string | null;
 }

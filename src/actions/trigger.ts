@@ -1,0 +1,76 @@
+// Fires a schedule by hand: a job now, and a row in the ledger that says so.
+// Invariants: job, row and what the schedule knows of its open jobs commit together; a slot made by hand is never one the
+// schedule names itself; a repeat with the same Idempotency-Key finds the same job.
+// Next room: fire.ts, which fires in time; store/schedules.ts.
+import type { RequestKey } from '../domain/idempotency.ts';
+import { Problem } from '../domain/problem.ts';
+import type { Definition } from '../domain/schedule.ts';
+import type { Db } from '../store/db.ts';
+import { insertJobs, type NewJob } from '../store/jobs.ts';
+import { findSchedule, type LockedSchedule, lockSchedule, noteJob, slotsAround } from '../store/schedules.ts';
+import { recordSlots } from '../store/slots.ts';
+import { most_open, slotJob } from './fire.ts';
+import { slow_insert_ms } from './ready.ts';
+import { tenant } from './schedules.ts';
+import { placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';
+
+/** Fires a schedule now; undefined: there is no such schedule. Throws what a submit throws. */
+export type Trigger = (name: string, idempotency: RequestKey | null) => Promise<Submitted | undefined>;
+
+const tries = 5;
+
+export function triggering(options: SubmitOptions): Trigger {
+  const { db, lanes, ready } = options;
+
+  return async (name, idempotency) => {
+    for (let n = 0; n < tries; n++) {
+      const seen = await db.maybeOne(findSchedule, [tenant, name]);
+      if (seen === undefined) return undefined;
+      // Lanes are found before the lock: that takes a connection of its own.
+      const submission = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
+      const job = await placed(submission, lanes);
+      const began = performance.now();
+      const made = await db
+        .transaction((tx) => fireByHand(tx, name, seen, job))
+        .catch((error) => refuse(error, idempotency !== null));
+      if (made === null) continue;
+      const slow = performance.now() - began > slow_insert_ms;
+      ready.announce(made.heads, slow ? BigInt(made.first_block) : null);
+      const [inserted] = made.inserted;
+      const known = async () => ({ known: await replay(db, idempotency as RequestKey) });
+      return told(submission, inserted ?? (await known()), options);
+    }
+    throw new Problem('database-unavailable', {
+      detail: `schedule ${name} kept changing; try again`,
+    });
+  };
+}
+
+/** Null: the schedule is not the one that was seen any more. */
+async function fireByHand(tx: Db, name: string, seen: { id: number; version: number }, job: NewJob) {
+  const present = await tx.maybeOne(lockSchedule, [tenant, name]);
+  if (present?.id !== seen.id || present.version !== seen.version) return null;
+  const slot = await freeSlot(tx, present);
+  const schedule = { name, slot: slot.toISOString() };
+  const made = await insertJobs(tx, [{ ...job, options: { ...job.options, schedule } }]);
+  const [inserted] = made.inserted;
+  if (inserted == null) return made;
+  const row = { schedule_id: present.id, slot, due_at: slot, job_id: inserted.id, through: null, slots: 1 };
+  await recordSlots(tx, null, [{ ...row, outcome: 'manual', reason: null }], []);
+  await tx.many(noteJob, [present.id, inserted.id, most_open]);
+  return made;
+}
+
+/** The present moment, or the next millisecond that is neither taken nor one the schedule can name. */
+async function freeSlot(tx: Db, { id, now, definition }: LockedSchedule): Promise<Date> {
+  const rows = await tx.many(slotsAround, [id, now, 2_000]);
+  const taken = new Set(rows.map(({ slot }) => slot.getTime()));
+  let ms = now.getTime();
+  while (taken.has(ms) || ms % 1_000 === fractionOf(definition) || ms % 1_000 === 0) ms += 1;
+  return new Date(ms);
+}
+
+/** Slots lie on whole seconds, or as far beside them as the anchor of an interval does. */
+function fractionOf({ every_seconds, starts_at }: Definition): number {
+  return every_seconds === null || starts_at === null ? 0 : Date.parse(starts_at) % 1_000;
+}

@@ -1,0 +1,78 @@
+// From what a caller sent to the schedule that is kept: the one way for all that define one.
+// Invariants: what can be refused is refused here, before anything is stored: slots that cannot be, and a job that would
+// itself be refused; header values stay where they are when something else is changed.
+// Next room: actions/schedules.ts; schedules.ts, which answers.
+import type { Wish } from '../actions/schedules.ts';
+import type { AddressPolicy } from '../domain/address.ts';
+import { type Cadence, cadenceOf } from '../domain/cadence.ts';
+import { CadenceFault } from '../domain/cadence-fault.ts';
+import { RawJson } from '../domain/json.ts';
+import { mergePatch } from '../domain/merge-patch.ts';
+import { Problem } from '../domain/problem.ts';
+import type { Definition } from '../domain/schedule.ts';
+import { NewSchedule, type SchedulePatch } from './schemas/schedule.ts';
+import { submissionOf } from './submission.ts';
+import { checked } from './validate.ts';
+
+/** Makes of a schedule that was validated what is kept of it; throws `validation-failed`. */
+export function wishOf({ job, ...rest }: NewSchedule, name: string, reach: AddressPolicy): Wish {
+  const { payload, ...template } = job;
+  const submission = submissionOf(
+    { ...job, on_timeout: 'detach' },
+    { idempotency: null, options: null },
+    reach,
+    '#/job',
+  );
+  const { target, callback } = submission.options ?? {};
+  const definition: Definition = { ...rest, job: { ...template, target, callback } };
+  refuseImpossible(definition, name);
+  return { definition, payload: payload?.text ?? 'null' };
+}
+
+/** What a schedule is to be once a patch has changed it; throws what the whole would be refused with. */
+export function patchedWish(
+  { definition, payload }: Wish,
+  patch: SchedulePatch,
+  name: string,
+  reach: AddressPolicy,
+): Wish {
+  const whole = { ...definition, job: { ...definition.job, payload: new RawJson(payload) } };
+  return wishOf(checked(NewSchedule, mergePatch(whole, patch)), name, reach);
+}
+
+function refuseImpossible(definition: Definition, name: string): void {
+  try {
+    const cadence = cadenceOf(definition, name);
+    const gap = shortestGap(definition, cadence);
+    if (definition.jitter_seconds > gap) {
+      throw new CadenceFault(
+        'jitter_seconds',
+        `must be at most ${gap}, the shortest time between two slots, so that they stay in order`,
+      );
+    }
+  } catch (error) {
+    if (!(error instanceof CadenceFault)) throw error;
+    const { member, detail } = error;
+    const pointer = `#/${member}`;
+    throw new Problem('validation-failed', {
+      detail: `${pointer} ${detail}`,
+      errors: [{ pointer, code: 'schedule', detail }],
+    });
+  }
+}
+
+/** Slots whose distances are looked at: enough for a week of hours, or four months of days. */
+const most_gaps = 168;
+
+/** The shortest time between two slots to come, in seconds. */
+function shortestGap({ every_seconds, jitter_seconds }: Definition, cadence: Cadence): number {
+  if (every_seconds !== null) return every_seconds;
+  let gap = Number.POSITIVE_INFINITY;
+  let last = jitter_seconds === 0 ? null : cadence.next(new Date());
+  for (let n = 0; n < most_gaps && last !== null; n += 1) {
+    const slot = cadence.next(last);
+    if (slot !== null) gap = Math.min(gap, (slot.getTime() - last.getTime()) / 1_000);
+    last = slot;
+  }
+  return gap;
+}

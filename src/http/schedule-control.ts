@@ -1,0 +1,178 @@
+// Pauses, resumes and fires schedules by hand, and tells what became of their slots and who fires them.
+// Invariants: pause and resume may be repeated; a job that was fired by hand is answered as one that was submitted.
+// Next room: actions/trigger.ts, actions/runs.ts; schedules.ts, which defines.
+import type { Actions } from '../actions/actions.ts';
+import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
+import { runRecord } from '../domain/schedule-record.ts';
+import {
+  existing as existingJob,
+  headerOf,
+  sendJson,
+  sendRecord,
+  setRetryAfter,
+  statusPath,
+} from './answer.ts';
+import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import { existing, linkNext, nextLink, noSchedule, sendSchedule } from './schedules.ts';
+import { Job, NoMembers } from './schemas/job.ts';
+import { Leader, Pause, RunList, RunQuery, Schedule, ScheduleParams } from './schemas/schedule.ts';
+
+const whole = {
+  headers: { ETag: { type: 'string', description: 'The present state.' } },
+  content: { 'application/json': { schema: Schedule } },
+} as const;
+
+/** `POST /v1/schedules/{name}/pause`. */
+export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams; Body: Pause }> {
+  return {
+    schema: {
+      operationId: 'pauseSchedule',
+      summary: 'Pause a schedule',
+      description: 'Its slots are skipped and the ledger says so. One that is paused already stays as it is.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      body: Pause,
+      response: {
+        200: { description: 'Paused.', ...whole },
+        ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
+      },
+    },
+    async handler({ params: { name }, body: { reason } }, reply) {
+      if (!(await schedules.pause(name, reason))) throw noSchedule(name);
+      return sendSchedule(reply, 200, await existing(schedules, name));
+    },
+  };
+}
+
+/** `POST /v1/schedules/{name}/resume`. */
+export function resumeSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams }> {
+  return {
+    schema: {
+      operationId: 'resumeSchedule',
+      summary: 'Resume a schedule',
+      description: 'From now on its slots are fired again; those of the pause stay skipped.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      body: NoMembers,
+      response: {
+        200: { description: 'It runs.', ...whole },
+        ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
+      },
+    },
+    async handler({ params: { name } }, reply) {
+      if (!(await schedules.resume(name))) throw noSchedule(name);
+      return sendSchedule(reply, 200, await existing(schedules, name));
+    },
+  };
+}
+
+/** `POST /v1/schedules/{name}/trigger`. */
+export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: ScheduleParams }> {
+  const route = 'POST /v1/schedules/{name}/trigger';
+  return {
+    config: { headers: ['Idempotency-Key'] },
+    schema: {
+      operationId: 'triggerSchedule',
+      summary: 'Fire a schedule now',
+      description: 'Also while it is paused, and whatever overlap says. The ledger calls the slot `manual`.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      body: NoMembers,
+      response: {
+        202: {
+          description: 'The job is stored.',
+          headers: {
+            ETag: { type: 'string', description: 'The present state of the job.' },
+            Location: { type: 'string', description: 'The status of the job, to be followed.' },
+            'Content-Location': { type: 'string', description: 'Its record, which the body represents.' },
+            'Retry-After': { type: 'integer', description: 'Seconds after which to ask for the status.' },
+            'Idempotency-Replayed': {
+              type: 'string',
+              description: '`true` where the key named a job that was there already.',
+            },
+          },
+          content: { 'application/json': { schema: Job } },
+        },
+        ...refusals(
+          ...bodyFaults,
+          ...storeFaults,
+          'not-found',
+          'job-archived',
+          'idempotency-key-malformed',
+          'idempotency-key-reused',
+          'idempotency-in-flight',
+          'outcome-unknown',
+        ),
+      },
+    },
+    async handler(request, reply) {
+      const { name } = request.params;
+      const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
+      const print = fingerprint(`${route} ${name}`, '', Buffer.alloc(0));
+      const fired = await trigger(name, key === null ? null : requestKey(key, print));
+      if (fired === undefined) throw noSchedule(name);
+      if (fired.replayed) reply.header('idempotency-replayed', 'true');
+      const facts = await existingJob(inspect, fired.id);
+      reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
+      setRetryAfter(reply, facts);
+      return sendRecord(reply, 202, facts);
+    },
+  };
+}
+
+/** `GET /v1/schedules/{name}/runs`. */
+export function listRuns({ runs }: Actions): Route<{ Params: ScheduleParams; Querystring: RunQuery }> {
+  return {
+    schema: {
+      operationId: 'listRuns',
+      summary: 'Read the ledger of a schedule',
+      description:
+        'One row for each slot that was due, the newest slot first: when it fired, as which job, or why it did not.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      querystring: RunQuery,
+      response: {
+        200: {
+          description: 'A page of the ledger.',
+          headers: nextLink,
+          content: { 'application/json': { schema: RunList } },
+        },
+        ...refusals(...storeFaults, 'not-found', 'cursor-invalid', 'validation-failed'),
+      },
+    },
+    async handler({ params: { name }, query }, reply) {
+      const { limit, cursor, ...filter } = query;
+      const page = await runs(name, filter, limit, cursor);
+      if (page === undefined) throw noSchedule(name);
+      const { items, next_cursor } = page;
+      linkNext(reply, `/v1/schedules/${name}/runs`, { ...query, cursor: next_cursor });
+      return sendJson(reply, 200, JSON.stringify({ items: items.map(runRecord), next_cursor }));
+    },
+  };
+}
+
+/** `GET /v1/leader`. */
+export function readLeader({ leader }: Actions): Route {
+  return {
+    schema: {
+      operationId: 'readLeader',
+      summary: 'Who fires schedules',
+      tags: ['schedules'],
+      response: {
+        200: {
+          description: 'The dispatcher that leads; all null where none does.',
+          content: { 'application/json': { schema: Leader } },
+        },
+        ...refusals(...storeFaults),
+      },
+    },
+    async handler(_request, reply) {
+      const row = await leader();
+      const leads = row !== undefined && row.left_ms > 0;
+      const { holder, term, since, until, left_ms } = leads ? row : nobody;
+      return sendJson(reply, 200, JSON.stringify({ holder, term, since, until, left_ms }));
+    },
+  };
+}
+
+const nobody = { holder: null, term: null, since: null, until: null, left_ms: null };

@@ -1,0 +1,260 @@
+// Defines, changes, reads and deletes schedules.
+// Invariants: a schedule that exists is changed or deleted only by who names its version; a definition that is in force
+// already is answered as such, whoever sends it; a payload leaves as it came.
+// Next room: definition.ts, which checks; schedule-control.ts for pause, resume, trigger and the ledger.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Actions } from '../actions/actions.ts';
+import type { Schedules, WholeSchedule } from '../actions/schedules.ts';
+import type { AddressPolicy } from '../domain/address.ts';
+import { Problem } from '../domain/problem.ts';
+import { namesVersion, type ScheduleFacts, scheduleEtag, scheduleRecord } from '../domain/schedule-record.ts';
+import { headerOf, namesTag, sendJson } from './answer.ts';
+import { patchedWish, wishOf } from './definition.ts';
+import { mergePatchType } from './problem.ts';
+import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import {
+  NewSchedule,
+  Schedule,
+  ScheduleList,
+  ScheduleParams,
+  SchedulePatch,
+  ScheduleQuery,
+} from './schemas/schedule.ts';
+import { checked } from './validate.ts';
+
+const etag = {
+  ETag: {
+    type: 'string',
+    description:
+      'The present state; as If-Match it stays good while the schedule runs, until somebody changes it.',
+  },
+} as const;
+const whole = { headers: etag, content: { 'application/json': { schema: Schedule } } } as const;
+const conditions = ['precondition-failed', 'precondition-required'] as const;
+
+/** `PUT /v1/schedules/{name}`. */
+export function putSchedule(
+  { schedules }: Actions,
+  reach: AddressPolicy,
+): Route<{ Params: ScheduleParams; Body: NewSchedule }> {
+  return {
+    config: { headers: ['If-Match', 'If-None-Match'] },
+    schema: {
+      operationId: 'putSchedule',
+      summary: 'Define a schedule',
+      description:
+        'Makes it, or replaces its definition from now on: what was due under the old one stays due. A definition that is ' +
+        'in force already changes nothing and needs no If-Match.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      body: NewSchedule,
+      response: {
+        200: { description: 'It is in force, or was already.', ...whole },
+        201: {
+          description: 'The schedule was made.',
+          content: whole.content,
+          headers: { ...etag, Location: { type: 'string', description: 'The schedule.' } },
+        },
+        ...refusals(...bodyFaults, ...storeFaults, 'not-found', ...conditions),
+      },
+    },
+    async handler(request, reply) {
+      const { name } = request.params;
+      const wish = wishOf(request.body, name, reach);
+      const done = await schedules.put(name, wish, (present, isSame) => {
+        refuseReplacing(request, name, present, isSame);
+      });
+      if (done === 'created') reply.header('location', `/v1/schedules/${name}`);
+      return sendSchedule(reply, done === 'created' ? 201 : 200, await existing(schedules, name));
+    },
+  };
+}
+
+/** `PATCH /v1/schedules/{name}` (RFC 7396). */
+export function patchSchedule(
+  { schedules }: Actions,
+  reach: AddressPolicy,
+): Route<{ Params: ScheduleParams; Body: SchedulePatch }> {
+  return {
+    config: { headers: ['If-Match'] },
+    schema: {
+      operationId: 'patchSchedule',
+      summary: 'Change a schedule',
+      description:
+        'A merge patch: what is absent stays, null is the default. The whole is checked as by PUT.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      consumes: [mergePatchType, 'application/json'],
+      body: SchedulePatch,
+      response: {
+        200: { description: 'Changed.', ...whole },
+        ...refusals(...bodyFaults, ...storeFaults, 'not-found', ...conditions),
+      },
+    },
+    // What is merged is what was sent: defaults are for the whole.
+    check: (body) => {
+      checked(SchedulePatch, body ?? {});
+      return body ?? {};
+    },
+    async handler(request, reply) {
+      const { name } = request.params;
+      const isThere = await schedules.patch(name, (present) => {
+        refuseStale(request, name, present);
+        return patchedWish(present, request.body, name, reach);
+      });
+      if (!isThere) throw noSchedule(name);
+      return sendSchedule(reply, 200, await existing(schedules, name));
+    },
+  };
+}
+
+/** `DELETE /v1/schedules/{name}`. */
+export function deleteSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams }> {
+  return {
+    config: { headers: ['If-Match'] },
+    schema: {
+      operationId: 'deleteSchedule',
+      summary: 'Delete a schedule',
+      description: 'Jobs it has made stay. One of the same name made later has a ledger of its own.',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      response: {
+        204: { description: 'Deleted.' },
+        ...refusals(...storeFaults, 'not-found', ...conditions),
+      },
+    },
+    async handler(request, reply) {
+      const { name } = request.params;
+      const isThere = await schedules.remove(name, (present) => refuseStale(request, name, present));
+      if (!isThere) throw noSchedule(name);
+      return reply.code(204).send();
+    },
+  };
+}
+
+/** `GET /v1/schedules/{name}`. */
+export function readSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams }> {
+  return {
+    config: { headers: ['If-None-Match'] },
+    schema: {
+      operationId: 'readSchedule',
+      summary: 'Read a schedule',
+      tags: ['schedules'],
+      params: ScheduleParams,
+      response: {
+        200: { description: 'The schedule.', ...whole },
+        304: { description: 'It is as it was.', headers: etag },
+        ...refusals(...storeFaults, 'not-found'),
+      },
+    },
+    async handler(request, reply) {
+      const facts = await existing(schedules, request.params.name);
+      const known = headerOf(request, 'if-none-match');
+      if (known !== undefined && namesTag(known, scheduleEtag(facts))) {
+        return reply.code(304).header('etag', scheduleEtag(facts)).send();
+      }
+      return sendSchedule(reply, 200, facts);
+    },
+  };
+}
+
+/** `GET /v1/schedules`. */
+export function listSchedules({ schedules }: Actions): Route<{ Querystring: ScheduleQuery }> {
+  return {
+    schema: {
+      operationId: 'listSchedules',
+      summary: 'List schedules',
+      description: 'By name, without payloads. Follow `next_cursor` until it is null: a page may be short.',
+      tags: ['schedules'],
+      querystring: ScheduleQuery,
+      response: {
+        200: {
+          description: 'A page of schedules.',
+          headers: nextLink,
+          content: { 'application/json': { schema: ScheduleList } },
+        },
+        ...refusals(...storeFaults, 'cursor-invalid', 'validation-failed'),
+      },
+    },
+    async handler({ query }, reply) {
+      const { state, limit, cursor } = query;
+      const { items, next_cursor } = await schedules.page(state, limit, cursor);
+      linkNext(reply, '/v1/schedules', { ...query, cursor: next_cursor });
+      return sendJson(reply, 200, JSON.stringify({ items: items.map(scheduleRecord), next_cursor }));
+    },
+  };
+}
+
+export const nextLink = {
+  Link: { type: 'string', description: 'The next page, `rel="next"`, if there is one.' },
+} as const;
+
+/** Says in `Link` where a list goes on, when it does. */
+export function linkNext(
+  reply: FastifyReply,
+  path: string,
+  { cursor, ...members }: Readonly<Record<string, unknown>> & { cursor: string | null },
+): void {
+  if (cursor === null) return;
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries({ ...members, cursor }))
+    if (value !== undefined) query.set(name, String(value));
+  reply.header('link', `<${path}?${query}>; rel="next"`);
+}
+
+/** A schedule as it is; throws 404 where there is none. */
+export async function existing(schedules: Schedules, name: string): Promise<WholeSchedule> {
+  const found = await schedules.find(name);
+  if (found === undefined) throw noSchedule(name);
+  return found;
+}
+
+export function noSchedule(name: string): Problem {
+  return new Problem('not-found', { detail: `there is no schedule "${name}"; define it by PUT` });
+}
+
+/** Sends the record of a schedule; `job` is its last member, and the payload the last of that. */
+export function sendSchedule(reply: FastifyReply, status: number, facts: WholeSchedule): FastifyReply {
+  reply.header('etag', scheduleEtag(facts));
+  const record = JSON.stringify(scheduleRecord(facts));
+  return sendJson(reply, status, `${record.slice(0, -2)},"payload":${facts.payload}}}`);
+}
+
+type Present = Pick<ScheduleFacts, 'version' | 'seen'>;
+
+/** What is in force already is no change, whatever the conditions of one (RFC 9110 section 13.1.1). */
+function refuseReplacing(
+  request: FastifyRequest,
+  name: string,
+  present: Present | undefined,
+  isSame: boolean,
+): void {
+  const unless = headerOf(request, 'if-none-match');
+  if (present === undefined) {
+    if (headerOf(request, 'if-match') === undefined) return;
+    throw new Problem('precondition-failed', {
+      detail: `there is no schedule "${name}"; leave if-match out to make it`,
+    });
+  }
+  if (unless !== undefined && (unless.trim() === '*' || namesTag(unless, scheduleEtag(present)))) {
+    throw stale(present, `schedule "${name}" exists; leave if-none-match out to change it`);
+  }
+  if (!isSame) refuseStale(request, name, present);
+}
+
+function refuseStale(request: FastifyRequest, name: string, present: Present): void {
+  const expected = headerOf(request, 'if-match');
+  if (expected === undefined) {
+    throw new Problem('precondition-required', {
+      detail: `schedule "${name}" exists; send its ETag as if-match to change it`,
+      headers: { etag: scheduleEtag(present) },
+    });
+  }
+  if (!namesVersion(expected, present)) {
+    throw stale(present, `schedule "${name}" is not as if-match says; read it again`);
+  }
+}
+
+function stale(present: Present, detail: string): Problem {
+  return new Problem('precondition-failed', { detail, headers: { etag: scheduleEtag(present) } });
+}

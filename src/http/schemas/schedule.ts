@@ -1,0 +1,245 @@
+// The contract of a schedule: when its slots are, how late or crowded ones are treated, and the job each of them makes
+// (docs/contract.md, Schedules).
+// Invariant: a job of a schedule says what a job that is submitted says, but for the members that name a moment of its own.
+// Next room: http/definition.ts, which makes of it what is kept.
+import { z } from 'zod';
+import { misfires, overlaps, slotOutcomes, slotReasons } from '../../domain/schedule.ts';
+import { scheduleStates } from '../../domain/schedule-record.ts';
+import { JsonValue, moment, NewJob, name } from './job.ts';
+
+const limit = z
+  .preprocess(
+    (text) => (typeof text === 'string' && /^\d{1,9}$/.test(text) ? Number(text) : text),
+    z.int().min(1).max(256).default(50),
+  )
+  .describe('Most items on a page; there may be fewer although there is more.');
+const cursor = z.string().optional().describe('Where to go on: `next_cursor` of a page of the same filters.');
+
+const { queue, type, payload, priority, max_attempts, backoff, timeout_seconds, tags, target, callback } =
+  NewJob.shape;
+
+/** The job a slot makes. */
+export const ScheduledJob = z
+  .strictObject({
+    ...{ queue, type, payload, priority, max_attempts, backoff, timeout_seconds, tags, target, callback },
+  })
+  .meta({ id: 'ScheduledJob', description: 'The job that each slot makes.' });
+
+const definition = {
+  cron: z
+    .string()
+    .min(1)
+    .max(256)
+    .nullable()
+    .default(null)
+    .describe('A cron expression, such as `0 2 * * *` or `@daily`. This or every_seconds.'),
+  timezone: z
+    .string()
+    .min(1)
+    .max(64)
+    .default('UTC')
+    .describe('The IANA time zone in which cron is read, such as `Europe/Madrid`.'),
+  every_seconds: z
+    .int()
+    .min(1)
+    .max(366 * 86_400)
+    .nullable()
+    .default(null)
+    .describe('Seconds from one slot to the next, counted from starts_at, else from 1970. This or cron.'),
+  jitter_seconds: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .default(0)
+    .describe('Each slot is due up to so much later, always the same for the same slot.'),
+  starts_at: moment.nullable().default(null).describe('No slot before this time.'),
+  ends_at: moment.nullable().default(null).describe('No slot after this time.'),
+  misfire: z
+    .enum(misfires)
+    .default('fire_latest')
+    .describe('What becomes of slots that are later than max_lateness_seconds.'),
+  max_lateness_seconds: z
+    .int()
+    .min(0)
+    .max(604_800)
+    .default(300)
+    .describe('A slot that is at most so late is fired whatever misfire says.'),
+  max_catch_up: z
+    .int()
+    .min(1)
+    .max(1_000)
+    .default(100)
+    .describe('Most slots that fire_all fires when it catches up: the newest.'),
+  overlap: z
+    .enum(overlaps)
+    .default('allow')
+    .describe('What becomes of a slot while a job of an earlier one has not ended.'),
+  job: ScheduledJob,
+};
+
+/** The body of `PUT /v1/schedules/{name}`. */
+export const NewSchedule = z
+  .strictObject(definition)
+  .refine(({ cron, every_seconds }) => (cron === null) !== (every_seconds === null), {
+    path: ['cron'],
+    message: 'or every_seconds says when the slots are; send one of the two',
+  })
+  .refine(
+    ({ starts_at, ends_at }) =>
+      starts_at === null || ends_at === null || Date.parse(starts_at) < Date.parse(ends_at),
+    { path: ['ends_at'], message: 'must be later than starts_at' },
+  )
+  .meta({ id: 'NewSchedule', description: 'A schedule: when, how strictly, and which job.' });
+
+/** A validated schedule, defaults filled in. */
+export type NewSchedule = z.output<typeof NewSchedule>;
+
+/** The body of `PATCH /v1/schedules/{name}`: the same members, each of which may be left out, or null for its default. */
+export const SchedulePatch = z.strictObject(partsOf(definition)).meta({
+  id: 'SchedulePatch',
+  description: 'What is to change of a schedule; payload is replaced as a whole.',
+});
+
+/** A patch, as it was sent. */
+export type SchedulePatch = z.input<typeof SchedulePatch>;
+
+/** Every member, in depth, as a patch may have it: left out, or null where it has a default or may be missing. */
+function partsOf(shape: Readonly<Record<string, z.ZodType>>): Record<string, z.ZodType> {
+  return Object.fromEntries(
+    Object.entries(shape).map(([member, schema]) => {
+      const part = partOf(schema);
+      const patched = schema.safeParse(undefined).success ? part.nullable().optional() : part.optional();
+      return [member, schema.description === undefined ? patched : patched.describe(schema.description)];
+    }),
+  );
+}
+
+function partOf(schema: z.ZodType): z.ZodType {
+  if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional || schema instanceof z.ZodNullable)
+    return partOf(schema.unwrap() as z.ZodType);
+  if (schema instanceof z.ZodObject) return z.strictObject(partsOf(schema.shape));
+  if (schema instanceof z.ZodRecord)
+    return z.record(schema.keyType as z.ZodString, (schema.valueType as z.ZodString).nullable());
+  return schema;
+}
+
+/** The name in the path of a schedule. */
+export const ScheduleParams = z.object({
+  // Its path is that of the preview of what has no name yet.
+  name: name.refine((text) => text !== 'preview').describe('The name of the schedule; not `preview`.'),
+});
+export type ScheduleParams = z.output<typeof ScheduleParams>;
+
+/** The query of `GET /v1/schedules`. */
+export const ScheduleQuery = z.strictObject({
+  state: z.enum(scheduleStates).optional().describe('Only schedules in this state.'),
+  limit,
+  cursor,
+});
+export type ScheduleQuery = z.output<typeof ScheduleQuery>;
+
+/** The query of `GET /v1/schedules/{name}/runs`. */
+export const RunQuery = z.strictObject({
+  outcome: z.enum(slotOutcomes).optional().describe('Only slots with this outcome.'),
+  after: moment.optional().describe('Only slots at this time or later.'),
+  before: moment.optional().describe('Only slots before this time.'),
+  limit,
+  cursor,
+});
+export type RunQuery = z.output<typeof RunQuery>;
+
+/** The body of `POST /v1/schedules/{name}/pause`. */
+export const Pause = z
+  .strictObject({
+    reason: z.string().min(1).max(500).nullable().default(null).describe('Shown with the schedule.'),
+  })
+  .meta({ id: 'Pause', description: 'Why a schedule is paused.' });
+export type Pause = z.output<typeof Pause>;
+
+const time = z.iso.datetime();
+
+/** A row of the ledger, as `domain/ledger.ts` writes it. */
+export const Run = z
+  .object({
+    slot: time.describe('The moment the schedule names, by which the slot is known.'),
+    due_at: time.describe('The slot with its jitter.'),
+    decided_at: time.describe('When it was decided.'),
+    fired_at: time.nullable().describe('When its job was made; null: it was skipped.'),
+    lateness_ms: z.number().nullable().describe('From due to fired.'),
+    outcome: z.enum(slotOutcomes),
+    reason: z.enum(slotReasons).nullable().describe('Why it was skipped, or had to wait.'),
+    job_id: z.string().nullable(),
+    leader_term: z.string().nullable().describe('The term of the leader that decided; null: a caller did.'),
+    through: time
+      .nullable()
+      .describe('The last slot of those this row stands for, where it stands for many that were skipped.'),
+    slots: z.int().nullable().describe('How many slots the row stands for; null: more than were counted.'),
+  })
+  .meta({ id: 'Run', description: 'What became of a slot.' });
+
+/** A page of the ledger. */
+export const RunList = z
+  .object({ items: z.array(Run), next_cursor: z.string().nullable() })
+  .meta({ id: 'RunList', description: 'A page of the ledger, the newest slot first.' });
+
+const shown = {
+  cron: z.string().nullable(),
+  timezone: z.string(),
+  every_seconds: z.int().nullable(),
+  jitter_seconds: z.int(),
+  starts_at: time.nullable(),
+  ends_at: time.nullable(),
+  misfire: z.enum(misfires),
+  max_lateness_seconds: z.int(),
+  max_catch_up: z.int(),
+  overlap: z.enum(overlaps),
+  job: z
+    .object({
+      queue: z.string(),
+      type: z.string(),
+      priority: z.int(),
+      max_attempts: z.int(),
+      timeout_seconds: z.int(),
+      backoff: z.looseObject({ strategy: z.string() }).optional(),
+      tags: z.array(z.string()).optional(),
+      target: z.object({ url: z.string(), method: z.string(), headers: z.array(z.string()) }).optional(),
+      callback: z
+        .object({ url: z.string(), events: z.array(z.string()), headers: z.array(z.string()) })
+        .optional(),
+      payload: JsonValue.optional().describe('Where the schedule is read alone, not in a list.'),
+    })
+    .describe('Of the headers of target and callback only the names are told.'),
+};
+
+/** The record of a schedule. */
+export const Schedule = z
+  .object({
+    name: z.string(),
+    state: z.enum(scheduleStates).describe('ended: there is no slot any more.'),
+    ...shown,
+    paused_at: time.nullable(),
+    pause_reason: z.string().nullable(),
+    next_slot: time.nullable(),
+    next_due_at: time.nullable().describe('The next slot with its jitter.'),
+    held_slot: time.nullable().describe('The slot that waits for the end of the job before it.'),
+    last: Run.nullable().describe('The newest row of the ledger.'),
+    created_at: time,
+    changed_at: time,
+  })
+  .meta({ id: 'Schedule', description: 'A schedule.' });
+
+/** A page of schedules. */
+export const ScheduleList = z
+  .object({ items: z.array(Schedule), next_cursor: z.string().nullable() })
+  .meta({ id: 'ScheduleList', description: 'A page of schedules, by name.' });
+
+/** The answer of `GET /v1/leader`. */
+export const Leader = z
+  .object({
+    holder: z.string().nullable(),
+    term: z.string().nullable().describe('Grows with every change of office.'),
+    since: time.nullable(),
+    until: time.nullable(),
+    left_ms: z.number().nullable().describe('What is left of the term.'),
+  })
+  .meta({ id: 'Leader', description: 'Who fires schedules; all null: nobody at present.' });
