@@ -9,7 +9,7 @@ import type { Db } from '../store/db.ts';
 import { insertJobs, type NewJob } from '../store/jobs.ts';
 import { findSchedule, type LockedSchedule, lockSchedule, noteJob, slotsAround } from '../store/schedules.ts';
 import { recordSlots } from '../store/slots.ts';
-import { most_open, slotJob } from './fire.ts';
+import { most_open, slotJob } from './due.ts';
 import { slow_insert_ms } from './ready.ts';
 import { tenant } from './schedules.ts';
 import { placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';

@@ -120,6 +120,10 @@ select u.id, u.slot, u.due_at, u.outcome::errand.slot_outcome, u.reason::errand.
 from unnest($1::int[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[],
   $8::int[]) u(id, slot, due_at, outcome, reason, job_id, through, slots)`;
 
+/** Of these slots of a schedule, those that the ledger knows. */
+export const findSlots = sql<{ slot: Date }>`
+select slot from errand.slot where schedule_id = $1 and slot = any($2::timestamptz[])`;
+
 export const advanceSchedules = sql<never>`
 update errand.schedule s set watermark = greatest(s.watermark, u.watermark), held = u.held, next_slot = u.next_slot,
   next_due = u.next_due, owed = u.owed::timestamptz[], open_jobs = u.open_jobs::bigint[]

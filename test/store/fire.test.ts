@@ -201,21 +201,36 @@ test('a schedule that cannot be judged waits, and its neighbours are fired', asy
   assert.equal(ahead, true, 'it is not tried again at once');
 });
 
-test('a slot that stands in the ledger already never makes a second job, and its neighbours are fired', async () => {
+test('a slot that stands in the ledger already is decided, and neither its schedule nor a neighbour is kept from firing', async () => {
   const leader = await dispatching();
   const doubled = await keepSchedule(db, 'doubled', { behind_seconds: 5 });
   const sound = await keepSchedule(db, 'sound', { behind_seconds: 5 });
   await db.many(
     sql`insert into errand.slot (schedule_id, slot, due_at, outcome)
-      select $1, date_trunc('second', errand.now()), errand.now(), 'on_time'`,
+      select $1, date_trunc('second', errand.now()) - interval '2 s', errand.now(), 'skipped'`,
     [doubled],
   );
   await leader.run();
-  assert.deepEqual(leader.failed, ['doubled']);
-  assert.ok((await db.many(ledgerOf, [sound])).length >= 5);
+  assert.deepEqual(leader.failed, []);
+  const rows = await db.many(ledgerOf, [doubled]);
+  assert.equal(rows.length, (await db.many(ledgerOf, [sound])).length);
   const { jobs } = await db.one(sql<{ jobs: number }>`
     select count(*)::int jobs from errand.job where options -> 'schedule' ->> 'name' = 'doubled'`);
-  assert.equal(jobs, 0);
+  assert.equal(jobs, rows.length - 1);
+});
+
+test('a schedule whose job the database refuses is set aside, and its neighbours are fired', async () => {
+  const leader = await dispatching();
+  await keepSchedule(db, 'refused', {
+    definition: {
+      job: { queue: 'default', type: 'x', priority: 5, max_attempts: 99_999, timeout_seconds: 60 },
+    },
+    behind_seconds: 5,
+  });
+  const sound = await keepSchedule(db, 'sound', { behind_seconds: 5 });
+  await leader.run();
+  assert.deepEqual(leader.failed, ['refused']);
+  assert.ok((await db.many(ledgerOf, [sound])).length >= 5);
 });
 
 test('a schedule that changes or is locked while it is judged is left for the next look', async () => {

@@ -1,0 +1,153 @@
+// From a schedule that is due to what is to be written of it: its outstanding slots, their verdicts, the jobs of those that
+// are fired, and where the schedule stands then. Nothing is written here.
+// Invariants: what is written at once is bounded in rows and bytes, and the rest is judged again at the next look; a slot
+// that is neither decided nor held stays before the watermark, or owed.
+// Next room: fire.ts, which writes; domain/cadence.ts, which knows the slots; domain/firing.ts, which judges them.
+import { cadenceOf, dueOf, outstanding } from '../domain/cadence.ts';
+import { type DueSlot, isFired, judge, type Verdict } from '../domain/firing.ts';
+import type { Advance, DueSchedule } from '../store/slots.ts';
+import type { Submission } from './submit.ts';
+
+/** Rows written at once. */
+const most_rows = 500;
+/** Payloads written at once, in bytes. */
+const most_bytes = 8 * 1024 * 1024;
+/** Slots of one schedule that get a row each; of more, the older share one. */
+const most_slots = 1_000;
+/** Jobs a schedule is remembered to have open. */
+export const most_open = 50;
+/** How soon a schedule is looked at whose slot waits for the end of a job. */
+const held_ms = 1_000;
+
+/** What is to be written of one schedule. */
+export interface Case {
+  now: Date;
+  row: DueSchedule;
+  verdicts: readonly Verdict[];
+  /** The jobs of those verdicts that are fired, without their payload. */
+  submissions: readonly Submission[];
+  advance: Omit<Advance, 'open_jobs'>;
+  /** Jobs of the schedule that have not ended. */
+  open_jobs: readonly string[];
+  /** Whether those are to be asked to stop. */
+  cancels: boolean;
+}
+
+/** Computes the slots of a schedule that are due and has them judged; `ended`: of its open jobs, those that have ended. */
+export async function considered(row: DueSchedule, now: Date, ended: ReadonlySet<string>): Promise<Case> {
+  const { definition, name } = row;
+  const cadence = cadenceOf(definition, name);
+  const { slots, folded } = await outstanding(cadence, row.watermark, now, most_slots);
+  const due = (slot: Date): DueSlot => ({ slot, due_at: dueOf(slot, definition.jitter_seconds, name) });
+  const open_jobs = row.open_jobs.filter((id) => !ended.has(id));
+  const judgement = judge(definition, {
+    now,
+    slots: [...ripe(row.owed.map(due), now), ...ripe(slots.map(due), now)],
+    folded,
+    held: row.held && due(row.held),
+    open: open_jobs.length,
+    paused_at: row.paused_at,
+    resumed_at: row.resumed_at,
+  });
+  const verdicts = affordable(judgement.verdicts, row.payload_bytes);
+
+  const decided = new Set([...verdicts, ...(judgement.held === null ? [] : [judgement.held])].map(instantOf));
+  const owed = row.owed.filter((slot) => !decided.has(slot.getTime()));
+  const undecided = slots.find((slot) => !decided.has(slot.getTime()));
+  const next_slot = undecided ?? cadence.next(now);
+  const looks = [owed[0], next_slot].flatMap((slot) => (slot ? [due(slot).due_at.getTime()] : []));
+  if (judgement.held !== null) looks.push(now.getTime() + held_ms);
+  return {
+    now,
+    row,
+    verdicts,
+    submissions: submissionsOf(row, verdicts),
+    open_jobs,
+    cancels: judgement.cancels,
+    advance: {
+      schedule_id: row.id,
+      watermark: undecided === undefined ? now : new Date(undecided.getTime() - 1),
+      owed,
+      held: judgement.held?.slot ?? null,
+      next_slot,
+      next_due: looks.length === 0 ? null : new Date(Math.max(now.getTime(), Math.min(...looks))),
+    },
+  };
+}
+
+/** Cases in parts that one transaction may write. */
+export function parts(cases: readonly Case[]): Case[][] {
+  const all: Case[][] = [];
+  let rows = most_rows;
+  let bytes = 0;
+  for (const one of cases) {
+    const weight = one.submissions.length * one.row.payload_bytes;
+    rows += one.verdicts.length;
+    bytes += weight;
+    if (rows > most_rows || bytes > most_bytes) {
+      all.push([]);
+      rows = one.verdicts.length;
+      bytes = weight;
+    }
+    all.at(-1)?.push(one);
+  }
+  return all;
+}
+
+/** What is left of a case when slots are taken out that are decided already; null when none of it is. */
+export function withoutDecided(one: Case, decided: readonly Date[]): Case | null {
+  if (decided.length === 0) return null;
+  const known = new Set(decided.map((slot) => slot.getTime()));
+  const verdicts = one.verdicts.filter((verdict) => !known.has(instantOf(verdict)));
+  return { ...one, verdicts, submissions: submissionsOf(one.row, verdicts) };
+}
+
+/** Slots are judged in their order, so one whose jitter has not passed keeps those behind it waiting. */
+function ripe(slots: readonly DueSlot[], now: Date): readonly DueSlot[] {
+  const unripe = slots.findIndex(({ due_at }) => due_at > now);
+  return unripe < 0 ? slots : slots.slice(0, unripe);
+}
+
+/** As many verdicts, from the first on, as may be written at once; the rest is judged again at the next look. */
+function affordable(verdicts: readonly Verdict[], payload_bytes: number): readonly Verdict[] {
+  let bytes = 0;
+  const dear = verdicts.findIndex((verdict) => {
+    if (isFired(verdict)) bytes += payload_bytes;
+    return bytes > most_bytes;
+  });
+  return dear < 0 ? verdicts : verdicts.slice(0, Math.max(1, dear));
+}
+
+const instantOf = ({ slot }: DueSlot) => slot.getTime();
+
+/** The jobs of those slots that are fired. Their payload is read where the schedule is locked. */
+function submissionsOf(row: DueSchedule, verdicts: readonly Verdict[]): Submission[] {
+  return verdicts.filter(isFired).map(({ slot }) => slotJob(row, slot));
+}
+
+/** The job of a slot, without its payload. */
+export function slotJob(
+  { name, definition: { job } }: Pick<DueSchedule, 'name' | 'definition'>,
+  slot: Date,
+): Submission {
+  const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags, target, callback } = job;
+  return {
+    queue,
+    type,
+    priority,
+    max_attempts,
+    timeout_seconds,
+    payload: '',
+    run_at: null,
+    delay_ms: null,
+    expires_at: null,
+    backoff: backoff === undefined ? null : JSON.stringify(backoff),
+    tags: tags === undefined || tags.length === 0 ? null : tags,
+    options: {
+      schedule: { name, slot: slot.toISOString() },
+      ...(target === undefined ? {} : { target }),
+      ...(callback === undefined ? {} : { callback }),
+    },
+    idempotency: null,
+  };
+}
