@@ -1,4 +1,4 @@
-// npm run bench [-- --only post,drain,wal,batch] [--rounds N] [--record]: takes the figures, prints them as Markdown and
+// npm run bench [-- --only post,drain,wal,batch,schedules] [--rounds N] [--record]: takes the figures, prints them as Markdown and
 // leaves the JSON in a temporary folder; `--record` writes bench/RESULTS.md.
 // Invariant: exit code 1 when a delivery check fails, never for a goal that is missed: that is for people to judge.
 // Next room: post.ts, batch.ts, drain.ts, wal.ts; ground.ts, the server they share.
@@ -12,6 +12,7 @@ import type { Figure, FigureOptions } from './figure.ts';
 import { prepareGround } from './ground.ts';
 import { post } from './post.ts';
 import { markdown, record, type Taken } from './report.ts';
+import { schedules } from './schedules.ts';
 import { wal } from './wal.ts';
 
 const figures: Record<string, (options: FigureOptions) => Promise<Figure>> = {
@@ -19,6 +20,7 @@ const figures: Record<string, (options: FigureOptions) => Promise<Figure>> = {
   drain,
   post,
   batch: batches,
+  schedules,
 };
 
 const { values } = parseArgs({
