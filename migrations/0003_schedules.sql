@@ -11,6 +11,7 @@ create table errand.leader (
   room text primary key,
   term bigint not null,
   holder text not null,
+  length interval not null,           -- of a renewal: more than is left of a sound term
   since timestamptz not null,
   until timestamptz not null,
   unique (room, term)

@@ -63,7 +63,7 @@ export function electing({ lead, term_ms, onElected, onLost, onError }: Election
       lose('another term has begun, or could have');
     }
     const leader = await lead.leader();
-    if (leader !== undefined && leader.left_ms > 0) return Math.min(look_ms, leader.left_ms + 1);
+    if (leader?.is_free === false) return Math.min(look_ms, leader.left_ms + 1);
     const asked = performance.now();
     const term = await lead.campaign();
     if (term === null) return look_ms;

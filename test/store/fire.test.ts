@@ -185,6 +185,17 @@ test('nobody begins a term while one is being acted in, and a renewal does not w
   assert.equal(await rival, String(Number(term) + 1));
 });
 
+test('a term that would last longer than any renewal makes it, as a clock that went back leaves it, keeps nobody out', async () => {
+  const dead = leading({ db, holder: 'dead', term_ms: 60_000 });
+  assert.equal(await dead.campaign(), '1');
+  const heir = leading({ db, holder: 'heir', term_ms: 60_000 });
+  assert.equal(await heir.campaign(), null);
+  await db.many(sql`update errand.leader set until = until + interval '5 min'`);
+  assert.equal((await heir.leader())?.is_free, true);
+  assert.equal(await heir.campaign(), '2');
+  assert.equal(await dead.renew('1'), false);
+});
+
 test('a schedule that cannot be judged waits, and its neighbours are fired', async () => {
   const leader = await dispatching();
   const broken = await keepSchedule(db, 'broken', {

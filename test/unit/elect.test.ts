@@ -17,7 +17,14 @@ function aRoom() {
       const left_ms = room.until - performance.now();
       return room.term === 0
         ? undefined
-        : { term: String(room.term), holder: room.holder, since: new Date(), until: new Date(), left_ms };
+        : {
+            term: String(room.term),
+            holder: room.holder,
+            since: new Date(),
+            until: new Date(),
+            left_ms,
+            is_free: left_ms <= 0,
+          };
     },
     async campaign() {
       check();
