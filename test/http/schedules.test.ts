@@ -395,7 +395,8 @@ test('nobody leads where no dispatcher runs, and a leader is named', async () =>
   const nobody = { holder: null, term: null, since: null, until: null, left_ms: null };
   assert.deepEqual((await get('/v1/leader')).json, nobody);
   await client.query(
-    `insert into errand.leader values ('dispatcher', 17, 'a:1', now(), now() + interval '1 min')`,
+    `insert into errand.leader (room, term, holder, length, since, until)
+     values ('dispatcher', 17, 'a:1', '1 min', now(), now() + interval '1 min')`,
   );
   const { holder, term, left_ms } = (await get('/v1/leader')).json;
   assert.deepEqual([holder, term], ['a:1', '17']);
