@@ -3,10 +3,12 @@
 // Invariants: what is written at once is bounded in rows and bytes, and the rest is judged again at the next look; a slot
 // that is neither decided nor held stays before the watermark, or owed.
 // Next room: fire.ts, which writes; domain/cadence.ts, which knows the slots; domain/firing.ts, which judges them.
-import { cadenceOf, dueOf, outstanding } from '../domain/cadence.ts';
+import { cadenceOf, outstanding } from '../domain/cadence.ts';
 import { type DueSlot, isFired, judge, type Verdict } from '../domain/firing.ts';
+import { dueOf } from '../domain/jitter.ts';
 import type { Advance, DueSchedule } from '../store/slots.ts';
 import type { Submission } from './submit.ts';
+import { unhurried } from './unhurried.ts';
 
 /** Rows written at once. */
 const most_rows = 500;
@@ -37,7 +39,7 @@ export interface Case {
 export async function considered(row: DueSchedule, now: Date, ended: ReadonlySet<string>): Promise<Case> {
   const { definition, name } = row;
   const cadence = cadenceOf(definition, name);
-  const { slots, folded } = await outstanding(cadence, row.watermark, now, most_slots);
+  const { slots, folded } = await unhurried(outstanding(cadence, row.watermark, now, most_slots));
   const due = (slot: Date): DueSlot => ({ slot, due_at: dueOf(slot, definition.jitter_seconds, name) });
   const open_jobs = row.open_jobs.filter((id) => !ended.has(id));
   const judgement = judge(definition, {

@@ -3,9 +3,10 @@
 // definition that is already in force is not written again; what was due under the old one stays due under the new one.
 // Next room: store/schedules.ts; trigger.ts and runs.ts for what else can be asked of a schedule; fire.ts, which fires.
 import { isDeepStrictEqual } from 'node:util';
-import { cadenceOf, dueOf, outstanding } from '../domain/cadence.ts';
+import { cadenceOf, outstanding } from '../domain/cadence.ts';
 import { issueCursor, readCursor } from '../domain/cursor.ts';
 import { type DueSlot, type FoldedSlots, judge } from '../domain/firing.ts';
+import { dueOf } from '../domain/jitter.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { type RunFacts, type ScheduleFacts, type ScheduleState, stateOf } from '../domain/schedule-record.ts';
@@ -26,6 +27,7 @@ import {
   walkSchedules,
 } from '../store/schedules.ts';
 import { recordSlots } from '../store/slots.ts';
+import { unhurried } from './unhurried.ts';
 
 /** A schedule as its caller wants it; the payload of its jobs is JSON text. */
 export interface Wish {
@@ -153,7 +155,8 @@ async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish
   // Two transactions may begin in another order than they get the lock.
   const now = new Date(Math.max(present.now.getTime(), present.watermark.getTime()));
   const old = cadenceOf(present.definition, name);
-  const { slots, folded } = await outstanding(old, present.watermark, now, most_owed - present.owed.length);
+  const left = most_owed - present.owed.length;
+  const { slots, folded } = await unhurried(outstanding(old, present.watermark, now, left));
   if (folded !== null) await giveUp(tx, present, folded, now);
   const owed = [...present.owed, ...slots];
   const next = nextOf(wish.definition, name, now);

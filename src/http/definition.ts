@@ -4,8 +4,9 @@
 // Next room: actions/schedules.ts; schedules.ts, which answers.
 import type { Wish } from '../actions/schedules.ts';
 import type { AddressPolicy } from '../domain/address.ts';
-import { type Cadence, cadenceOf } from '../domain/cadence.ts';
+import { cadenceOf } from '../domain/cadence.ts';
 import { CadenceFault } from '../domain/cadence-fault.ts';
+import { checkJitter } from '../domain/jitter.ts';
 import { RawJson } from '../domain/json.ts';
 import { mergePatch } from '../domain/merge-patch.ts';
 import { Problem } from '../domain/problem.ts';
@@ -42,14 +43,7 @@ export function patchedWish(
 
 function refuseImpossible(definition: Definition, name: string): void {
   try {
-    const cadence = cadenceOf(definition, name);
-    const gap = shortestGap(definition, cadence);
-    if (definition.jitter_seconds > gap) {
-      throw new CadenceFault(
-        'jitter_seconds',
-        `must be at most ${gap}, the shortest time between two slots, so that they stay in order`,
-      );
-    }
+    checkJitter(cadenceOf(definition, name), definition.jitter_seconds);
   } catch (error) {
     if (!(error instanceof CadenceFault)) throw error;
     const { member, detail } = error;
@@ -59,20 +53,4 @@ function refuseImpossible(definition: Definition, name: string): void {
       errors: [{ pointer, code: 'schedule', detail }],
     });
   }
-}
-
-/** Slots whose distances are looked at: enough for a week of hours, or four months of days. */
-const most_gaps = 168;
-
-/** The shortest time between two slots to come, in seconds. */
-function shortestGap({ every_seconds, jitter_seconds }: Definition, cadence: Cadence): number {
-  if (every_seconds !== null) return every_seconds;
-  let gap = Number.POSITIVE_INFINITY;
-  let last = jitter_seconds === 0 ? null : cadence.next(new Date());
-  for (let n = 0; n < most_gaps && last !== null; n += 1) {
-    const slot = cadence.next(last);
-    if (slot !== null) gap = Math.min(gap, (slot.getTime() - last.getTime()) / 1_000);
-    last = slot;
-  }
-  return gap;
 }

@@ -25,7 +25,7 @@ interface Floor {
 
 // A floor is a folder below src/, or a file directly in it.
 const floors: Readonly<Record<string, Floor>> = {
-  domain: { uses: ['domain'], packages: ['zod', 'ipaddr.js', 'node:crypto', 'node:buffer'] },
+  domain: { uses: ['domain'], packages: ['zod', 'croner', 'ipaddr.js', 'node:crypto', 'node:buffer'] },
   store: { uses: ['store', 'domain'], packages: ['pg', 'node-pg-migrate', 'node:*'] },
   signal: { uses: ['signal', 'domain'], names: ['events.ts'], packages: ['ioredis', 'node:*'] },
   actions: {
