@@ -72,9 +72,9 @@ function candidate(lead: Lead, term_ms: number) {
 
 test('the first to ask leads, renews its term, and another does not lead meanwhile', async () => {
   const { room, lead } = aRoom();
-  const first = candidate(lead('a', 200), 200);
+  const first = candidate(lead('a', 1_000), 1_000);
   await until(() => first.one.term() === '1');
-  const second = candidate(lead('b', 200), 200);
+  const second = candidate(lead('b', 1_000), 1_000);
   await until(() => room.renewals >= 5);
   assert.equal(first.one.term(), '1');
   assert.deepEqual([first.told, second.told], [['elected 1'], []]);
@@ -105,7 +105,7 @@ test('a term that cannot be renewed is given up by two thirds of it, though nobo
 
 test('a renewal that hangs does not keep the term, and what it brings late is given back', async () => {
   const { room, lead } = aRoom();
-  const own = lead('a', 300);
+  const own = lead('a', 3_000);
   const { promise: gate, resolve: open } = Promise.withResolvers<void>();
   let hangs = false;
   const { one } = candidate(
@@ -117,7 +117,7 @@ test('a renewal that hangs does not keep the term, and what it brings late is gi
         return renewed;
       },
     },
-    300,
+    3_000,
   );
   await until(() => one.term() === '1');
   hangs = true;
