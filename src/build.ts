@@ -25,11 +25,12 @@ import { triggering } from './actions/trigger.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
+import { type Ask, applyDeclared, readDeclared } from './declared.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
 import type { EventBus } from './events.ts';
-import { buildApp } from './http/app.ts';
+import { type App, buildApp } from './http/app.ts';
 import { office } from './office.ts';
 import { api } from './roles/api.ts';
 import { runningChores } from './roles/chores.ts';
@@ -285,6 +286,9 @@ export async function build(
     choreRunner,
     ...(dispatch === null ? [] : [dispatch]),
     ...runners,
+    ...(roles.has('api') && config.ERRAND_SCHEDULES !== undefined
+      ? [declaring(app, config.ERRAND_SCHEDULES, events)]
+      : []),
     // Every role listens: probes and metrics are asked of all of them.
     front,
     {
@@ -328,6 +332,32 @@ export async function build(
       await close();
       events.emit('service.said', { level: 'info', message: 'drained' });
     },
+  };
+}
+
+/** Defines the schedules of the settings by the same calls anybody makes, before anybody else can call. */
+function declaring(app: App, text: string, events: EventBus): Service {
+  return {
+    name: 'schedules',
+    async start() {
+      const ask: Ask = async (method, url, headers, payload) => {
+        const sent = { 'content-type': 'application/json', ...headers };
+        const answer = await app.inject({ method, url, headers: sent, payload });
+        return {
+          status: answer.statusCode,
+          etag: answer.headers.etag as string | undefined,
+          body: answer.body,
+        };
+      };
+      await applyDeclared(readDeclared(text, 'ERRAND_SCHEDULES'), ask, {
+        dry: false,
+        onApplied: ({ name, done }) => {
+          const message = `schedule ${name} ${done}`;
+          if (done !== 'unchanged') events.emit('service.said', { level: 'info', message });
+        },
+      });
+    },
+    stop: async () => {},
   };
 }
 

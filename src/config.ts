@@ -98,6 +98,13 @@ export const Environment = z.object({
     .describe(
       'How long the dispatcher that leads keeps its office without renewing it, in seconds: schedules fire late by as much when it dies.',
     ),
+  ERRAND_SCHEDULES: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Schedules to define at start, YAML as for `errand schedules apply`; usually as ERRAND_SCHEDULES_FILE. A fault in it refuses the start.',
+    ),
   ERRAND_LEDGER_DAYS: count(1, 3_650)
     .default(90)
     .describe('How long the ledger of schedules remembers what became of a slot, in days.'),

@@ -1,8 +1,10 @@
 // The command line: reads the words, starts what they name, and turns signals into a drain.
 // Next room: compose.ts, which builds the program.
-import { Command } from 'commander';
+import { readFileSync } from 'node:fs';
+import { Command, Option } from 'commander';
 import { compose, describe, type Errand, migrate, release } from './compose.ts';
 import { ConfigError, readConfig } from './config.ts';
+import { type Ask, applyDeclared, readDeclared } from './declared.ts';
 
 const program = new Command('errand')
   .description('HTTP job control on Postgres')
@@ -26,6 +28,26 @@ program
     console.log(done.join('\n') || 'the schema is up to date');
   });
 
+const schedules = program.command('schedules').description('schedules of a service that runs');
+
+schedules
+  .command('apply')
+  .description(
+    'define the schedules of a file; those in force already, and those it does not name, are left alone',
+  )
+  .requiredOption('-f, --file <file>', 'YAML or JSON: schedules: [{name, cron, job, …}, …]')
+  .addOption(
+    new Option('--url <url>', 'where the service is').env('ERRAND_URL').default('http://127.0.0.1:8080'),
+  )
+  .option('--dry-run', 'only say what would be done')
+  .action(async ({ file, url, dryRun = false }: { file: string; url: string; dryRun?: boolean }) => {
+    const declared = readDeclared(textOf(file), file);
+    await applyDeclared(declared, askingOver(url), {
+      dry: dryRun,
+      onApplied: ({ name, done }) => console.log(`${name} ${done}`),
+    });
+  });
+
 program
   .command('openapi')
   .description('print the OpenAPI document')
@@ -39,6 +61,33 @@ try {
   const known = error instanceof ConfigError || (error instanceof Error && !(error instanceof TypeError));
   console.error(known ? (error as Error).message : error);
   process.exit(1);
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    throw new Error(`file "${file}" cannot be read; name one by -f`);
+  }
+}
+
+function askingOver(url: string): Ask {
+  return async (method, path, headers, body) => {
+    const answer = await fetch(new URL(path, url), {
+      method,
+      headers: { 'content-type': 'application/json', ...headers },
+      body,
+      redirect: 'manual',
+      signal: AbortSignal.timeout(30_000),
+    }).catch((cause) => {
+      throw new Error(`no service answers at ${url}; name one by --url`, { cause });
+    });
+    return {
+      status: answer.status,
+      etag: answer.headers.get('etag') ?? undefined,
+      body: await answer.text(),
+    };
+  };
 }
 
 async function serve(mayMigrate: boolean): Promise<void> {

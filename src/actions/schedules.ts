@@ -48,6 +48,8 @@ export interface SchedulePage {
 }
 
 export interface Schedules {
+  /** The moment by which slots are due. */
+  now(): Promise<Date>;
   find(name: string): Promise<WholeSchedule | undefined>;
   page(state: ScheduleState | undefined, limit: number, cursor?: string): Promise<SchedulePage>;
   /** Makes a schedule or replaces its definition. */
@@ -69,6 +71,8 @@ const tries = 5;
 
 export function scheduling({ db, secret }: { db: Pool; secret: Buffer }): Schedules {
   return {
+    now: async () => (await db.one(readNow)).now,
+
     async find(name) {
       const row = await db.maybeOne(findSchedule, [tenant, name]);
       if (row === undefined) return undefined;
@@ -155,7 +159,7 @@ async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish
   // Two transactions may begin in another order than they get the lock.
   const now = new Date(Math.max(present.now.getTime(), present.watermark.getTime()));
   const old = cadenceOf(present.definition, name);
-  const left = most_owed - present.owed.length;
+  const left = Math.max(1, most_owed - present.owed.length);
   const { slots, folded } = await unhurried(outstanding(old, present.watermark, now, left));
   if (folded !== null) await giveUp(tx, present, folded, now);
   const owed = [...present.owed, ...slots];

@@ -16,6 +16,7 @@ import { patchJob, retryJob } from './control.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
 import { documentation } from './document.ts';
 import { readEvents, type StreamLimits, streamLimits } from './events.ts';
+import { forecastSchedule, previewSchedule } from './forecast.ts';
 import { type Health, probe, readHealth } from './health.ts';
 import { cancelJob, readJob } from './jobs.ts';
 import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, reportProgress } from './leases.ts';
@@ -121,6 +122,7 @@ export function buildApp(options: AppOptions): App {
       post('/v1/schedules/:name/resume', resumeSchedule(actions));
       post('/v1/schedules/:name/trigger', triggerSchedule(actions));
       get('/v1/schedules/:name/runs', listRuns(actions));
+      get('/v1/schedules/:name/preview', forecastSchedule(actions));
       get('/v1/leader', readLeader(actions));
 
       post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isDraining));
@@ -164,7 +166,8 @@ export function buildApp(options: AppOptions): App {
   });
   app.register(async (scope) => {
     readWithin(scope, 'job', payloadLimit);
-    const { put, patch } = verbsOf(scope, payloadLimit + envelope_bytes);
+    const { post, put, patch } = verbsOf(scope, payloadLimit + envelope_bytes);
+    post('/v1/schedules/preview', previewSchedule(actions, reach));
     put('/v1/schedules/:name', putSchedule(actions, reach));
     patch('/v1/schedules/:name', patchSchedule(actions, reach));
   });

@@ -42,7 +42,7 @@ with f as materialized (
   select next_id, seq, push_lane, 30, priority, 8,
     json_build_object('type', 'job.' || state, 'timestamp', finished, 'data', json_build_object(
       'id', x.id::text, 'queue', l.queue, 'type', coalesce(options ->> 'type', l.route), 'state', state,
-      'attempt', attempt, 'tags', coalesce(tags, '{}'), 'created_at', created, 'started_at', started,
+      'schedule', options -> 'schedule', 'attempt', attempt, 'tags', coalesce(tags, '{}'), 'created_at', created, 'started_at', started,
       'finished_at', finished, 'result', case when has_result then '/v1/jobs/' || x.id || '/result' end,
       'created', created_uri,
       'error', case when class is not null or error is not null then json_build_object(

@@ -27,6 +27,7 @@ const patch = (name: string, body: unknown, etag?: string | null) =>
     ...(etag == null ? {} : { 'if-match': etag }),
   });
 
+const nightly = { cron: '0 2 * * *', timezone: 'Europe/Madrid', job: { type: 'report' } };
 const hourly = { every_seconds: 3_600, job: { type: 'report' } };
 
 /** What the database keeps of a schedule. */
@@ -209,6 +210,15 @@ test('a merge patch changes what it names, keeps the rest and the payload, and i
 const refused: [what: string, body: object, pointer: string][] = [
   ['no cadence', { job: { type: 'a' } }, '#/cron'],
   ['two cadences', { ...hourly, cron: '0 2 * * *' }, '#/cron'],
+  ['a cron that cannot be read', { ...nightly, cron: '0 25 * * *' }, '#/cron'],
+  ['a cron that can never fire', { ...nightly, cron: '0 0 30 2 *' }, '#/cron'],
+  ['a cron of nothing', { ...nightly, cron: '' }, '#/cron'],
+  ['a zone nobody knows', { ...nightly, timezone: 'Europe/Madird' }, '#/timezone'],
+  [
+    'jitter beyond the gap of a cron',
+    { ...nightly, cron: '* * * * *', jitter_seconds: 61 },
+    '#/jitter_seconds',
+  ],
   ['no job', { every_seconds: 60 }, '#/job'],
   ['an interval of nothing', { ...hourly, every_seconds: 0 }, '#/every_seconds'],
   ['an interval beyond a year', { ...hourly, every_seconds: 31_622_401 }, '#/every_seconds'],
@@ -250,6 +260,58 @@ for (const [what, body, pointer] of refused) {
     assert.equal(await keptOf('refused'), undefined);
   });
 }
+
+test('a fault of a cron says which field, its value and what can be written', async () => {
+  const { detail } = (await put('refused', { ...nightly, cron: '0 25 * * *' })).json.errors[0];
+  assert.match(detail, /hour.*25.*0 to 23/);
+});
+
+test('a forecast shows local time and offset, and what a clock change does', async () => {
+  await put('forecast', nightly);
+  const from = '2026-03-28T00:00:00Z';
+  const stored = await get(`/v1/schedules/forecast/preview?count=3&from=${from}`);
+  assert.equal(stored.status, 200);
+  const told = stored.json.slots.map(({ slot, utc_offset, note }: Record<string, unknown>) => [
+    ...[slot, utc_offset, note],
+  ]);
+  assert.deepEqual(told, [
+    ['2026-03-28T01:00:00.000Z', '+01:00', null],
+    ['2026-03-29T01:00:00.000Z', '+02:00', 'gap'],
+    ['2026-03-30T00:00:00.000Z', '+02:00', null],
+  ]);
+  assert.deepEqual(stored.json.clock_changes, [
+    { at: '2026-03-29T01:00:00.000Z', from_offset: '+01:00', to_offset: '+02:00' },
+  ]);
+  const unsaved = await post(`/v1/schedules/preview?count=3&from=${from}`, nightly);
+  assert.deepEqual(unsaved.json, stored.json);
+  assert.equal(
+    (await get('/v1/schedules')).json.items.some(({ name }: { name: string }) => name === 'preview'),
+    false,
+  );
+});
+
+test('a forecast begins now, with the slot that is next, and H is that of the name', async () => {
+  const hashed = { ...nightly, cron: 'H H * * *', jitter_seconds: 600 };
+  const made = await put('hashed', hashed);
+  const { slots } = (await get('/v1/schedules/hashed/preview')).json;
+  assert.equal(slots.length, 10);
+  assert.deepEqual([slots[0].slot, slots[0].due_at], [made.json.next_slot, made.json.next_due_at]);
+  assert.deepEqual((await post('/v1/schedules/preview?name=hashed', hashed)).json.slots, slots);
+  assert.notDeepEqual((await post('/v1/schedules/preview?name=other', hashed)).json.slots, slots);
+});
+
+test('a forecast refuses what PUT refuses, and counts that are none', async () => {
+  const bad = { ...nightly, cron: '0 25 * * *' };
+  assert.deepEqual(
+    (await post('/v1/schedules/preview', bad)).json.errors,
+    (await put('bad', bad)).json.errors,
+  );
+  for (const count of ['0', '101', 'x']) {
+    assert.equal((await post(`/v1/schedules/preview?count=${count}`, nightly)).status, 422);
+    assert.equal((await get(`/v1/schedules/hashed/preview?count=${count}`)).status, 422);
+  }
+  assert.equal((await get('/v1/schedules/nowhere/preview')).status, 404);
+});
 
 test('a payload beyond its limit and a name that is none are refused', async () => {
   const large = await put('large', { ...hourly, job: { type: 'a', payload: 'x'.repeat(300_000) } });
@@ -368,7 +430,6 @@ test('schedules are listed by name, without payloads, page by page and by state'
   }
   await post('/v1/schedules/list.c/pause');
   await put('list.d', { ...hourly, ends_at: '2020-01-01T00:00:00Z' });
-  await client.query(`update errand.schedule set next_slot = null, next_due = null where name = 'list.d'`);
   const walk = async (query: string) => {
     const seen: { name: string; job: object }[] = [];
     for (let path: string | undefined = `/v1/schedules?limit=2${query}`; path !== undefined; ) {

@@ -151,6 +151,7 @@ export class FakeJobs {
       },
       // Schedules are kept by a database: their routes are tested on one.
       schedules: {
+        now: async () => new Date(),
         find: async () => undefined,
         page: async () => ({ items: [], next_cursor: null }),
         put: async () => 'unchanged',

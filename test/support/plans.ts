@@ -52,7 +52,7 @@ const rules: readonly Rule[] = [
     says: 'jitter_seconds is at most the time between two slots, and a slot lies between starts_at and ends_at',
     breaks: ({ jitter_seconds = 0, every_seconds, starts_at, ends_at }, schema) =>
       schema === 'NewSchedule' &&
-      (Number(jitter_seconds) > Math.min(1, Number(every_seconds ?? 1)) ||
+      (Number(jitter_seconds) > Math.min(60, Number(every_seconds ?? 60)) ||
         Date.parse(String(ends_at)) - Date.parse(String(starts_at)) < 32 * 86_400_000),
   },
   {

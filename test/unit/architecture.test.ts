@@ -52,7 +52,11 @@ const floors: Readonly<Record<string, Floor>> = {
   'events.ts': { uses: ['domain'], packages: [] },
   'errand.ts': { uses: ['roles'], packages: [] },
   'config.ts': { uses: ['domain'], packages: ['zod', 'node:*'] },
-  'main.ts': { uses: ['compose.ts', 'config.ts', 'events.ts'], packages: ['commander', 'node:*'] },
+  'declared.ts': { uses: ['domain'], packages: ['yaml'] },
+  'main.ts': {
+    uses: ['compose.ts', 'config.ts', 'declared.ts', 'events.ts'],
+    packages: ['commander', 'node:*'],
+  },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
   'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },

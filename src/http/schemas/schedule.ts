@@ -7,11 +7,10 @@ import { misfires, overlaps, slotOutcomes, slotReasons } from '../../domain/sche
 import { scheduleStates } from '../../domain/schedule-record.ts';
 import { JsonValue, moment, NewJob, name } from './job.ts';
 
+const digits = (text: unknown) => (typeof text === 'string' && /^\d{1,9}$/.test(text) ? Number(text) : text);
+
 const limit = z
-  .preprocess(
-    (text) => (typeof text === 'string' && /^\d{1,9}$/.test(text) ? Number(text) : text),
-    z.int().min(1).max(256).default(50),
-  )
+  .preprocess(digits, z.int().min(1).max(200).default(50))
   .describe('Most items on a page; there may be fewer although there is more.');
 const cursor = z.string().optional().describe('Where to go on: `next_cursor` of a page of the same filters.');
 
@@ -232,6 +231,46 @@ export const Schedule = z
 export const ScheduleList = z
   .object({ items: z.array(Schedule), next_cursor: z.string().nullable() })
   .meta({ id: 'ScheduleList', description: 'A page of schedules, by name.' });
+
+const forecast = {
+  count: z.preprocess(digits, z.int().min(1).max(100).default(10)).describe('How many slots to show.'),
+  from: moment.optional().describe('Slots after this time; absent: from now on.'),
+};
+
+/** The query of `GET /v1/schedules/{name}/preview`. */
+export const ForecastQuery = z.strictObject(forecast);
+export type ForecastQuery = z.output<typeof ForecastQuery>;
+
+/** The query of `POST /v1/schedules/preview`. */
+export const PreviewQuery = z.strictObject({
+  ...forecast,
+  name: name.optional().describe('The name it would have, by which `H` and jitter are chosen.'),
+});
+export type PreviewQuery = z.output<typeof PreviewQuery>;
+
+/** The slots to come of a schedule. */
+export const Forecast = z
+  .object({
+    slots: z.array(
+      z.object({
+        slot: time,
+        due_at: time.describe('The slot with its jitter.'),
+        local: z.string().describe('In the time zone of the schedule, without an offset.'),
+        utc_offset: z.string(),
+        note: z
+          .enum(['gap', 'repeat_first', 'repeat_second'])
+          .nullable()
+          .describe(
+            'gap: the local time does not exist that day, and this is the first moment after it. ' +
+              'repeat_first, repeat_second: it comes twice, and this is which of the two.',
+          ),
+      }),
+    ),
+    clock_changes: z
+      .array(z.object({ at: time, from_offset: z.string(), to_offset: z.string() }))
+      .describe('When the clocks of the zone change up to the last of these slots.'),
+  })
+  .meta({ id: 'Forecast', description: 'When a schedule would fire.' });
 
 /** The answer of `GET /v1/leader`. */
 export const Leader = z
