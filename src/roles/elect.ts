@@ -36,7 +36,10 @@ export function electing({ lead, term_ms, onElected, onLost, onError }: Election
   function trust(term: string, since: number): void {
     office = { term, trusted_until: since + trust_ms };
     clearTimeout(doubt);
-    doubt = setTimeout(() => lose('it could not be renewed in time'), since + trust_ms - performance.now());
+    doubt = setTimeout(
+      () => lose('it could not be renewed in time'),
+      Math.max(0, since + trust_ms - performance.now()),
+    );
   }
 
   function lose(why: string): void {
