@@ -2,6 +2,7 @@
 // Invariants: jobs, ledger and advance commit together, under a term that cannot end before they do; a schedule that
 // changed since it was read is left for the next look; one that cannot be fired does not keep its neighbours from it.
 // Next room: due.ts, which says what is to be written; store/slots.ts, which writes; roles/elect.ts, which holds the term.
+import { setImmediate as othersHadTheirTurn } from 'node:timers/promises';
 import { isFired } from '../domain/firing.ts';
 import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';
@@ -41,6 +42,8 @@ const recent = 60;
 const everything = 1_000_000_000;
 const full_ms = 10_000;
 const postponed_seconds = 10;
+/** Schedules that are judged without letting requests and renewals have a turn. */
+const unpaused = 64;
 
 /** The leader's chore that fires schedules. */
 export function firing(options: FireOptions): Chore {
@@ -63,21 +66,35 @@ export function firing(options: FireOptions): Chore {
       if (full && !more) fullAt = began + full_ms;
       const ended = await endedOf(due, db);
       const cases: Case[] = [];
-      for (const row of due) {
+      for (const [n, row] of due.entries()) {
+        if (n % unpaused === unpaused - 1) await othersHadTheirTurn();
         const one = await considered(row, now, ended).catch((error) => setAside(row, error, options));
         if (one !== null) cases.push(one);
       }
       let written = 0;
-      for (const part of parts(cases)) written += await fireTogether(term, part, options);
-      const took = performance.now() - began;
-      const nextDue = cases.map(({ advance }) => (advance.next_due?.getTime() ?? Infinity) - now.getTime());
-      const hasRest = cases.some(({ verdicts }, i) => verdicts.length > 0 && (nextDue[i] as number) <= 0);
-      const soonest = Math.max(1, Math.min(next_ms ?? Infinity, ...nextDue) - took);
+      for (const part of parts(cases)) {
+        if (options.term() === term) written += await fireTogether(term, part, options);
+      }
       // Who was passed over had just changed, or was locked: it will not be long.
-      const again_ms = more || hasRest ? 0 : written < cases.length ? 50 : soonest;
-      return { moved: written, again_ms: Number.isFinite(again_ms) ? again_ms : undefined };
+      const again_ms =
+        more || cases.some(hasRest) ? 0 : written < cases.length ? 50 : soonest(cases, next_ms, began);
+      return { moved: written, again_ms };
     },
   };
+}
+
+/** Whether there was more to decide than could be written at once. */
+function hasRest({ verdicts, now, advance: { next_due } }: Case): boolean {
+  return verdicts.length > 0 && next_due !== null && next_due <= now;
+}
+
+/** In how many ms the next schedule is due, of these and the one that was due next when they were read. */
+function soonest(cases: readonly Case[], next_ms: number | null, read: number): number | undefined {
+  const waits = cases.flatMap(({ now, advance: { next_due } }) =>
+    next_due === null ? [] : [next_due.getTime() - now.getTime()],
+  );
+  if (next_ms !== null) waits.push(next_ms);
+  return waits.length === 0 ? undefined : Math.max(1, Math.min(...waits) - (performance.now() - read));
 }
 
 /** Of the jobs these schedules have open, those that have ended. Where jobs may overlap nobody needs to know. */
