@@ -1,5 +1,5 @@
 // Why this room exists: a network that fails, without root: a TCP proxy on loopback that can go silent, reset, or refuse.
-// Invariant: it forwards only to the one loopback port it was made for, and stops with the test.
+// Invariant: it forwards to one loopback port at a time, and stops with the test.
 import { once } from 'node:events';
 import net from 'node:net';
 
@@ -7,6 +7,8 @@ export interface FaultProxy {
   port: number;
   /** Goes on accepting but forwards nothing: no answer and no reset. */
   blackHole(): void;
+  /** Forwards new connections to another port. */
+  aim(port: number): void;
   /** Cuts every connection and refuses new ones. */
   refuse(): Promise<void>;
   /** Forwards again; what was swallowed stays lost, as in a real network. */
@@ -16,10 +18,11 @@ export interface FaultProxy {
 
 /** Opens a proxy before a loopback port. */
 export async function faultProxy(target: number): Promise<FaultProxy> {
+  let aim = target;
   const pairs = new Set<[net.Socket, net.Socket]>();
   let silent = false;
   const server = net.createServer((front) => {
-    const back = net.connect(target, '127.0.0.1');
+    const back = net.connect(aim, '127.0.0.1');
     const pair: [net.Socket, net.Socket] = [front, back];
     pairs.add(pair);
     const close = () => {
@@ -48,6 +51,9 @@ export async function faultProxy(target: number): Promise<FaultProxy> {
     port,
     blackHole() {
       silent = true;
+    },
+    aim(port) {
+      aim = port;
     },
     async refuse() {
       server.close();
