@@ -163,6 +163,169 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/schedules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List schedules
+         * @description By name, without payloads. Follow `next_cursor` until it is null: a page may be short.
+         */
+        get: operations["listSchedules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/schedules/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a schedule */
+        get: operations["readSchedule"];
+        /**
+         * Define a schedule
+         * @description Makes it, or replaces its definition from now on: what was due under the old one stays due. A definition that is in force already changes nothing and needs no If-Match.
+         */
+        put: operations["putSchedule"];
+        post?: never;
+        /**
+         * Delete a schedule
+         * @description Jobs it has made stay. One of the same name made later has a ledger of its own.
+         */
+        delete: operations["deleteSchedule"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a schedule
+         * @description A merge patch: what is absent stays, null is the default. The whole is checked as by PUT.
+         */
+        patch: operations["patchSchedule"];
+        trace?: never;
+    };
+    "/v1/schedules/{name}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause a schedule
+         * @description Its slots are skipped and the ledger says so. One that is paused already stays as it is.
+         */
+        post: operations["pauseSchedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/schedules/{name}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume a schedule
+         * @description From now on its slots are fired again; those of the pause stay skipped.
+         */
+        post: operations["resumeSchedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/schedules/{name}/trigger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fire a schedule now
+         * @description Also while it is paused, and whatever overlap says. The ledger calls the slot `manual`.
+         */
+        post: operations["triggerSchedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/schedules/{name}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the ledger of a schedule
+         * @description One row for each slot that was due, the newest slot first: when it fired, as which job, or why it did not.
+         */
+        get: operations["listRuns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/schedules/{name}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** See when a schedule will fire */
+        get: operations["forecastSchedule"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/leader": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who fires schedules */
+        get: operations["readLeader"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/leases": {
         parameters: {
             query?: never;
@@ -487,6 +650,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/schedules/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Check a schedule without defining it */
+        post: operations["previewSchedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/queues/{queue}/jobs": {
         parameters: {
             query?: never;
@@ -711,6 +891,12 @@ export interface components {
                         events: string[];
                         headers: string[];
                     };
+                    /** @description The schedule that made the job, and the slot it was made for. */
+                    schedule?: {
+                        name: string;
+                        /** Format: date-time */
+                        slot: string;
+                    };
                     /** @description The job this one repeats. */
                     retry_of?: string;
                     /** @description The job of whose end this one tells. */
@@ -785,6 +971,12 @@ export interface components {
                     url: string;
                     events: string[];
                     headers: string[];
+                };
+                /** @description The schedule that made the job, and the slot it was made for. */
+                schedule?: {
+                    name: string;
+                    /** Format: date-time */
+                    slot: string;
                 };
                 /** @description The job this one repeats. */
                 retry_of?: string;
@@ -908,6 +1100,30 @@ export interface components {
             /** @description 1 to 1000 leases. */
             leases: components["schemas"]["FailureItem"][];
         };
+        /** @description When a schedule would fire. */
+        Forecast: {
+            slots: {
+                /** Format: date-time */
+                slot: string;
+                /**
+                 * Format: date-time
+                 * @description The slot with its jitter.
+                 */
+                due_at: string;
+                /** @description In the time zone of the schedule, without an offset. */
+                local: string;
+                utc_offset: string;
+                /** @description gap: the local time does not exist that day, and this is the first moment after it. repeat_first, repeat_second: it comes twice, and this is which of the two. */
+                note: ("gap" | "repeat_first" | "repeat_second") | null;
+            }[];
+            /** @description When the clocks of the zone change up to the last of these slots. */
+            clock_changes: {
+                /** Format: date-time */
+                at: string;
+                from_offset: string;
+                to_offset: string;
+            }[];
+        };
         /** @description Whether it is well (draft-inadarei-api-health-check-06). */
         Health: {
             /** @enum {string} */
@@ -993,6 +1209,12 @@ export interface components {
                 events: string[];
                 headers: string[];
             };
+            /** @description The schedule that made the job, and the slot it was made for. */
+            schedule?: {
+                name: string;
+                /** Format: date-time */
+                slot: string;
+            };
             /** @description The job this one repeats. */
             retry_of?: string;
             /** @description The job of whose end this one tells. */
@@ -1068,6 +1290,16 @@ export interface components {
         };
         /** @description Any JSON value; it is kept and given back byte for byte. */
         JsonValue: unknown;
+        /** @description Who fires schedules; all null: nobody at present. */
+        Leader: {
+            holder: string | null;
+            /** @description Grows with every change of office. */
+            term: string | null;
+            since: string | null;
+            until: string | null;
+            /** @description What is left of the term. */
+            left_ms: number | null;
+        };
         /** @description A job handed out. */
         Lease: {
             /** @description Names this start of this job; everything about it is sent to this id. */
@@ -1099,6 +1331,12 @@ export interface components {
                 payload?: components["schemas"]["JsonValue"];
                 /** @description In its place, where the payload is no text. */
                 payload_base64?: string;
+                /** @description The schedule that made the job, and the slot it was made for. */
+                schedule?: {
+                    name: string;
+                    /** Format: date-time */
+                    slot: string;
+                };
                 /** @description Media type of the payload, where it is not JSON. */
                 content_type?: string;
                 /** @description W3C trace context of the submit. */
@@ -1238,8 +1476,72 @@ export interface components {
             target?: components["schemas"]["Target"];
             callback?: components["schemas"]["Callback"];
         };
+        /** @description A schedule: when, how strictly, and which job. */
+        NewSchedule: {
+            /**
+             * @description A cron expression, such as `0 2 * * *` or `@daily`. This or every_seconds.
+             * @default null
+             */
+            cron?: string | null;
+            /**
+             * @description The IANA time zone in which cron is read, such as `Europe/Madrid`.
+             * @default UTC
+             */
+            timezone?: string;
+            /**
+             * @description Seconds from one slot to the next, counted from starts_at, else from 1970. This or cron.
+             * @default null
+             */
+            every_seconds?: number | null;
+            /**
+             * @description Each slot is due up to so much later, always the same for the same slot.
+             * @default 0
+             */
+            jitter_seconds?: number;
+            /**
+             * @description No slot before this time.
+             * @default null
+             */
+            starts_at?: string | null;
+            /**
+             * @description No slot after this time.
+             * @default null
+             */
+            ends_at?: string | null;
+            /**
+             * @description What becomes of slots that are later than max_lateness_seconds.
+             * @default fire_latest
+             * @enum {string}
+             */
+            misfire?: "fire_latest" | "fire_all" | "skip";
+            /**
+             * @description A slot that is at most so late is fired whatever misfire says.
+             * @default 300
+             */
+            max_lateness_seconds?: number;
+            /**
+             * @description Most slots that fire_all fires when it catches up: the newest.
+             * @default 100
+             */
+            max_catch_up?: number;
+            /**
+             * @description What becomes of a slot while a job of an earlier one has not ended.
+             * @default allow
+             * @enum {string}
+             */
+            overlap?: "allow" | "skip" | "queue_one" | "cancel_running";
+            job: components["schemas"]["ScheduledJob"];
+        };
         /** @description Nothing; reserved. */
         NoMembers: Record<string, never>;
+        /** @description Why a schedule is paused. */
+        Pause: {
+            /**
+             * @description Shown with the schedule.
+             * @default null
+             */
+            reason?: string | null;
+        };
         /** @description What a submit would make of a job. */
         Preview: {
             /** @description The record the job would have; it has no id yet. */
@@ -1295,6 +1597,12 @@ export interface components {
                     events: string[];
                     headers: string[];
                 };
+                /** @description The schedule that made the job, and the slot it was made for. */
+                schedule?: {
+                    name: string;
+                    /** Format: date-time */
+                    slot: string;
+                };
                 /** @description The job this one repeats. */
                 retry_of?: string;
                 /** @description The job of whose end this one tells. */
@@ -1331,7 +1639,7 @@ export interface components {
              * @description The name programs go by.
              * @enum {string}
              */
-            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "result-expired" | "job-archived" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "idempotency-key-reused" | "job-failed" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
+            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "result-expired" | "job-archived" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
             request_id: string;
             /** @description Whether the same request may succeed later. */
             retryable: boolean;
@@ -1376,6 +1684,218 @@ export interface components {
         Releases: {
             /** @description 1 to 1000 leases. */
             leases: components["schemas"]["ReleaseItem"][];
+        };
+        /** @description What became of a slot. */
+        Run: {
+            /**
+             * Format: date-time
+             * @description The moment the schedule names, by which the slot is known.
+             */
+            slot: string;
+            /**
+             * Format: date-time
+             * @description The slot with its jitter.
+             */
+            due_at: string;
+            /**
+             * Format: date-time
+             * @description When it was decided.
+             */
+            decided_at: string;
+            /** @description When its job was made; null: it was skipped. */
+            fired_at: string | null;
+            /** @description From due to fired. */
+            lateness_ms: number | null;
+            /** @enum {string} */
+            outcome: "on_time" | "late" | "caught_up" | "skipped" | "manual";
+            /** @description Why it was skipped, or had to wait. */
+            reason: ("misfire" | "overlap" | "paused") | null;
+            job_id: string | null;
+            /** @description The term of the leader that decided; null: a caller did. */
+            leader_term: string | null;
+            /** @description The last slot of those this row stands for, where it stands for many that were skipped. */
+            through: string | null;
+            /** @description How many slots the row stands for; null: more than were counted. */
+            slots: number | null;
+        };
+        /** @description A page of the ledger, the newest slot first. */
+        RunList: {
+            items: components["schemas"]["Run"][];
+            next_cursor: string | null;
+        };
+        /** @description A schedule. */
+        Schedule: {
+            name: string;
+            /**
+             * @description ended: there is no slot any more.
+             * @enum {string}
+             */
+            state: "active" | "paused" | "ended";
+            cron: string | null;
+            timezone: string;
+            every_seconds: number | null;
+            jitter_seconds: number;
+            starts_at: string | null;
+            ends_at: string | null;
+            /** @enum {string} */
+            misfire: "fire_latest" | "fire_all" | "skip";
+            max_lateness_seconds: number;
+            max_catch_up: number;
+            /** @enum {string} */
+            overlap: "allow" | "skip" | "queue_one" | "cancel_running";
+            /** @description Of the headers of target and callback only the names are told. */
+            job: {
+                queue: string;
+                type: string;
+                priority: number;
+                max_attempts: number;
+                timeout_seconds: number;
+                backoff?: {
+                    strategy: string;
+                } & {
+                    [key: string]: unknown;
+                };
+                tags?: string[];
+                target?: {
+                    url: string;
+                    method: string;
+                    headers: string[];
+                };
+                callback?: {
+                    url: string;
+                    events: string[];
+                    headers: string[];
+                };
+                /** @description Where the schedule is read alone, not in a list. */
+                payload?: components["schemas"]["JsonValue"];
+            };
+            paused_at: string | null;
+            pause_reason: string | null;
+            next_slot: string | null;
+            /** @description The next slot with its jitter. */
+            next_due_at: string | null;
+            /** @description The slot that waits for the end of the job before it. */
+            held_slot: string | null;
+            /** @description The newest row of the ledger. */
+            last: components["schemas"]["Run"] | null;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            changed_at: string;
+        };
+        /** @description A page of schedules, by name. */
+        ScheduleList: {
+            items: components["schemas"]["Schedule"][];
+            next_cursor: string | null;
+        };
+        /** @description What is to change of a schedule; payload is replaced as a whole. */
+        SchedulePatch: {
+            /** @description A cron expression, such as `0 2 * * *` or `@daily`. This or every_seconds. */
+            cron?: string | null;
+            /** @description The IANA time zone in which cron is read, such as `Europe/Madrid`. */
+            timezone?: string | null;
+            /** @description Seconds from one slot to the next, counted from starts_at, else from 1970. This or cron. */
+            every_seconds?: number | null;
+            /** @description Each slot is due up to so much later, always the same for the same slot. */
+            jitter_seconds?: number | null;
+            /** @description No slot before this time. */
+            starts_at?: string | null;
+            /** @description No slot after this time. */
+            ends_at?: string | null;
+            /** @description What becomes of slots that are later than max_lateness_seconds. */
+            misfire?: ("fire_latest" | "fire_all" | "skip") | null;
+            /** @description A slot that is at most so late is fired whatever misfire says. */
+            max_lateness_seconds?: number | null;
+            /** @description Most slots that fire_all fires when it catches up: the newest. */
+            max_catch_up?: number | null;
+            /** @description What becomes of a slot while a job of an earlier one has not ended. */
+            overlap?: ("allow" | "skip" | "queue_one" | "cancel_running") | null;
+            /** @description The job that each slot makes. */
+            job?: {
+                /** @description Queue the job goes to; it exists once it is named. */
+                queue?: string | null;
+                /** @description What kind of work it is: handlers and workers choose by it. */
+                type?: string;
+                /** @description What the worker is given; null when absent. */
+                payload?: components["schemas"]["JsonValue"] | null;
+                /** @description 0 is the most urgent, 9 the least. */
+                priority?: number | null;
+                /** @description Attempts before the job is dead. */
+                max_attempts?: number | null;
+                backoff?: {
+                    /** @description How the wait grows: doubling, by one base each time, not at all, or as listed. */
+                    strategy?: ("exponential" | "linear" | "fixed" | "list") | null;
+                    /** @description Wait after the first attempt, in seconds. */
+                    base_seconds?: number | null;
+                    /** @description Longest wait, in seconds, at least base_seconds; a list is not cut. */
+                    cap_seconds?: number | null;
+                    /** @description Chance in the wait: from 0 to all of it, from half to all of it, or none. Default: full; none for a list. */
+                    jitter?: ("full" | "equal" | "none") | null;
+                    /** @description For strategy list: the wait after each attempt, in seconds; the last one repeats. */
+                    delays_seconds?: number[] | null;
+                } | null;
+                /** @description Longest run of one attempt, in seconds. */
+                timeout_seconds?: number | null;
+                /** @description Up to 20 words of yours, 1 to 63 characters each. */
+                tags?: string[] | null;
+                target?: {
+                    /**
+                     * Format: uri
+                     * @description An http or https URL; a public one unless the server allows others.
+                     */
+                    url?: string;
+                    method?: ("POST" | "PUT" | "PATCH") | null;
+                    /** @description Up to 20 headers sent along, for example Authorization. */
+                    headers?: {
+                        [key: string]: string | null;
+                    } | null;
+                } | null;
+                callback?: {
+                    /**
+                     * Format: uri
+                     * @description An http or https URL; a public one unless the server allows others.
+                     */
+                    url?: string;
+                    /** @description The ends to tell of; absent: all. */
+                    events?: ("succeeded" | "dead" | "cancelled" | "expired")[] | null;
+                    /** @description Up to 20 headers sent along, for example Authorization. */
+                    headers?: {
+                        [key: string]: string | null;
+                    } | null;
+                } | null;
+            };
+        };
+        /** @description The job that each slot makes. */
+        ScheduledJob: {
+            /**
+             * @description Queue the job goes to; it exists once it is named.
+             * @default default
+             */
+            queue?: string;
+            /** @description What kind of work it is: handlers and workers choose by it. */
+            type: string;
+            /** @description What the worker is given; null when absent. */
+            payload?: components["schemas"]["JsonValue"];
+            /**
+             * @description 0 is the most urgent, 9 the least.
+             * @default 5
+             */
+            priority?: number;
+            /**
+             * @description Attempts before the job is dead.
+             * @default 8
+             */
+            max_attempts?: number;
+            backoff?: components["schemas"]["Backoff"];
+            /**
+             * @description Longest run of one attempt, in seconds.
+             * @default 60
+             */
+            timeout_seconds?: number;
+            /** @description Up to 20 words of yours, 1 to 63 characters each. */
+            tags?: string[];
+            target?: components["schemas"]["Target"];
+            callback?: components["schemas"]["Callback"];
         };
         /** @description The URL that is called with the job instead of leasing it to a worker. */
         Target: {
@@ -2246,12 +2766,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `precondition-failed`: The job has changed. */
+            /** @description `precondition-failed`: It is not as the request says. */
             412: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
-                    /** @description The present state of the job. */
+                    /** @description The present state. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -2978,12 +3498,12 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `precondition-failed`: The job has changed. */
+            /** @description `precondition-failed`: It is not as the request says. */
             412: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
-                    /** @description The present state of the job. */
+                    /** @description The present state. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -3411,6 +3931,1704 @@ export interface operations {
                 };
             };
             /** @description `draining`: The server is shutting down. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listSchedules: {
+        parameters: {
+            query?: {
+                /** @description Only schedules in this state. */
+                state?: "active" | "paused" | "ended";
+                /** @description Most items on a page; there may be fewer although there is more. */
+                limit?: number;
+                /** @description Where to go on: `next_cursor` of a page of the same filters. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of schedules. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The next page, `rel="next"`, if there is one. */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScheduleList"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `cursor-invalid`: The cursor does not belong to this list. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readSchedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 304 while the ETag is still this one. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The schedule. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedule"];
+                };
+            };
+            /** @description It is as it was. */
+            304: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    putSchedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 412 unless the ETag is this one. */
+                "If-Match"?: string;
+                /** @description Answers 304 while the ETag is still this one. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSchedule"];
+            };
+        };
+        responses: {
+            /** @description It is in force, or was already. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedule"];
+                };
+            };
+            /** @description The schedule was made. */
+            201: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
+                    ETag?: string;
+                    /** @description The schedule. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedule"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-failed`: It is not as the request says. */
+            412: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-required`: The request must say what it changes. */
+            428: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteSchedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 412 unless the ETag is this one. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted. */
+            204: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-failed`: It is not as the request says. */
+            412: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-required`: The request must say what it changes. */
+            428: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patchSchedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 412 unless the ETag is this one. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/merge-patch+json": components["schemas"]["SchedulePatch"];
+                "application/json": components["schemas"]["SchedulePatch"];
+            };
+        };
+        responses: {
+            /** @description Changed. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedule"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-failed`: It is not as the request says. */
+            412: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-required`: The request must say what it changes. */
+            428: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pauseSchedule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Pause"];
+            };
+        };
+        responses: {
+            /** @description Paused. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedule"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resumeSchedule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["NoMembers"];
+            };
+        };
+        responses: {
+            /** @description It runs. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedule"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    triggerSchedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request, so that a repeat finds the same job: 1 to 255 characters. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["NoMembers"];
+            };
+        };
+        responses: {
+            /** @description The job is stored. */
+            202: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state of the job. */
+                    ETag?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
+                    /** @description Its record, which the body represents. */
+                    "Content-Location"?: string;
+                    /** @description Seconds after which to ask for the status. */
+                    "Retry-After"?: number;
+                    /** @description `true` where the key named a job that was there already. */
+                    "Idempotency-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-malformed`: Idempotency-Key is malformed. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-in-flight`: The first request is still being stored. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-archived`: The job is no longer kept. */
+            410: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. `idempotency-key-reused`: The Idempotency-Key was used for another request. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. `outcome-unknown`: It is not known whether the request was stored. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listRuns: {
+        parameters: {
+            query?: {
+                /** @description Only slots with this outcome. */
+                outcome?: "on_time" | "late" | "caught_up" | "skipped" | "manual";
+                /** @description Only slots at this time or later. */
+                after?: string;
+                /** @description Only slots before this time. */
+                before?: string;
+                /** @description Most items on a page; there may be fewer although there is more. */
+                limit?: number;
+                /** @description Where to go on: `next_cursor` of a page of the same filters. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the ledger. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The next page, `rel="next"`, if there is one. */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunList"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `cursor-invalid`: The cursor does not belong to this list. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forecastSchedule: {
+        parameters: {
+            query?: {
+                /** @description How many slots to show. */
+                count?: number;
+                /** @description Slots after this time; absent: from now on. */
+                from?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the schedule; not `preview`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The slots to come. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Forecast"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readLeader: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dispatcher that leads; all null where none does. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Leader"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
             503: {
                 headers: {
                     /** @description The id of the request. */
@@ -5844,6 +8062,159 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LeasesEnded"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    previewSchedule: {
+        parameters: {
+            query?: {
+                /** @description How many slots to show. */
+                count?: number;
+                /** @description Slots after this time; absent: from now on. */
+                from?: string;
+                /** @description The name it would have, by which `H` and jitter are chosen. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSchedule"];
+            };
+        };
+        responses: {
+            /** @description The slots to come. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Forecast"];
                 };
             };
             /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
