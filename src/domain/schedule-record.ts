@@ -45,31 +45,35 @@ export function stateOf(facts: Pauses & Pick<ScheduleFacts, 'next_due'>): Schedu
   return facts.next_due === null ? 'ended' : 'active';
 }
 
-/** The strong, opaque ETag of a schedule: the part before the point is what `If-Match` is compared by. */
-export function scheduleEtag({ version, seen }: Pick<ScheduleFacts, 'version' | 'seen'>): string {
-  return `"${version}.${seen}"`;
+/** What a tag is made of. A schedule that was deleted and made again is another one. */
+export type Tagged = Pick<ScheduleFacts, 'id' | 'version' | 'seen'>;
+
+/** The strong, opaque ETag of a schedule; its last part changes with every write, also with those of the leader. */
+export function scheduleEtag({ id, version, seen }: Tagged): string {
+  return `"${id}.${version}.${seen}"`;
 }
 
 /** Tells whether one of the tags in `If-Match` names this version, however far it has run since. */
-export function namesVersion(header: string, { version }: Pick<ScheduleFacts, 'version'>): boolean {
-  return (
-    header.split(',').some((tag) => /^\s*(?:\*|"(\d+)\.\d+")\s*$/.exec(tag)?.[1] === String(version)) ||
-    header.trim() === '*'
-  );
+export function namesVersion(header: string, { id, version }: Tagged): boolean {
+  const ours = new RegExp(`^"${id}\\.${version}\\.\\d+"$`);
+  return header.trim() === '*' || header.split(',').some((tag) => ours.test(tag.trim()));
 }
 
 /** The body of `GET /v1/schedules/{name}`, but for the payload, which is JSON text already. */
 export function scheduleRecord(facts: ScheduleFacts) {
-  const { job, ...definition } = facts.definition;
+  // Named one by one: jsonb keeps an order of its own.
+  const { job, cron, timezone, every_seconds, jitter_seconds, starts_at, ends_at } = facts.definition;
+  const { misfire, max_lateness_seconds, max_catch_up, overlap } = facts.definition;
   const paused = isPaused(facts);
   return {
     name: facts.name,
     state: stateOf(facts),
-    ...definition,
+    ...{ cron, timezone, every_seconds, jitter_seconds, starts_at, ends_at },
+    ...{ misfire, max_lateness_seconds, max_catch_up, overlap },
     paused_at: paused ? (facts.paused_at?.toISOString() ?? null) : null,
     pause_reason: paused ? facts.pause_reason : null,
     next_slot: facts.next_slot?.toISOString() ?? null,
-    next_due_at: facts.next_slot === null ? null : (facts.next_due?.toISOString() ?? null),
+    next_due_at: facts.next_due?.toISOString() ?? null,
     held_slot: facts.held?.toISOString() ?? null,
     last: facts.last === null ? null : runRecord(facts.last),
     created_at: facts.created_at.toISOString(),
@@ -97,8 +101,9 @@ export function runRecord(run: RunFacts) {
 }
 
 function shownJob({ target, callback, ...job }: JobTemplate) {
+  const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags } = job;
   return {
-    ...job,
+    ...{ queue, type, priority, max_attempts, timeout_seconds, backoff, tags },
     ...(target === undefined ? {} : { target: { ...target, headers: names(target.headers) } }),
     ...(callback === undefined ? {} : { callback: { ...callback, headers: names(callback.headers) } }),
   };

@@ -7,7 +7,7 @@ import type { Actions } from '../actions/actions.ts';
 import type { Schedules, WholeSchedule } from '../actions/schedules.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import { Problem } from '../domain/problem.ts';
-import { namesVersion, type ScheduleFacts, scheduleEtag, scheduleRecord } from '../domain/schedule-record.ts';
+import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
 import { headerOf, namesTag, sendJson } from './answer.ts';
 import { patchedWish, wishOf } from './definition.ts';
 import { mergePatchType } from './problem.ts';
@@ -220,13 +220,11 @@ export function sendSchedule(reply: FastifyReply, status: number, facts: WholeSc
   return sendJson(reply, status, `${record.slice(0, -2)},"payload":${facts.payload}}}`);
 }
 
-type Present = Pick<ScheduleFacts, 'version' | 'seen'>;
-
 /** What is in force already is no change, whatever the conditions of one (RFC 9110 section 13.1.1). */
 function refuseReplacing(
   request: FastifyRequest,
   name: string,
-  present: Present | undefined,
+  present: Tagged | undefined,
   isSame: boolean,
 ): void {
   const unless = headerOf(request, 'if-none-match');
@@ -242,7 +240,7 @@ function refuseReplacing(
   if (!isSame) refuseStale(request, name, present);
 }
 
-function refuseStale(request: FastifyRequest, name: string, present: Present): void {
+function refuseStale(request: FastifyRequest, name: string, present: Tagged): void {
   const expected = headerOf(request, 'if-match');
   if (expected === undefined) {
     throw new Problem('precondition-required', {
@@ -255,6 +253,6 @@ function refuseStale(request: FastifyRequest, name: string, present: Present): v
   }
 }
 
-function stale(present: Present, detail: string): Problem {
+function stale(present: Tagged, detail: string): Problem {
   return new Problem('precondition-failed', { detail, headers: { etag: scheduleEtag(present) } });
 }

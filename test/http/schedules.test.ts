@@ -421,6 +421,7 @@ test('a schedule deleted with its version is gone, and one of the same name begi
   assert.deepEqual([gone.status, gone.json], [204, '']);
   assert.equal((await remove({ 'if-match': etag })).status, 404);
   assert.equal((await put('deleted', hourly)).status, 201);
+  assert.equal((await remove({ 'if-match': etag })).status, 412, 'it is another one');
   assert.deepEqual((await get('/v1/schedules/deleted/runs')).json.items, []);
 });
 

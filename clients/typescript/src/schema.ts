@@ -1772,7 +1772,7 @@ export interface components {
             paused_at: string | null;
             pause_reason: string | null;
             next_slot: string | null;
-            /** @description The next slot with its jitter. */
+            /** @description When the leader looks at it next: the next slot with its jitter, or sooner where something is owed or held. */
             next_due_at: string | null;
             /** @description The slot that waits for the end of the job before it. */
             held_slot: string | null;

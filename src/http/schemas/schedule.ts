@@ -219,7 +219,11 @@ export const Schedule = z
     paused_at: time.nullable(),
     pause_reason: z.string().nullable(),
     next_slot: time.nullable(),
-    next_due_at: time.nullable().describe('The next slot with its jitter.'),
+    next_due_at: time
+      .nullable()
+      .describe(
+        'When the leader looks at it next: the next slot with its jitter, or sooner where something is owed or held.',
+      ),
     held_slot: time.nullable().describe('The slot that waits for the end of the job before it.'),
     last: Run.nullable().describe('The newest row of the ledger.'),
     created_at: time,
