@@ -65,7 +65,7 @@ export function judge(policy: Policy, outlook: Outlook): Judgement {
   };
 
   if (outlook.folded !== null) verdicts.push(skippedTogether(outlook.folded, outlook));
-  if (held !== null && fellInPause({ due_at: now }, outlook)) {
+  if (held !== null && fellInPause(held, outlook)) {
     say(held, 'skipped', 'paused');
     held = null;
   } else if (held !== null && (open === 0 || policy.overlap !== 'queue_one')) {
@@ -88,8 +88,9 @@ export function isFired({ outcome }: Verdict): boolean {
   return outcome !== 'skipped';
 }
 
+/** While a schedule is paused nothing is fired, not even what was due before; afterwards only slots of the pause are out. */
 function fellInPause({ due_at }: Pick<DueSlot, 'due_at'>, { paused_at, resumed_at }: Pauses): boolean {
-  return paused_at !== null && due_at >= paused_at && (resumed_at === null || due_at < resumed_at);
+  return paused_at !== null && (resumed_at === null || (due_at >= paused_at && due_at < resumed_at));
 }
 
 /** The slots that the misfire policy lets through. */

@@ -135,6 +135,21 @@ test('slots of a pause are skipped as such, those before and after it are not', 
   assert.deepEqual(judged({}, outlook([ago(1)], { paused_at: ago(1).slot })), ['1 skipped paused']);
 });
 
+test('a schedule that is paused fires nothing, not even what was due before', () => {
+  const late = outlook([ago(500), ago(50), ago(40)], { paused_at: ago(45).slot });
+  assert.deepEqual(judged({ misfire: 'fire_all' }, late), [
+    '500 skipped paused',
+    '50 skipped paused',
+    '40 skipped paused',
+  ]);
+});
+
+test('a slot that waited through a pause that is over is fired', () => {
+  const pause = { paused_at: ago(30).slot, resumed_at: ago(20).slot };
+  const { verdicts } = judge({ ...policy, overlap: 'queue_one' }, outlook([], { held: ago(40), ...pause }));
+  assert.deepEqual(told(verdicts), ['40 late overlap']);
+});
+
 test('a slot that waits when the schedule is paused is skipped', () => {
   const { verdicts, held } = judge(
     { ...policy, overlap: 'queue_one' },
