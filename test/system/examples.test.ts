@@ -60,11 +60,12 @@ describe('curl.sh', { skip: missing('bash', 'curl') }, () => {
 });
 
 describe('clock.sh', { skip: missing('bash', 'curl') }, () => {
-  test('passes two days and more, and can be run again', async () => {
+  test('passes days of a job and of a schedule, and can be run again', async () => {
     for (const _ of ['first', 'second']) {
       const { code, output } = await run('bash', [`${EXAMPLES}clock.sh`], { ERRAND_URL: movable.url });
       assert.equal(code, 0, output);
       assert.match(output, /after a day: queued\n.*\nafter its worker .*: queued\n/);
+      assert.match(output, /on time, .*: 1\n.*skipped .*: 2\n.*caught up: 1\n/);
       assert.match(output, /Done: everything was as promised/);
     }
   });
