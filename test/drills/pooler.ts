@@ -43,7 +43,7 @@ export const drill: Drill = {
       for (let round = 0; round < rounds; round++) {
         await killLeader(run);
         await run.rest(3);
-        fenced += await freezeLeader(run);
+        fenced += await freezeLeader(run, 'placing');
         await pooler.restart();
         await run.rest(3);
         await run.stopPostgres();

@@ -2,7 +2,7 @@
 // they lead. Slots and lateness are as if they were right, because only the database's clock counts.
 // Next room: test/support/faketime.ts, the clocks; test/support/ledger-books.ts, the checker.
 import { type FakeClock, fakeClock } from '../support/faketime.ts';
-import { killLeader, leaderOf } from '../support/leader-faults.ts';
+import { leaderOf } from '../support/leader-faults.ts';
 import { verdictOn } from '../support/ledger-books.ts';
 import { plans } from '../support/oracle.ts';
 import { scheduleRun } from '../support/schedule-run.ts';
@@ -39,9 +39,10 @@ export const drill: Drill = {
       behind.set(-shift_seconds - step_seconds);
       await run.rest(each);
       const stepped = await shiftOf((await leaderOf(run)).url);
-      await killLeader(run);
-      await run.rest(each);
+      await run.replicas[0]?.kill9();
       const second = await leaderOf(run);
+      await run.start(0);
+      await run.rest(each);
       ahead.set(shift_seconds + step_seconds);
       await run.rest(each);
       const steppedToo = await shiftOf(second.url);

@@ -1,5 +1,7 @@
 // Why this room exists: what can happen to a leader, done to the process that leads now.
 // Next room: schedule-run.ts, the stage; test/drills/schedules.ts and fence.ts.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Service } from './process.ts';
 import type { ScheduleRun } from './schedule-run.ts';
 import { until } from './until.ts';
@@ -17,13 +19,20 @@ export async function killLeader(run: ScheduleRun): Promise<void> {
 }
 
 /**
- * Freezes the leader while the database looks for due schedules for it, until another has fired; then thaws it. So it wakes
- * up with slots in its hands and the belief that they are its own. Answers how many writes it was kept from.
+ * Freezes the leader in the middle of firing until another has fired, then thaws it: it wakes up with slots in its hands and
+ * the belief that they are its own. `placing`: just before its transaction, as it asks for the lane of a job; `writing`:
+ * inside it, with the term held. Answers how many writes its term has kept it from.
  */
-export async function freezeLeader(run: ScheduleRun): Promise<number> {
+export async function freezeLeader(run: ScheduleRun, when: 'placing' | 'writing'): Promise<number> {
   const leader = await leaderOf(run);
   const before = await fencedAt(leader);
-  while (!(await freezeAtSlots(run, leader)));
+  if (when === 'placing') {
+    // Nobody has met the queue, so its lane has to be made.
+    const name = `frozen-${randomUUID()}`;
+    const first = await run.add({ name, queue: name, cron: '* * * * * *', timezone: 'UTC' });
+    await pause(first.getTime() - Date.now() - 300);
+  }
+  await stopAtLock(run, leader, when === 'placing' ? 'insert into errand.lane' : 'insert into errand.slot');
   const { rows } = await run.truth.query<{ term: string }>('select term from errand.leader');
   const another = 'select from errand.slot where term > $1 limit 1';
   await until(async () => (await run.truth.query(another, [rows[0]?.term])).rowCount, {
@@ -31,33 +40,30 @@ export async function freezeLeader(run: ScheduleRun): Promise<number> {
     what: 'another leader fires',
   });
   leader.child.kill('SIGCONT');
+  if (when === 'writing') return 0;
   return until(async () => (await fencedAt(leader)) - before, { timeoutMs: 5_000 }).catch(() => 0);
 }
 
-/** False: it looked just before anything was due, and would have had nothing to write. */
-async function freezeAtSlots({ truth }: ScheduleRun, leader: Service): Promise<boolean> {
+/** Lets the leader wait for a lock on what it inserts into, and stops it there before it has it. */
+async function stopAtLock({ truth }: ScheduleRun, leader: Service, insert: string): Promise<void> {
   const holder = await truth.connect();
   try {
     await holder.query('begin');
-    await holder.query('lock table errand.schedule in access exclusive mode');
-    const next = await holder.query<{ due: Date }>('select min(next_due) due from errand.schedule');
-    const looking = await until(async () => (await truth.query<{ since: Date }>(waiting)).rows[0], {
+    await holder.query(`lock table ${insert.replace('insert into', '')} in access exclusive mode`);
+    await until(async () => (await truth.query(waiting, [`%${insert}%`])).rowCount, {
       everyMs: 20,
-      what: 'the leader looks for due schedules',
+      what: `the leader waits to ${insert}`,
     });
-    const isDue = next.rows[0] !== undefined && looking.since >= next.rows[0].due;
-    if (isDue) leader.child.kill('SIGSTOP');
-    return isDue;
+    leader.child.kill('SIGSTOP');
   } finally {
     await holder.query('rollback');
     holder.release();
   }
 }
 
-// A session behind PgBouncer bears the name that its client gave.
 const waiting = `
-  select xact_start since from pg_stat_activity
-  where application_name = 'errand office' and wait_event_type = 'Lock' and query like '%errand.schedule%'`;
+  select from pg_stat_activity
+  where application_name like 'errand %' and wait_event_type = 'Lock' and query like $1`;
 
 /** Times a replica was kept from writing in a term that was over, by its own count. */
 async function fencedAt({ url }: Service): Promise<number> {

@@ -7,6 +7,10 @@ export interface Plan {
   name: string;
   cron: string;
   timezone: string;
+  /** Of its jobs. */
+  queue?: string;
+  /** Its first slot may be here; absent: with all others. */
+  from?: Date;
 }
 
 export const zones = ['Europe/Berlin', 'Asia/Kolkata', 'America/New_York'] as const;
@@ -29,9 +33,9 @@ export function plans(each_second: number, each_minute: number): Plan[] {
 }
 
 /** The instants of a plan from one moment to another, both included, as ISO texts. */
-export function slotsOf({ cron, timezone }: Plan, from: Date, to: Date): Set<string> {
+export function slotsOf({ cron, timezone, from }: Plan, start: Date, to: Date): Set<string> {
   const expression = CronExpressionParser.parse(cron, {
-    currentDate: new Date(from.getTime() - 1),
+    currentDate: new Date((from ?? start).getTime() - 1),
     endDate: to,
     tz: timezone,
   });

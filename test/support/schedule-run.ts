@@ -27,10 +27,12 @@ export interface ScheduleRun {
   replicas: Service[];
   /** Starts replica n, or another in its place: on the same port and, unless told otherwise, with the same settings. */
   start(n: number, env?: Record<string, string>): Promise<Service>;
-  /** The replica that holds a term now; undefined: none does. */
+  /** The living replica that holds a term now; undefined: none does. */
   leader(): Promise<Service | undefined>;
   /** Declares the schedules: they have slots for so many seconds, from soon on. */
   declare(plans: readonly Plan[], seconds: number): Promise<void>;
+  /** Declares one more, which begins with the second after next; answers when. */
+  add(plan: Plan): Promise<Date>;
   /** Seconds until the last slot. */
   left(): number;
   /** Waits for a part of what is left. */
@@ -91,7 +93,8 @@ export async function scheduleRun(options: ScheduleRunOptions): Promise<Schedule
         'select holder from errand.leader where until > clock_timestamp()',
       );
       const holder = rows[0]?.holder;
-      return replicas.find(({ pid }) => holder?.split(':')[1] === String(pid));
+      const isAlive = ({ child }: Service) => child.exitCode === null && child.signalCode === null;
+      return replicas.find((one) => holder?.split(':')[1] === String(one.pid) && isAlive(one));
     },
     async declare(plans, seconds) {
       const now = await truth.query<{ ms: number }>(
@@ -103,6 +106,12 @@ export async function scheduleRun(options: ScheduleRunOptions): Promise<Schedule
       declared = plans.filter((plan) => slotsOf(plan, from, to).size > 0);
       for (const plan of declared) await put(replicas, plan, from, to);
       if (Date.now() >= from.getTime()) throw new Error('the schedules were not declared in time');
+    },
+    async add(plan) {
+      const first = new Date(Math.ceil(Date.now() / 1_000 + 1) * 1_000);
+      declared = [...declared, { ...plan, from: first }];
+      await put(replicas, plan, first, to);
+      return first;
     },
     left: () => (to.getTime() - Date.now()) / 1_000,
     rest: (seconds) => pause(Math.max(0, Math.min(seconds, run.left())) * 1_000),
@@ -137,8 +146,8 @@ export async function scheduleRun(options: ScheduleRunOptions): Promise<Schedule
 }
 
 async function put(replicas: readonly Service[], plan: Plan, from: Date, to: Date): Promise<void> {
-  const { name, cron, timezone } = plan;
-  const [service] = replicas;
+  const { name, cron, timezone, queue = 'default' } = plan;
+  const service = replicas.find(({ child }) => child.exitCode === null && child.signalCode === null);
   const answer = await fetch(`${service?.url}/v1/schedules/${name}`, {
     method: 'PUT',
     headers: { 'content-type': 'application/json' },
@@ -147,7 +156,7 @@ async function put(replicas: readonly Service[], plan: Plan, from: Date, to: Dat
       timezone,
       starts_at: from.toISOString(),
       ends_at: to.toISOString(),
-      job: { type: 'slot', payload: { name } },
+      job: { queue, type: 'slot', payload: { name } },
     }),
     signal: AbortSignal.timeout(10_000),
   });
