@@ -192,7 +192,7 @@ export async function build(
       secrets: [secret],
       random: Math.random,
     }),
-    schedules: scheduling({ db: read, secret: cursorSecret }),
+    schedules: scheduling({ db: read, secret: cursorSecret, events }),
     trigger: triggering(intakeOf),
     runs: running({ db: read, secret: cursorSecret }),
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),

@@ -5,11 +5,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { cadenceOf, outstanding } from '../domain/cadence.ts';
 import { issueCursor, readCursor } from '../domain/cursor.ts';
-import { type DueSlot, type FoldedSlots, judge } from '../domain/firing.ts';
+import { type DueSlot, type FoldedSlots, judge, type Verdict } from '../domain/firing.ts';
 import { dueOf } from '../domain/jitter.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { type RunFacts, type ScheduleFacts, type ScheduleState, stateOf } from '../domain/schedule-record.ts';
+import type { EventBus } from '../events.ts';
 import type { Db, Pool } from '../store/db.ts';
 import {
   deleteSchedule,
@@ -69,7 +70,14 @@ export const most_looked = 1_000;
 const most_owed = 1_000;
 const tries = 5;
 
-export function scheduling({ db, secret }: { db: Pool; secret: Buffer }): Schedules {
+export interface ScheduleOptions {
+  db: Pool;
+  /** Seals cursors. */
+  secret: Buffer;
+  events: EventBus;
+}
+
+export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
   return {
     now: async () => (await db.one(readNow)).now,
 
@@ -103,20 +111,22 @@ export function scheduling({ db, secret }: { db: Pool; secret: Buffer }): Schedu
           const same = present !== undefined && isSame(present, wish);
           check(present, same);
           if (present === undefined) return create(tx, name, wish);
-          if (same) return 'unchanged';
-          await replace(tx, name, present, wish);
-          return 'changed';
+          return same ? 'unchanged' : replace(tx, name, present, wish);
         });
-        if (done !== null) return done;
+        if (done !== null) return told(name, done);
       }
       throw new Problem('database-unavailable', { detail: `schedule ${name} is being made; try again` });
     },
 
-    patch: (name, make) =>
-      changing(name, async (tx, present) => {
+    async patch(name, make) {
+      let done: Done = 'unchanged';
+      const isThere = await changing(name, async (tx, present) => {
         const wish = make(present);
-        if (!isSame(present, wish)) await replace(tx, name, present, wish);
-      }),
+        if (!isSame(present, wish)) done = await replace(tx, name, present, wish);
+      });
+      told(name, done);
+      return isThere;
+    },
     pause: (name, reason) => changing(name, (tx, { id }) => tx.many(pauseSchedule, [id, reason])),
     resume: (name) => changing(name, (tx, { id }) => tx.many(resumeSchedule, [id])),
     remove: (name, check) =>
@@ -125,6 +135,16 @@ export function scheduling({ db, secret }: { db: Pool; secret: Buffer }): Schedu
         return tx.many(deleteSchedule, [present.id]);
       }),
   };
+
+  /** Says what was decided of slots, once it is committed. */
+  function told(name: string, done: Done): 'created' | 'changed' | 'unchanged' {
+    if (typeof done === 'string') return done;
+    for (const { through: _, ...verdict } of done.skipped) {
+      const lateness_ms = done.now.getTime() - verdict.due_at.getTime();
+      events.emit('slot.decided', { ...verdict, schedule: name, job_id: null, lateness_ms });
+    }
+    return 'changed';
+  }
 
   async function changing(
     name: string,
@@ -146,6 +166,9 @@ export function scheduling({ db, secret }: { db: Pool; secret: Buffer }): Schedu
   }
 }
 
+/** What a change came to; a replacement with the slots it gave up. */
+type Done = 'created' | 'unchanged' | { now: Date; skipped: readonly Verdict[] };
+
 async function create(tx: Db, name: string, { definition, payload }: Wish): Promise<'created' | null> {
   const { now } = await tx.one(readNow);
   const next = nextOf(definition, name, now);
@@ -155,13 +178,13 @@ async function create(tx: Db, name: string, { definition, payload }: Wish): Prom
 }
 
 /** Puts another definition in force from now on; slots that were due under the old one are owed. */
-async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish): Promise<void> {
+async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish): Promise<Done> {
   // Two transactions may begin in another order than they get the lock.
   const now = new Date(Math.max(present.now.getTime(), present.watermark.getTime()));
   const old = cadenceOf(present.definition, name);
   const left = Math.max(1, most_owed - present.owed.length);
   const { slots, folded } = await unhurried(outstanding(old, present.watermark, now, left));
-  if (folded !== null) await giveUp(tx, present, folded, now);
+  const skipped = folded === null ? [] : await giveUp(tx, present, folded, now);
   const owed = [...present.owed, ...slots];
   const next = nextOf(wish.definition, name, now);
   const isWaiting = owed.length > 0 || present.held !== null;
@@ -169,10 +192,16 @@ async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish
     ...[present.id, JSON.stringify(wish.definition), wish.payload, now, owed],
     ...[next?.slot, isWaiting ? now : next?.due_at],
   ]);
+  return { now, skipped };
 }
 
 /** Slots that are too many to be owed are skipped together. */
-async function giveUp(tx: Db, present: LockedSchedule, folded: FoldedSlots, now: Date): Promise<void> {
+async function giveUp(
+  tx: Db,
+  present: LockedSchedule,
+  folded: FoldedSlots,
+  now: Date,
+): Promise<readonly Verdict[]> {
   const { definition, paused_at, resumed_at } = present;
   const { verdicts } = judge(definition, {
     ...{ now, slots: [], folded, held: null, open: 0 },
@@ -180,6 +209,7 @@ async function giveUp(tx: Db, present: LockedSchedule, folded: FoldedSlots, now:
   });
   const rows = verdicts.map((verdict) => ({ ...verdict, schedule_id: present.id, job_id: null }));
   await recordSlots(tx, null, rows, []);
+  return verdicts;
 }
 
 /** The first slot after a moment, and when it is due. */

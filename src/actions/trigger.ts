@@ -30,12 +30,15 @@ export function triggering(options: SubmitOptions): Trigger {
       const submission = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
       const job = await placed(submission, lanes);
       const began = performance.now();
-      const made = await db
+      const fired = await db
         .transaction((tx) => fireByHand(tx, name, seen, job))
         .catch((error) => refuse(error, idempotency !== null));
-      if (made === null) continue;
+      if (fired === null) continue;
+      const { made, decided } = fired;
       const slow = performance.now() - began > slow_insert_ms;
       ready.announce(made.heads, slow ? BigInt(made.first_block) : null);
+      if (decided !== null)
+        options.events.emit('slot.decided', { ...decided, schedule: name, lateness_ms: 0 });
       const [inserted] = made.inserted;
       const known = async () => ({ known: await replay(db, idempotency as RequestKey) });
       return told(submission, inserted ?? (await known()), options);
@@ -54,11 +57,12 @@ async function fireByHand(tx: Db, name: string, seen: { id: number; version: num
   const schedule = { name, slot: slot.toISOString() };
   const made = await insertJobs(tx, [{ ...job, options: { ...job.options, schedule } }]);
   const [inserted] = made.inserted;
-  if (inserted == null) return made;
-  const row = { schedule_id: present.id, slot, due_at: slot, job_id: inserted.id, through: null, slots: 1 };
-  await recordSlots(tx, null, [{ ...row, outcome: 'manual', reason: null }], []);
+  if (inserted == null) return { made, decided: null };
+  const { id: job_id } = inserted;
+  const decided = { slot, due_at: slot, job_id, slots: 1, outcome: 'manual', reason: null } as const;
+  await recordSlots(tx, null, [{ ...decided, schedule_id: present.id, through: null }], []);
   await tx.many(noteJob, [present.id, inserted.id, most_open]);
-  return made;
+  return { made, decided };
 }
 
 /** The present moment, or the next millisecond that is neither taken nor one the schedule can name. */

@@ -119,6 +119,13 @@ test('a schedule that exists is replaced only by who names its version', async (
   assert.equal((await put('once', hourly, { 'if-none-match': '*' })).status, 201);
 });
 
+test('what a refusal says never makes it another one, whatever the schedule is called', async () => {
+  // Words by which a lost connection would be known.
+  const name = 'terminated-socket.connection-timeout';
+  await put(name, hourly);
+  assert.equal((await put(name, { ...hourly, every_seconds: 60 })).status, 428);
+});
+
 test('of many who make the same schedule at once one makes it and the others find it made', async () => {
   const all = await Promise.all(Array.from({ length: 10 }, () => put('crowded', hourly)));
   assert.deepEqual(all.map(({ status }) => status).sort(), [...Array(9).fill(200), 201]);
@@ -156,6 +163,7 @@ test('of more than a thousand slots that are owed the older ones are one row of 
     `update errand.schedule set watermark = date_trunc('second', now()) - interval '1500 s' where name = 'neglected'`,
   );
   const { watermark } = await keptOf('neglected');
+  const decided = errand.next('slot.decided');
   assert.equal((await put('neglected', hourly, { 'if-match': etag })).status, 200);
   const { owed } = await keptOf('neglected');
   assert.equal(owed.length, 1_000);
@@ -165,6 +173,7 @@ test('of more than a thousand slots that are owed the older ones are one row of 
   assert.deepEqual([outcome, reason, job_id, fired_at], ['skipped', 'misfire', null, null]);
   assert.equal(Date.parse(slot), watermark.getTime() + 1_000);
   assert.equal(Date.parse(through), owed[0].getTime() - 1_000);
+  assert.equal((await decided).slots, slots);
   assert.equal(slots, (Date.parse(through) - Date.parse(slot)) / 1_000 + 1);
 });
 
@@ -347,6 +356,7 @@ test('a trigger makes a job at once, also of a paused schedule, and the ledger s
   const job = { type: 'byhand', queue: 'q', payload: { a: 1 }, tags: ['eu'] };
   await put('byhand', { ...hourly, job });
   await post('/v1/schedules/byhand/pause');
+  const decided = errand.next('slot.decided');
   const fired = await post('/v1/schedules/byhand/trigger');
   assert.equal(fired.status, 202);
   const { id, queue, type, tags, schedule } = fired.json;
@@ -355,6 +365,7 @@ test('a trigger makes a job at once, also of a paused schedule, and the ledger s
   const { items } = (await get('/v1/schedules/byhand/runs')).json;
   const [{ slot, outcome, job_id, leader_term, lateness_ms }] = items;
   assert.deepEqual([items.length, outcome, job_id, leader_term, lateness_ms], [1, 'manual', id, null, 0]);
+  assert.deepEqual([(await decided).outcome, (await decided).job_id], ['manual', id]);
   assert.notEqual(Date.parse(slot) % 1_000, 0);
   assert.deepEqual(schedule, { name: 'byhand', slot });
   assert.deepEqual((await keptOf('byhand')).open_jobs, [id]);
