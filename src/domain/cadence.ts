@@ -30,6 +30,8 @@ export interface Outstanding {
 }
 
 const longestStep = 366 * 86_400;
+/** A day before the years end that can be written down, so that the last slot has room for its jitter. */
+const latest = Date.parse('9999-12-30T23:59:59.999Z');
 const countedExactly = 10_000;
 
 /** The cadence of a definition; `name` decides what `H` stands for. Throws a CadenceFault. */
@@ -40,7 +42,7 @@ export function cadenceOf(spec: CadenceSpec, name: string): Cadence {
   const cadence = new Bounded(
     momentsOf(spec, name, from ?? 0),
     from ?? Number.NEGATIVE_INFINITY,
-    through ?? Number.POSITIVE_INFINITY,
+    Math.min(through ?? latest, latest),
   );
   if (through !== null && cadence.isEmpty()) {
     const bound = from === null ? '' : ` and starts_at ${shown(spec.starts_at ?? '')}`;

@@ -23,11 +23,19 @@ export class Arbitraries {
   readonly #schemas: Readonly<Record<string, Schema>>;
   readonly #favourites: Favourites;
   readonly #rules: readonly Rule[];
+  readonly #ofWhole: Readonly<Record<string, ReadonlySet<string>>>;
 
-  constructor(schemas: Readonly<Record<string, Schema>>, favourites: Favourites, rules: readonly Rule[]) {
+  /** `ofWhole`: members, by schema, that are left out because only the whole they belong to can judge them. */
+  constructor(
+    schemas: Readonly<Record<string, Schema>>,
+    favourites: Favourites,
+    rules: readonly Rule[],
+    ofWhole: Readonly<Record<string, ReadonlySet<string>>>,
+  ) {
     this.#schemas = schemas;
     this.#favourites = favourites;
     this.#rules = rules;
+    this.#ofWhole = ofWhole;
   }
 
   /** Values that the schema and the rules allow. */
@@ -74,9 +82,9 @@ export class Arbitraries {
     { properties = {}, required = [], additionalProperties }: Schema,
     name: string | undefined,
   ): fc.Arbitrary<unknown> {
-    const members = Object.entries(properties as Record<string, Schema>).map(
-      ([name, schema]) => [name, this.#member(name, schema)] as const,
-    );
+    const members = Object.entries(properties as Record<string, Schema>)
+      .filter(([member]) => this.#ofWhole[name ?? '']?.has(member) !== true)
+      .map(([member, schema]) => [member, this.#member(member, schema)] as const);
     const known = fc
       .record(Object.fromEntries(members), { requiredKeys: required as string[] })
       .filter((object) => !this.#rules.some((rule) => rule.breaks(object, name)));

@@ -22,8 +22,11 @@ interface Body {
   text: string | Uint8Array;
 }
 
-const ofWhole = ['cron', 'every_seconds', 'starts_at', 'ends_at', 'jitter_seconds'];
-const ofJob = ['backoff', 'target', 'callback'];
+// What a patch says of these must fit what it is laid upon, which no schema knows.
+const ofWhole = {
+  SchedulePatch: new Set(['cron', 'every_seconds', 'starts_at', 'ends_at', 'jitter_seconds']),
+  ScheduledJobPatch: new Set(['backoff', 'target', 'callback']),
+};
 
 // What is refused although a schema allows it; nothing else may be.
 const rules: readonly Rule[] = [
@@ -55,13 +58,6 @@ const rules: readonly Rule[] = [
       (Number(jitter_seconds) > Math.min(60, Number(every_seconds ?? 60)) ||
         Date.parse(String(ends_at)) - Date.parse(String(starts_at)) < 32 * 86_400_000),
   },
-  {
-    says: 'what a patch says of times, backoff and addresses must fit what it is laid upon',
-    breaks: (object, schema) =>
-      schema === 'SchedulePatch' &&
-      (ofWhole.some((member) => member in object) ||
-        ofJob.some((member) => member in ((object.job ?? {}) as object))),
-  },
 ];
 
 // What only we can give: no schema says which texts are a cursor, or the id of an event the job has had.
@@ -72,7 +68,7 @@ export class Plans {
   readonly #arbitraries: Arbitraries;
 
   constructor(document: Document, favourites: Favourites) {
-    this.#arbitraries = new Arbitraries(document.components.schemas, favourites, rules);
+    this.#arbitraries = new Arbitraries(document.components.schemas, favourites, rules, ofWhole);
   }
 
   /** Requests of an operation: half as its document allows, half with something wrong or odd. */

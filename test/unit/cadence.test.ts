@@ -186,6 +186,15 @@ test('what is remembered is what croner says, in whatever order it is asked', ()
   );
 });
 
+test('slots end with the years that can be written down, whatever the end that is asked for', () => {
+  const daily = cadenceOf(specOf({ every_seconds: 86_400, ends_at: '9999-12-31T23:59:59Z' }), 'a');
+  const found = walk(daily, at('9999-12-27T12:00:00Z'), new Date(8.64e15));
+  assert.deepEqual(
+    iso(found).map((text) => text.slice(0, 10)),
+    ['9999-12-28', '9999-12-29', '9999-12-30'],
+  );
+});
+
 test('going back and counting find what walking finds', () => {
   const span = fc.integer({ min: 0, max: 36 * 3_600_000 });
   fc.assert(

@@ -1810,60 +1810,7 @@ export interface components {
             max_catch_up?: number | null;
             /** @description What becomes of a slot while a job of an earlier one has not ended. */
             overlap?: ("allow" | "skip" | "queue_one" | "cancel_running") | null;
-            /** @description The job that each slot makes. */
-            job?: {
-                /** @description Queue the job goes to; it exists once it is named. */
-                queue?: string | null;
-                /** @description What kind of work it is: handlers and workers choose by it. */
-                type?: string;
-                /** @description What the worker is given; null when absent. */
-                payload?: components["schemas"]["JsonValue"] | null;
-                /** @description 0 is the most urgent, 9 the least. */
-                priority?: number | null;
-                /** @description Attempts before the job is dead. */
-                max_attempts?: number | null;
-                backoff?: {
-                    /** @description How the wait grows: doubling, by one base each time, not at all, or as listed. */
-                    strategy?: ("exponential" | "linear" | "fixed" | "list") | null;
-                    /** @description Wait after the first attempt, in seconds. */
-                    base_seconds?: number | null;
-                    /** @description Longest wait, in seconds, at least base_seconds; a list is not cut. */
-                    cap_seconds?: number | null;
-                    /** @description Chance in the wait: from 0 to all of it, from half to all of it, or none. Default: full; none for a list. */
-                    jitter?: ("full" | "equal" | "none") | null;
-                    /** @description For strategy list: the wait after each attempt, in seconds; the last one repeats. */
-                    delays_seconds?: number[] | null;
-                } | null;
-                /** @description Longest run of one attempt, in seconds. */
-                timeout_seconds?: number | null;
-                /** @description Up to 20 words of yours, 1 to 63 characters each. */
-                tags?: string[] | null;
-                target?: {
-                    /**
-                     * Format: uri
-                     * @description An http or https URL; a public one unless the server allows others.
-                     */
-                    url?: string;
-                    method?: ("POST" | "PUT" | "PATCH") | null;
-                    /** @description Up to 20 headers sent along, for example Authorization. */
-                    headers?: {
-                        [key: string]: string | null;
-                    } | null;
-                } | null;
-                callback?: {
-                    /**
-                     * Format: uri
-                     * @description An http or https URL; a public one unless the server allows others.
-                     */
-                    url?: string;
-                    /** @description The ends to tell of; absent: all. */
-                    events?: ("succeeded" | "dead" | "cancelled" | "expired")[] | null;
-                    /** @description Up to 20 headers sent along, for example Authorization. */
-                    headers?: {
-                        [key: string]: string | null;
-                    } | null;
-                } | null;
-            };
+            job?: components["schemas"]["ScheduledJobPatch"];
         };
         /** @description The job that each slot makes. */
         ScheduledJob: {
@@ -1896,6 +1843,60 @@ export interface components {
             tags?: string[];
             target?: components["schemas"]["Target"];
             callback?: components["schemas"]["Callback"];
+        };
+        /** @description What is to change of the job that each slot makes. */
+        ScheduledJobPatch: {
+            /** @description Queue the job goes to; it exists once it is named. */
+            queue?: string | null;
+            /** @description What kind of work it is: handlers and workers choose by it. */
+            type?: string;
+            /** @description What the worker is given; null when absent. */
+            payload?: components["schemas"]["JsonValue"] | null;
+            /** @description 0 is the most urgent, 9 the least. */
+            priority?: number | null;
+            /** @description Attempts before the job is dead. */
+            max_attempts?: number | null;
+            backoff?: {
+                /** @description How the wait grows: doubling, by one base each time, not at all, or as listed. */
+                strategy?: ("exponential" | "linear" | "fixed" | "list") | null;
+                /** @description Wait after the first attempt, in seconds. */
+                base_seconds?: number | null;
+                /** @description Longest wait, in seconds, at least base_seconds; a list is not cut. */
+                cap_seconds?: number | null;
+                /** @description Chance in the wait: from 0 to all of it, from half to all of it, or none. Default: full; none for a list. */
+                jitter?: ("full" | "equal" | "none") | null;
+                /** @description For strategy list: the wait after each attempt, in seconds; the last one repeats. */
+                delays_seconds?: number[] | null;
+            } | null;
+            /** @description Longest run of one attempt, in seconds. */
+            timeout_seconds?: number | null;
+            /** @description Up to 20 words of yours, 1 to 63 characters each. */
+            tags?: string[] | null;
+            target?: {
+                /**
+                 * Format: uri
+                 * @description An http or https URL; a public one unless the server allows others.
+                 */
+                url?: string;
+                method?: ("POST" | "PUT" | "PATCH") | null;
+                /** @description Up to 20 headers sent along, for example Authorization. */
+                headers?: {
+                    [key: string]: string | null;
+                } | null;
+            } | null;
+            callback?: {
+                /**
+                 * Format: uri
+                 * @description An http or https URL; a public one unless the server allows others.
+                 */
+                url?: string;
+                /** @description The ends to tell of; absent: all. */
+                events?: ("succeeded" | "dead" | "cancelled" | "expired")[] | null;
+                /** @description Up to 20 headers sent along, for example Authorization. */
+                headers?: {
+                    [key: string]: string | null;
+                } | null;
+            } | null;
         };
         /** @description The URL that is called with the job instead of leasing it to a worker. */
         Target: {

@@ -93,11 +93,17 @@ export const NewSchedule = z
 /** A validated schedule, defaults filled in. */
 export type NewSchedule = z.output<typeof NewSchedule>;
 
+const ScheduledJobPatch = z
+  .strictObject(partsOf(ScheduledJob.shape))
+  .meta({ id: 'ScheduledJobPatch', description: 'What is to change of the job that each slot makes.' });
+
 /** The body of `PATCH /v1/schedules/{name}`: the same members, each of which may be left out, or null for its default. */
-export const SchedulePatch = z.strictObject(partsOf(definition)).meta({
-  id: 'SchedulePatch',
-  description: 'What is to change of a schedule; payload is replaced as a whole.',
-});
+export const SchedulePatch = z
+  .strictObject({ ...partsOf(definition), job: ScheduledJobPatch.optional() })
+  .meta({
+    id: 'SchedulePatch',
+    description: 'What is to change of a schedule; payload is replaced as a whole.',
+  });
 
 /** A patch, as it was sent. */
 export type SchedulePatch = z.input<typeof SchedulePatch>;
