@@ -8,7 +8,7 @@ import { startEmbeddedPostgres } from './embedded/postgres.ts';
 import { EventBus } from './events.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';
-import { migrate as migrateSchema, missingSteps } from './store/migrate.ts';
+import { alone, migrate as migrateSchema, missingSteps } from './store/migrate.ts';
 import { checkSessions, sessionSettings, settleRole, type Way } from './store/session.ts';
 import { prepareClock } from './store/test-clock.ts';
 import { logEvents } from './telemetry/log.ts';
@@ -83,7 +83,7 @@ export async function migrate(config: Config, url: string): Promise<string[]> {
   const way = wayOf(config, url);
   return [
     ...(await migrateSchema(direct)).map((step) => `applied ${step}`),
-    ...(way.pooled ? await settleRole(way, direct) : []),
+    ...(way.pooled ? await alone(direct, () => settleRole(way, direct)) : []),
   ];
 }
 

@@ -13,13 +13,27 @@ const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
 
 /** Applies what is missing and names it. Waits up to 60 s for another runner; throws when a step fails. */
 export async function migrate(url: string, log: (line: string) => void = () => {}): Promise<string[]> {
-  const [worker, holder] = [clientOf(url), clientOf(url)];
+  return alone(url, async () => {
+    const worker = clientOf(url);
+    try {
+      await worker.connect();
+      return await apply(worker, log);
+    } finally {
+      await worker.end();
+    }
+  });
+}
+
+/** Does what changes the database for all, while nobody else does: waits up to 60 s for another to end. */
+export async function alone<T>(url: string, work: () => Promise<T>): Promise<T> {
+  const holder = clientOf(url);
   try {
-    await Promise.all([worker.connect(), holder.connect()]);
-    await refusePooler(worker);
-    return await underLock(holder, () => apply(worker, log));
+    await holder.connect();
+    await refusePooler(holder);
+    await lock(holder);
+    return await work();
   } finally {
-    await Promise.allSettled([worker.end(), holder.end()]);
+    await holder.end();
   }
 }
 
@@ -60,7 +74,7 @@ function clientOf(url: string): pg.Client {
 }
 
 /** A lock that lives in a transaction of its own and ends with a runner that is killed. */
-async function underLock<T>(holder: pg.Client, work: () => Promise<T>): Promise<T> {
+async function lock(holder: pg.Client): Promise<void> {
   await holder.query(
     `begin; set local lock_timeout = '60s'; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0`,
   );
@@ -69,7 +83,6 @@ async function underLock<T>(holder: pg.Client, work: () => Promise<T>): Promise<
   } catch (cause) {
     throw new Error('another migration has been running for a minute; wait for it to end', { cause });
   }
-  return work();
 }
 
 async function apply(client: pg.Client, log: (line: string) => void): Promise<string[]> {

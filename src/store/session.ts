@@ -64,18 +64,21 @@ export async function checkSessions({ url, pooled, settings }: Way): Promise<voi
   if (isPooled) throw new Error(`DATABASE_URL leads through a pooler; ${remedy}`);
 }
 
-/** Gives the settings to the role that the pooler logs in as, over a direct connection; returns the lines that it ran. */
+/**
+ * Gives the settings to the role that the pooler logs in as, over a direct connection; returns the lines that it ran. To be
+ * run `alone` (migrate.ts): two would trip over each other in the catalog.
+ */
 export async function settleRole({ url, settings }: Way, directUrl: string): Promise<string[]> {
   const lines = await onSession({ connectionString: url }, (client) => missing(client, settings));
   if (lines.length === 0) return [];
   const { role, database } = await onSession({ connectionString: url }, whoami);
   await onSession({ connectionString: directUrl }, async (client) => {
-    await refusePooler(client);
     try {
       for (const line of lines) await client.query(line);
     } catch (cause) {
+      if (!(cause instanceof pg.DatabaseError) || cause.code !== '42501') throw cause;
       const asked = lines.map((line) => `\n  ${line};`).join('');
-      throw new Error(`the role "${role}" cannot be given its settings; let a superuser run${asked}`, {
+      throw new Error(`nobody may give the role "${role}" its settings here; let a superuser run${asked}`, {
         cause,
       });
     }

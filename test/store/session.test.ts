@@ -1,8 +1,9 @@
 // The settings of sessions: in force with and without a pooler, and never missing unnoticed.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { openPool } from '../../src/store/db.ts';
-import { migrate, missingSteps } from '../../src/store/migrate.ts';
+import { alone, migrate, missingSteps } from '../../src/store/migrate.ts';
 import { checkSessions, sessionSettings, settleRole } from '../../src/store/session.ts';
 import { hot, sql } from '../../src/store/sql.ts';
 import { type FakePooler, fakePooler } from '../support/fake-pooler.ts';
@@ -73,6 +74,35 @@ test('behind a pooler the role is given the settings once, and nothing is told o
     const lines = error.message.split('\n').filter((line) => line.startsWith('  alter role'));
     return lines.length === 1 && /statement_timeout = '5000';/.test(lines[0] ?? '');
   });
+});
+
+test('replicas that start together give the role its settings without a quarrel', async () => {
+  const fresh = await cloneDatabase();
+  const own = await fakePooler(fresh.url, true);
+  const way = { url: own.before(fresh.url), pooled: true, settings };
+  try {
+    await Promise.all(Array.from({ length: 5 }, () => alone(fresh.url, () => settleRole(way, fresh.url))));
+    await checkSessions(way);
+  } finally {
+    await own.stop();
+    await fresh.drop();
+  }
+});
+
+test('who may not give the role its settings is told what to ask a superuser for', async () => {
+  const role = `errand_${randomBytes(4).toString('hex')}`;
+  const other = new URL(database.url);
+  [other.username, other.password] = [role, 'x'];
+  await onServer(database.url, (client) => client.query(`create role ${role} login password 'x'`));
+  try {
+    const way = { url: pooler.before(database.url), pooled: true, settings: sessionSettings(7_000) };
+    await assert.rejects(
+      settleRole(way, other.href),
+      /nobody may give the role ".*" its settings here; let a superuser run\n {2}alter role .* = '7000';/,
+    );
+  } finally {
+    await onServer(database.url, (client) => client.query(`drop role ${role}`));
+  }
 });
 
 test('idle sessions of before are ended when the role is given its settings', async () => {
