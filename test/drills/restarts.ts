@@ -15,7 +15,7 @@ export const drill: Drill = {
   proves: 'rolling restarts across the slots of schedules miss none',
   profiles: ['short', 'long'],
   async run({ profile, folder, say }): Promise<Verdict> {
-    const [seconds, least] = profile === 'long' ? [100, 50] : [20, 12];
+    const [seconds, least] = profile === 'long' ? [150, 50] : [30, 12];
     const run = await scheduleRun({ folder, term_seconds });
     try {
       for (const n of [0, 1, 2]) await run.start(n);
