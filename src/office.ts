@@ -30,11 +30,12 @@ export function office(
 ): Office {
   const { config, db, events, holder } = options;
   const onError = (chore: string, error: unknown) => events.emit('chore.failed', { chore, error });
+  let isLeaving = false;
   const chores = runningChores({
     chores: [
       firing({
         ...options,
-        term: () => candidate.term(),
+        term: () => (isLeaving ? null : candidate.term()),
         onFenced(term) {
           events.emit('term.fenced', { term });
           candidate.lose('the database says that it is over');
@@ -63,7 +64,8 @@ export function office(
     name: 'office',
     start: () => candidate.start(),
     async stop(deadline) {
-      // What is being written is written before another may begin.
+      // What is being written is written before another may begin; what is left of a long absence is the other's.
+      isLeaving = true;
       await chores.stop(deadline);
       await candidate.stop(deadline);
     },
