@@ -73,7 +73,8 @@ function textOf(file: string): string {
 
 function askingOver(url: string): Ask {
   return async (method, path, headers, body) => {
-    const answer = await fetch(new URL(path, url), {
+    // A service may stand below a path of its host.
+    const answer = await fetch(`${url.replace(/\/$/, '')}${path}`, {
       method,
       headers: { 'content-type': 'application/json', ...headers },
       body,
