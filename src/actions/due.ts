@@ -77,23 +77,12 @@ export async function considered(row: DueSchedule, now: Date, ended: ReadonlySet
   };
 }
 
-/** Cases in parts that one transaction may write. */
-export function parts(cases: readonly Case[]): Case[][] {
-  const all: Case[][] = [];
-  let rows = most_rows;
-  let bytes = 0;
-  for (const one of cases) {
-    const weight = one.submissions.length * one.row.payload_bytes;
-    rows += one.verdicts.length;
-    bytes += weight;
-    if (rows > most_rows || bytes > most_bytes) {
-      all.push([]);
-      rows = one.verdicts.length;
-      bytes = weight;
-    }
-    all.at(-1)?.push(one);
-  }
-  return all;
+/** Whether one transaction may write a case besides these. */
+export function fits(part: readonly Case[], one: Case): boolean {
+  const all = [...part, one];
+  const rows = all.reduce((sum, { verdicts }) => sum + verdicts.length, 0);
+  const bytes = all.reduce((sum, { row, submissions }) => sum + submissions.length * row.payload_bytes, 0);
+  return part.length === 0 || (rows <= most_rows && bytes <= most_bytes);
 }
 
 /** What is left of a case when slots are taken out that are decided already; null when none of it is. */

@@ -19,7 +19,7 @@ import {
 } from '../store/slots.ts';
 import type { Cancel } from './cancel.ts';
 import type { Chore } from './chores.ts';
-import { type Case, considered, most_open, parts, withoutDecided } from './due.ts';
+import { type Case, considered, fits, most_open, withoutDecided } from './due.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
 import { placed } from './submit.ts';
 
@@ -65,36 +65,46 @@ export function firing(options: FireOptions): Chore {
       const more = due.length >= batch;
       if (full && !more) fullAt = began + full_ms;
       const ended = await endedOf(due, db);
-      const cases: Case[] = [];
-      for (const [n, row] of due.entries()) {
-        if (n % unpaused === unpaused - 1) await othersHadTheirTurn();
-        const one = await considered(row, now, ended).catch((error) => setAside(row, error, options));
-        if (one !== null) cases.push(one);
+      let [found, written, hasRest, next] = [0, 0, more, next_ms ?? Number.POSITIVE_INFINITY];
+      for await (const part of judged(due, now, ended, options)) {
+        if (options.term() !== term) return { moved: written };
+        written += await fireTogether(term, part, options);
+        found += part.length;
+        for (const { verdicts, advance } of part) {
+          const wait = (advance.next_due?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
+          next = Math.min(next, wait);
+          // There was more to decide of it than may be written at once.
+          hasRest ||= verdicts.length > 0 && wait <= 0;
+        }
       }
-      let written = 0;
-      for (const part of parts(cases)) {
-        if (options.term() === term) written += await fireTogether(term, part, options);
-      }
+      if (hasRest) return { moved: written, again_ms: 0 };
       // Who was passed over had just changed, or was locked: it will not be long.
-      const again_ms =
-        more || cases.some(hasRest) ? 0 : written < cases.length ? 50 : soonest(cases, next_ms, began);
-      return { moved: written, again_ms };
+      if (written < found) return { moved: written, again_ms: 50 };
+      const again_ms = Math.max(1, next - (performance.now() - began));
+      return { moved: written, again_ms: Number.isFinite(again_ms) ? again_ms : undefined };
     },
   };
 }
 
-/** Whether there was more to decide than could be written at once. */
-function hasRest({ verdicts, now, advance: { next_due } }: Case): boolean {
-  return verdicts.length > 0 && next_due !== null && next_due <= now;
-}
-
-/** In how many ms the next schedule is due, of these and the one that was due next when they were read. */
-function soonest(cases: readonly Case[], next_ms: number | null, read: number): number | undefined {
-  const waits = cases.flatMap(({ now, advance: { next_due } }) =>
-    next_due === null ? [] : [next_due.getTime() - now.getTime()],
-  );
-  if (next_ms !== null) waits.push(next_ms);
-  return waits.length === 0 ? undefined : Math.max(1, Math.min(...waits) - (performance.now() - read));
+/** Judges what is due in parts that one transaction may write; only one part is in memory at a time. */
+async function* judged(
+  due: readonly DueSchedule[],
+  now: Date,
+  ended: ReadonlySet<string>,
+  options: FireOptions,
+): AsyncGenerator<Case[]> {
+  let part: Case[] = [];
+  for (const [n, row] of due.entries()) {
+    if (n % unpaused === unpaused - 1) await othersHadTheirTurn();
+    const one = await considered(row, now, ended).catch((error) => setAside(row, error, options));
+    if (one === null) continue;
+    if (!fits(part, one)) {
+      yield part;
+      part = [];
+    }
+    part.push(one);
+  }
+  if (part.length > 0) yield part;
 }
 
 /** Of the jobs these schedules have open, those that have ended. Where jobs may overlap nobody needs to know. */
