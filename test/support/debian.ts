@@ -33,6 +33,24 @@ export async function fromDebian(packaged: Packaged): Promise<Program> {
   return (await checked(packaged, placeOf(packaged))) ?? (await extract(packaged));
 }
 
+/** A folder with what packages hold, and those they depend on: libraries to build with. Throws why not. */
+export async function librariesFromDebian(name: string, packages: readonly string[]): Promise<string> {
+  const place = join(CACHE, name);
+  const root = join(place, 'root');
+  const there = await access(root).then(
+    () => true,
+    () => false,
+  );
+  if (there) return root;
+  await inStage(name, async (stage) => {
+    await download(packages, join(stage, 'debs'));
+    await unpack(stage);
+    await rename(stage, place).catch(() => {});
+    await access(root);
+  });
+  return root;
+}
+
 /** The environment a program runs in. */
 export function environmentOf({ libraryPath }: Program): NodeJS.ProcessEnv {
   return libraryPath === '' ? process.env : { ...process.env, LD_LIBRARY_PATH: libraryPath };
@@ -51,19 +69,26 @@ function placeOf({ name }: Packaged): string {
   return join(CACHE, name);
 }
 
-async function extract(packaged: Packaged): Promise<Program> {
-  if (!findProgram('apt-get') || !findProgram('dpkg-deb')) throw new Error('there is no apt-get here');
-  await mkdir(CACHE, { recursive: true });
-  const stage = await mkdtemp(join(CACHE, `${packaged.name}.new-`));
-  try {
-    await download(packaged.name, join(stage, 'debs'));
+function extract(packaged: Packaged): Promise<Program> {
+  return inStage(packaged.name, async (stage) => {
+    await download([packaged.name], join(stage, 'debs'));
     await unpack(stage);
     const program = await publish(packaged, stage);
     if (program) return program;
     throw new Error('the extracted program does not run');
+  });
+}
+
+/** Works in a folder of the cache that goes with the work, whatever comes of it. */
+async function inStage<T>(name: string, work: (stage: string) => Promise<T>): Promise<T> {
+  if (!findProgram('apt-get') || !findProgram('dpkg-deb')) throw new Error('there is no apt-get here');
+  await mkdir(CACHE, { recursive: true });
+  const stage = await mkdtemp(join(CACHE, `${name}.new-`));
+  try {
+    return await work(stage);
   } catch (error) {
     const message = (error as Error).message.trim().replace(/\s*\n\s*/g, ': ');
-    throw new Error(`${packaged.name} could not be taken from the Debian packages (${message})`);
+    throw new Error(`${name} could not be taken from the Debian packages (${message})`);
   } finally {
     await rm(stage, { recursive: true, force: true });
   }
@@ -79,14 +104,14 @@ async function publish(packaged: Packaged, stage: string): Promise<Program | nul
   return checked(packaged, place);
 }
 
-async function download(name: string, debs: string): Promise<void> {
+async function download(names: readonly string[], debs: string): Promise<void> {
   await mkdir(join(debs, 'partial'), { recursive: true });
   const fetch = () =>
     run(
       'apt-get',
       [
         ...['install', '-y', '--no-install-recommends', '--download-only'],
-        ...['-o', `Dir::Cache::archives=${debs}`, '-o', 'Debug::NoLocking=1', name],
+        ...['-o', `Dir::Cache::archives=${debs}`, '-o', 'Debug::NoLocking=1', ...names],
       ],
       { timeout: 180_000 },
     );

@@ -16,8 +16,8 @@ export interface Go {
 const limit_ms = 180_000;
 const run = promisify(execFile);
 
-/** Takes Go out of its Debian packages; throws why not. */
-export async function findGo(folder: string): Promise<Go> {
+/** Takes Go out of its Debian packages; throws why not. `libraries` is a GOPATH to find packages in. */
+export async function findGo(folder: string, libraries?: string): Promise<Go> {
   const { path } = await fromDebian({ name: 'golang-go', path: 'usr/bin/go', version: 'version' });
   const root = dirname(dirname(await realpath(path)));
   const env = {
@@ -25,8 +25,9 @@ export async function findGo(folder: string): Promise<Go> {
     HOME: folder,
     GOROOT: root,
     GOCACHE: join(folder, 'cache'),
-    GOPATH: join(folder, 'path'),
-    GOFLAGS: '-mod=mod',
+    ...(libraries === undefined
+      ? { GOPATH: join(folder, 'path'), GOFLAGS: '-mod=mod' }
+      : { GOPATH: libraries, GO111MODULE: 'off' }),
     GOPROXY: 'off',
     // No C compiler has to be there.
     CGO_ENABLED: '0',

@@ -1,0 +1,289 @@
+// Proves of the chart what an operator would meet: what it renders is what Kubernetes knows, fits together and starts the
+// program; and values that cannot work are refused with the reason. Where there is no helm and no stand-in for it can be
+// built, the tests are skipped with the reason: not run, never passed.
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { readDeclared } from '../../src/declared.ts';
+import { configOf, isSelected, ofKind, podsOf } from '../support/chart.ts';
+import { chart, findRenderer, type Manifest, Refused, type Render } from '../support/helm.ts';
+import { objectFaults } from '../support/kubernetes.ts';
+
+const ci = (name: string) => join(chart, 'ci', `${name}-values.yaml`);
+const examples = ['default', 'production', 'split-roles', 'all-off'];
+const release = 'jobs';
+
+let render: Render = () => Promise.reject(new Error('there is no renderer'));
+const missing = await findRenderer().then(
+  (found) => {
+    render = found;
+    return false as const;
+  },
+  (error: Error) => `NOT RUN: no helm, and no stand-in for it: ${error.message}`,
+);
+const options = { skip: missing };
+
+for (const example of examples) {
+  test(`what the ${example} values render is what Kubernetes knows`, options, async () => {
+    const { objects } = await render(release, ci(example));
+    assert.ok(objects.length >= 3);
+    for (const object of objects) assert.deepEqual(await objectFaults(object), []);
+    const names = objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    assert.equal(new Set(names).size, names.length);
+  });
+
+  test(`what the ${example} values render fits together`, options, async () => {
+    const { objects } = await render(release, ci(example));
+    const deployments = ofKind(objects, 'Deployment');
+    for (const { spec, metadata } of deployments) {
+      const selector = spec?.selector?.matchLabels ?? {};
+      const selected = deployments.filter((one) =>
+        isSelected(one.spec?.template?.metadata.labels ?? {}, selector),
+      );
+      assert.deepEqual(
+        selected.map((one) => one.metadata.name),
+        [metadata.name],
+      );
+    }
+    const pods = podsOf(deployments);
+    const job = podsOf(ofKind(objects, 'Job'));
+    for (const { spec, metadata } of ofKind(objects, 'Service')) {
+      const chosen = pods.filter((pod) => isSelected(pod.metadata.labels, spec?.selector ?? {}));
+      const isMetrics = metadata.labels['app.kubernetes.io/component'] === 'metrics';
+      const serving = pods.filter((pod) =>
+        /^(all|api)$/.test(pod.metadata.labels['app.kubernetes.io/component'] ?? ''),
+      );
+      assert.deepEqual(chosen, isMetrics ? pods : serving);
+      assert.ok(!job.some((pod) => isSelected(pod.metadata.labels, spec?.selector ?? {})));
+      for (const { targetPort } of spec?.ports ?? [])
+        assert.deepEqual(
+          chosen.map((pod) =>
+            pod.spec.containers
+              .flatMap(({ ports = [] }) => ports.map(({ name }) => name))
+              .includes(targetPort),
+          ),
+          chosen.map(() => true),
+        );
+    }
+    for (const { spec } of [...ofKind(objects, 'PodDisruptionBudget'), ...ofKind(objects, 'NetworkPolicy')]) {
+      const selector = spec?.selector?.matchLabels ?? spec?.podSelector?.matchLabels ?? {};
+      assert.ok(pods.some((pod) => isSelected(pod.metadata.labels, selector)));
+    }
+    for (const { spec } of ofKind(objects, 'Ingress')) {
+      const backend = spec?.rules?.[0]?.http.paths[0]?.backend.service;
+      const service = ofKind(objects, 'Service').find(({ metadata }) => metadata.name === backend?.name);
+      assert.ok(service?.spec?.ports?.some(({ name }) => name === backend?.port.name));
+    }
+    for (const { spec } of ofKind(objects, 'ServiceMonitor')) {
+      const services = ofKind(objects, 'Service').filter(({ metadata }) =>
+        isSelected(metadata.labels, spec?.selector?.matchLabels ?? {}),
+      );
+      assert.equal(services.length, 1);
+      assert.deepEqual(
+        spec?.endpoints?.map(({ port }) => port),
+        services[0]?.spec?.ports?.map(({ name }) => name),
+      );
+    }
+    const accounts = ofKind(objects, 'ServiceAccount').map(({ metadata }) => metadata.name);
+    for (const pod of pods) assert.ok(accounts.includes(pod.spec.serviceAccountName ?? ''));
+  });
+
+  test(`the pods of the ${example} values start the program and outlive its drain`, options, async () => {
+    const { objects } = await render(release, ci(example));
+    const paths = Object.keys(
+      JSON.parse(readFileSync(new URL('../../openapi/openapi.json', import.meta.url), 'utf8')).paths,
+    );
+    for (const { spec } of podsOf(ofKind(objects, 'Deployment'))) {
+      const [container, ...others] = spec.containers;
+      assert.ok(container !== undefined && others.length === 0);
+      const config = configOf(container, objects);
+      assert.deepEqual(
+        container.ports?.map(({ containerPort }) => containerPort),
+        [config.PORT],
+      );
+      for (const { httpGet } of [container.startupProbe, container.livenessProbe, container.readinessProbe]) {
+        assert.ok(paths.includes(httpGet.path), httpGet.path);
+        assert.equal(httpGet.port, container.ports?.[0]?.name);
+      }
+      // The program waits by itself; a preStop would come on top.
+      assert.equal(container.lifecycle, undefined);
+      assert.ok(config.ERRAND_DRAIN_DEADLINE_SECONDS > config.drainDelaySeconds);
+      const afterwards = config.ERRAND_STATEMENT_TIMEOUT_SECONDS + 1;
+      assert.ok(spec.terminationGracePeriodSeconds > config.ERRAND_DRAIN_DEADLINE_SECONDS + afterwards);
+      if (config.ERRAND_SCHEDULES !== undefined)
+        assert.equal(readDeclared(config.ERRAND_SCHEDULES, 'schedules.yaml').length, 1);
+    }
+    for (const { spec } of podsOf(ofKind(objects, 'Job')))
+      for (const container of spec.containers) assert.ok(configOf(container, objects).DATABASE_URL);
+  });
+
+  test(`the pods of the ${example} values may nothing that Errand does not need`, options, async () => {
+    const { objects } = await render(release, ci(example));
+    for (const { spec } of podsOf(objects)) {
+      assert.equal(spec.automountServiceAccountToken, false);
+      // A Service called errand would put ERRAND_PORT into every pod, and the program refuses what it does not know.
+      assert.equal(spec.enableServiceLinks, false);
+      assert.deepEqual(spec.securityContext, {
+        runAsNonRoot: true,
+        runAsUser: 1000,
+        runAsGroup: 1000,
+        seccompProfile: { type: 'RuntimeDefault' },
+      });
+      for (const { securityContext } of spec.containers)
+        assert.deepEqual(securityContext, {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ['ALL'] },
+        });
+    }
+  });
+}
+
+test('Secrets are named as the values say, and no credential is rendered', options, async () => {
+  const { objects } = await render(release, ci('production'));
+  const [pod] = podsOf(ofKind(objects, 'Deployment'));
+  const named = pod?.spec.containers[0]?.env.flatMap(({ name, valueFrom }) =>
+    valueFrom === undefined ? [] : [`${name} ${valueFrom.secretKeyRef.name} ${valueFrom.secretKeyRef.key}`],
+  );
+  assert.deepEqual(named, [
+    'DATABASE_URL errand-database DATABASE_URL',
+    'ERRAND_DIRECT_DATABASE_URL errand-database DIRECT_URL',
+    'REDIS_URL errand-redis url',
+    'ERRAND_SIGNING_SECRETS errand-signing ERRAND_SIGNING_SECRETS',
+    'SMTP_PASSWORD smtp password',
+  ]);
+});
+
+test('what is off leaves nothing behind', options, async () => {
+  const { objects } = await render(release, ci('all-off'));
+  assert.deepEqual(objects.map(({ kind }) => kind).sort(), ['Deployment', 'Service', 'ServiceAccount']);
+});
+
+test(
+  'each role apart does its own: only the API reads schedules, only workers have handlers and targets',
+  options,
+  async () => {
+    const { objects } = await render(release, ci('split-roles'));
+    const told = ofKind(objects, 'Deployment').map(({ metadata, spec }) => {
+      const container = spec?.template?.spec.containers[0];
+      assert.ok(container !== undefined);
+      const config = configOf(container, objects);
+      const has = [config.ERRAND_SCHEDULES && 'schedules', config.ERRAND_HANDLERS_DIR && 'handlers'];
+      return `${metadata.name} x ${spec?.replicas}: ${config.ERRAND_ROLES} ${has.filter(Boolean).join(' ')}`;
+    });
+    assert.deepEqual(told, [
+      'jobs-errand-api x 3: api schedules',
+      'jobs-errand-worker x 4: worker handlers',
+      'jobs-errand-dispatcher x 2: dispatcher ',
+    ]);
+    const targets = ofKind(objects, 'NetworkPolicy').find(({ metadata }) =>
+      metadata.name.endsWith('-targets'),
+    );
+    assert.equal(targets?.spec?.podSelector?.matchLabels['app.kubernetes.io/component'], 'worker');
+  },
+);
+
+test('other schedules are other pods, and only of those that read them', options, async () => {
+  const annotations = async (more: object) =>
+    podsOf((await render(release, ci('split-roles'), more)).objects).map(
+      ({ metadata }) => metadata.annotations,
+    );
+  const before = await annotations({});
+  const after = await annotations({ schedules: 'schedules: []\n' });
+  assert.notDeepEqual(before[0], after[0]);
+  assert.deepEqual(before.slice(1), [undefined, undefined, undefined]);
+});
+
+test('the migration names nothing that the chart creates, because it runs before', options, async () => {
+  for (const example of ['default', 'production', 'split-roles']) {
+    const [job] = ofKind((await render(release, ci(example))).objects, 'Job');
+    assert.equal(job?.metadata.annotations?.['helm.sh/hook'], 'pre-install,pre-upgrade');
+    const spec = job?.spec?.template?.spec;
+    assert.deepEqual([spec?.serviceAccountName, spec?.volumes], [undefined, undefined]);
+    assert.deepEqual(spec?.containers[0]?.command, ['node', 'dist/main.js', 'migrate']);
+  }
+});
+
+test('what the chart sets itself cannot be set beside it', options, async () => {
+  const { objects } = await render(release, ci('production'), { extraEnv: [] });
+  const [pod] = podsOf(ofKind(objects, 'Deployment'));
+  const names = pod?.spec.containers[0]?.env.map(({ name }) => name) ?? [];
+  assert.ok(names.length > 10);
+  for (const name of names)
+    await assert.rejects(render(release, ci('default'), { extraEnv: [{ name, value: '1' }] }), Refused, name);
+});
+
+/** The most connections to Postgres while the processes of all Deployments are replaced, by what the program opens. */
+function neededConnections(objects: readonly Manifest[]): number {
+  const perDeployment = ofKind(objects, 'Deployment').map(({ spec }) => {
+    const container = spec?.template?.spec.containers[0];
+    assert.ok(container !== undefined && spec?.strategy !== undefined);
+    const config = configOf(container, objects);
+    const { maxSurge, maxUnavailable } = spec.strategy.rollingUpdate;
+    assert.equal(maxUnavailable, 0);
+    // Else more of those that were replaced could still drain.
+    assert.ok((spec.minReadySeconds ?? 0) >= (spec.template?.spec.terminationGracePeriodSeconds ?? 0));
+    const office = config.ERRAND_ROLES.includes('dispatcher') ? 2 : 0;
+    const { ERRAND_INTAKE_CONNECTIONS, ERRAND_ENGINE_CONNECTIONS, ERRAND_READ_CONNECTIONS } = config;
+    const pools = ERRAND_INTAKE_CONNECTIONS + ERRAND_ENGINE_CONNECTIONS + ERRAND_READ_CONNECTIONS + office;
+    const listens = 1;
+    return ((spec.replicas ?? 0) + 2 * maxSurge) * ((config.ERRAND_POOLER ? 0 : pools) + listens);
+  });
+  return perDeployment.reduce((sum, one) => sum + one, 2 * ofKind(objects, 'Job').length);
+}
+
+for (const example of examples) {
+  test(`the connections of the ${example} values fit to the last one and not beyond`, options, async () => {
+    const { objects } = await render(release, ci(example));
+    const pooler = { pooler: { serverConnections: 30 } };
+    const needed = neededConnections(objects) + (example === 'production' ? 30 : 0) + 7;
+    const limit = (maxConnections: number) => ({
+      database: { maxConnections, reservedConnections: 7, ...(example === 'production' ? pooler : {}) },
+    });
+    await render(release, ci(example), limit(needed));
+    await assert.rejects(render(release, ci(example), limit(needed - 1)), (error: Error) => {
+      assert.ok(error instanceof Refused);
+      assert.match(error.message, new RegExp(`up to ${needed - 7} of ${needed - 8} connections`));
+      return true;
+    });
+  });
+}
+
+const refused = readdirSync(join(chart, 'ci/refused')).map((name) => join(chart, 'ci/refused', name));
+
+for (const file of refused) {
+  const [first = ''] = readFileSync(file, 'utf8').split('\n', 1);
+  const reason = /^# refused: (.+)$/.exec(first)?.[1];
+  test(`refused: ${reason}`, options, async () => {
+    assert.ok(reason !== undefined, `${file} begins with the reason`);
+    await assert.rejects(render(release, ci('default'), file), (error: Error) => {
+      assert.ok(error instanceof Refused);
+      assert.ok(error.message.replaceAll('/', '.').includes(reason.replaceAll('/', '.')), error.message);
+      return true;
+    });
+  });
+}
+
+test('releases of a namespace do not share a name, however long or alike theirs are', options, async () => {
+  const long = 'a'.repeat(52);
+  const releases = ['errand', 'x', 'x-errand', 'errand-x', 'errand-x-errand', '42', `${long}b`, `${long}c`];
+  const seen = new Map<string, string>();
+  for (const name of releases) {
+    const { objects } = await render(name, ci('split-roles'));
+    for (const object of objects) {
+      assert.deepEqual(await objectFaults(object), []);
+      const key = `${object.kind} ${object.metadata.name}`;
+      assert.equal(seen.get(key), undefined, `${key} of ${name}`);
+      seen.set(key, name);
+    }
+    const selectors = ofKind(objects, 'Deployment').map(({ spec }) => spec?.selector?.matchLabels);
+    for (const selector of selectors) assert.equal(selector?.['app.kubernetes.io/instance'], name);
+  }
+});
+
+test('names that look like numbers and large numbers stay what they are', options, async () => {
+  const odd = { redis: { url: { secret: '007' } }, migration: { deadlineSeconds: 1_000_000 } };
+  const { objects } = await render(release, ci('default'), odd);
+  for (const object of objects) assert.deepEqual(await objectFaults(object), []);
+});
