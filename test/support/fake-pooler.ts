@@ -1,6 +1,7 @@
 // Why this room exists: what tells a pooler from Postgres (a key for cancels of its own making, startup packets refused)
-// can be had without one. The drill "pooler" asks a real one.
+// can be had without one.
 // Invariant: it forwards only to the one loopback port it was made for, and stops with the test.
+// Next room: pgbouncer.ts, the real one.
 import { once } from 'node:events';
 import net from 'node:net';
 
