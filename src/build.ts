@@ -39,6 +39,7 @@ import type { Handler } from './roles/worker/handlers.ts';
 import type { Worker } from './roles/worker/worker.ts';
 import { hiring } from './runners.ts';
 import { Hints } from './signal/redis.ts';
+import { breaker } from './store/breaker.ts';
 import { openPool, type Pool } from './store/db.ts';
 import { findVersions } from './store/history.ts';
 import { Lanes, Workers } from './store/lanes.ts';
@@ -71,8 +72,9 @@ export async function build(
     // Connections that end after their pool was told to are no trouble.
     if (!closed) events.emit('store.error', { where, error });
   };
+  const shared = breaker();
   const pool = (name: string, max: number): Pool =>
-    openPool({ name, max, way, onError: storeError(`postgres ${name}`) });
+    openPool({ name, max, way, breaker: shared, onError: storeError(`postgres ${name}`) });
   const intake = pool('intake', config.ERRAND_INTAKE_CONNECTIONS);
   const engine = pool('engine', config.ERRAND_ENGINE_CONNECTIONS);
   const read = pool('read', config.ERRAND_READ_CONNECTIONS);
@@ -242,6 +244,7 @@ export async function build(
   const runners: readonly Worker[] = roles.has('worker') ? hired.runners : [];
 
   let draining = false;
+  let leaving = false;
   let started = false;
   const health = watchingHealth({
     release,
@@ -276,7 +279,7 @@ export async function build(
       }
     },
   );
-  const lifecycle = { draining: () => draining };
+  const lifecycle = { draining: () => draining, leaving: () => leaving };
   const app = buildApp({ config, actions, events, metrics, health, lifecycle, clock });
   const front = api(app, config.HOST, config.PORT);
 
@@ -316,10 +319,12 @@ export async function build(
       draining = true;
       const deadline = performance.now() + config.ERRAND_DRAIN_DEADLINE_SECONDS * 1_000;
       events.emit('service.said', { level: 'info', message: 'draining' });
-      // Claiming stops at once; the API serves on until balancers have noticed.
+      // Claiming stops at once; the API serves on, leases included, until balancers have noticed. Its answers close their
+      // connections, so that callers who keep theirs go elsewhere before the door closes.
       const workDone = Promise.all(runners.map((runner) => runner.stop(deadline - closing_ms)));
       const delay = atOnce ? 0 : config.drainDelaySeconds * 1_000;
       await new Promise((resolve) => setTimeout(resolve, delay));
+      leaving = true;
       // Whoever waits is answered now. The door stays open as long as jobs run here: workers and targets that hold a lease
       // keep and complete it, and probes are told the truth.
       waiters.drain();

@@ -46,8 +46,8 @@ export interface AppOptions {
   events: EventBus;
   metrics: Metrics;
   health: Health;
-  /** Whether the process has begun to stop; heartbeats tell workers. */
-  lifecycle?: { draining: () => boolean };
+  /** Whether the process has begun to stop, and whether balancers have had their time to notice. */
+  lifecycle?: { draining: () => boolean; leaving: () => boolean };
   /** The clock that tests move; absent: the real one. */
   clock?: TestClock | null;
   /** Limits of the server that differ from the usual ones. */
@@ -68,6 +68,7 @@ export function buildApp(options: AppOptions): App {
   const reach = config.privateTargets;
   const lease_seconds = config.ERRAND_LEASE_SECONDS;
   const isDraining = () => options.lifecycle?.draining() ?? false;
+  const isLeaving = () => options.lifecycle?.leaving() ?? false;
 
   const onClosing = () => {
     actions.waiters.drain();
@@ -91,7 +92,7 @@ export function buildApp(options: AppOptions): App {
   // Answers are text already; nothing is run over them.
   app.setSerializerCompiler(() => JSON.stringify);
 
-  app.register(context, { metrics, now: () => clock?.now() ?? new Date(), onClosing });
+  app.register(context, { metrics, now: () => clock?.now() ?? new Date(), isDraining, onClosing });
   app.register(errors, errorOptions);
   app.register(headerChecks);
   app.register(negotiation, wait);
@@ -125,7 +126,7 @@ export function buildApp(options: AppOptions): App {
       get('/v1/schedules/:name/preview', forecastSchedule(actions));
       get('/v1/leader', readLeader(actions));
 
-      post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isDraining));
+      post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isLeaving));
       post('/v1/leases/:id/heartbeat', heartbeat(actions, lease_seconds, isDraining));
       post('/v1/leases/:id/complete', complete(actions));
       post('/v1/leases/:id/fail', fail(actions));

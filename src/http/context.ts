@@ -25,6 +25,8 @@ declare module 'fastify' {
 export interface ContextOptions {
   metrics: Metrics;
   now: () => Date;
+  /** Whether the process has begun to stop. */
+  isDraining: () => boolean;
   /** Called once, when the server begins to close. */
   onClosing: () => void;
 }
@@ -46,7 +48,7 @@ export function setDefaultHeaders(request: FastifyRequest, reply: FastifyReply):
 
 /** Gives every request its context; must be registered first. */
 export const context = fp<ContextOptions>(
-  async (app, { metrics, now, onClosing }) => {
+  async (app, { metrics, now, isDraining, onClosing }) => {
     app.decorate('now', now);
     let closing = false;
 
@@ -55,9 +57,10 @@ export const context = fp<ContextOptions>(
       done(closing ? stopping() : undefined);
     });
 
-    // A connection kept alive past the close would hold the process until its idle limit.
+    // A connection kept alive past the close would hold the process until its idle limit, and a request sent by it as it is
+    // closed would fail.
     app.addHook('onSend', (_request, reply, payload, done) => {
-      if (closing) reply.header('connection', 'close');
+      if (closing || isDraining()) reply.header('connection', 'close');
       done(null, payload);
     });
 

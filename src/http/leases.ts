@@ -41,7 +41,7 @@ export function leaseJobs(
   { pull, waiters }: Actions,
   defaultLeaseSeconds: number,
   limits: WaitLimits,
-  isDraining: () => boolean,
+  isLeaving: () => boolean,
 ): Route<{ Body: LeaseRequest }> {
   return {
     config: { headers: ['Prefer'] },
@@ -62,7 +62,7 @@ export function leaseJobs(
     },
     async handler(request, reply) {
       const { lease_seconds = defaultLeaseSeconds, ...ask } = request.body;
-      if (isDraining())
+      if (isLeaving())
         throw new Problem('draining', { detail: 'this server is stopping; lease from another one' });
       const wish = wishedWait(request, limits);
       const waits = wish.ms > 0 && hasRoom(waiters);

@@ -4,6 +4,7 @@
 // Next room: the statements of jobs.ts, claims.ts and endings.ts.
 import pg from 'pg';
 import { Problem } from '../domain/problem.ts';
+import { type Breaker, breaker } from './breaker.ts';
 import { startupOptions, type Way } from './session.ts';
 import type { Statement } from './sql.ts';
 
@@ -46,6 +47,8 @@ export interface PoolOptions {
   name: string;
   max: number;
   way: Way;
+  /** Shared by pools that lead to one server; absent: one of its own. */
+  breaker?: Breaker;
   onError: (error: Error) => void;
 }
 
@@ -53,6 +56,7 @@ export interface PoolOptions {
 export function openPool(options: PoolOptions): Pool {
   const { url, pooled, settings } = options.way;
   const pool = new pg.Pool({
+    Client: (options.breaker ?? breaker()).Client,
     connectionString: url,
     max: options.max,
     application_name: `errand ${options.name}`,

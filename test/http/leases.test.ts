@@ -101,7 +101,7 @@ test('jobs leased for a worker that has gone meanwhile are given back', async ()
 
 test('a heartbeat extends the lease from now and carries the wish to stop', async () => {
   let draining = false;
-  const { port, jobs } = await serve({ lifecycle: { draining: () => draining } });
+  const { port, jobs } = await serve({ lifecycle: { draining: () => draining, leaving: () => false } });
   jobs.add({ type: 'a' });
   const { id, job } = await leased(port);
   const beat = async (body: object) =>

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { defineHandler } from '../../src/errand.ts';
 import { calling } from '../support/call.ts';
 import { startErrand } from '../support/errand.ts';
+import { cloneDatabase } from '../support/postgres.ts';
 
 test('a process that finishes its jobs still takes what its workers bring', async () => {
   const gate = Promise.withResolvers<void>();
@@ -28,4 +29,31 @@ test('a process that finishes its jobs still takes what its workers bring', asyn
   assert.equal((await post(`/v1/leases/${lease.id}/complete`, { result: 1 })).json.id, pulled.id);
   gate.resolve();
   await stopped;
+});
+
+test('until balancers have noticed it serves as ever, and closes the connections of whoever asks', async () => {
+  const database = await cloneDatabase();
+  const errand = await startErrand({
+    databaseUrl: database.url,
+    env: { ERRAND_DRAIN_DELAY_SECONDS: '2' },
+  });
+  const { get, post } = calling(() => errand.url);
+  assert.notEqual((await get('/health/live')).headers.get('connection'), 'close');
+  const drained = errand.drain(false);
+  const probe = await get('/health/ready');
+  assert.deepEqual([probe.status, probe.json.output], [503, 'draining']);
+  const submitted = await post('/v1/jobs', { type: 'pulled' });
+  assert.deepEqual([submitted.status, submitted.headers.get('connection')], [202, 'close']);
+  const [lease] = (await post('/v1/leases', { types: ['pulled'] })).json.leases;
+  assert.equal(lease.job.id, submitted.json.id);
+  assert.equal((await post(`/v1/leases/${lease.id}/heartbeat`)).json.draining, true);
+  assert.equal((await post(`/v1/leases/${lease.id}/complete`, { result: 1 })).status, 200);
+  const empty = await post('/v1/leases', { types: ['pulled'] }, { prefer: 'wait=20' });
+  assert.deepEqual(
+    [empty.status, empty.json.leases],
+    [200, []],
+    'who waits for work is sent away without an error',
+  );
+  await drained;
+  await database.drop();
 });
