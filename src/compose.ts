@@ -1,15 +1,18 @@
 // The start and the stop of the program: database, schema, handlers, then the parts in their order; and the drain.
 // Next room: build.ts, which makes the parts.
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Actions } from './actions/actions.ts';
 import { build } from './build.ts';
 import type { Config } from './config.ts';
 import { startEmbeddedPostgres } from './embedded/postgres.ts';
 import { EventBus } from './events.ts';
+import { type Anteroom, anteroom } from './roles/anteroom.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';
-import { alone, migrate as migrateSchema, missingSteps } from './store/migrate.ts';
-import { checkSessions, sessionSettings, settleRole, type Way } from './store/session.ts';
+import { alone, migrate as migrateSchema } from './store/migrate.ts';
+import { checkServable, mayPass } from './store/servable.ts';
+import { sessionSettings, settleRole, type Way } from './store/session.ts';
 import { prepareClock } from './store/test-clock.ts';
 import { logEvents } from './telemetry/log.ts';
 
@@ -36,7 +39,12 @@ export interface ComposeOptions {
   handlers?: Iterable<Handler>;
   /** Where log lines go. */
   log?: (line: string) => void;
+  /** Ends the wait for the database. */
+  signal?: AbortSignal;
 }
+
+/** How often the database is looked at while the start waits for it, in ms; about. */
+const wait_ms = 1_000;
 
 /** Builds and starts everything this process is to do; throws with the reason when it cannot. */
 export async function compose(config: Config, options: ComposeOptions): Promise<Errand> {
@@ -48,12 +56,13 @@ export async function compose(config: Config, options: ComposeOptions): Promise<
       : null;
   const url = config.DATABASE_URL ?? (embedded?.url as string);
   try {
-    if (options.migrate || embedded !== null) await migrate(config, url);
     const way = wayOf(config, url);
     const direct = config.ERRAND_DIRECT_DATABASE_URL ?? url;
-    await refuseOldSchema(direct);
+    await patiently(config, events, options.signal, async () => {
+      if (options.migrate || embedded !== null) await migrate(config, url);
+      await checkServable(way, direct);
+    });
     await prepareClock(direct, config.ERRAND_TEST_CLOCK);
-    await checkSessions(way);
     const handlers = await handlersOf(config, embedded !== null, options.handlers ?? []);
     const parts = await build(config, way, events, handlers);
     await startAll(parts.services).catch(async (error) => {
@@ -95,10 +104,34 @@ function wayOf(config: Config, url: string): Way {
   };
 }
 
-async function refuseOldSchema(url: string): Promise<void> {
-  const missing = await missingSteps(url);
-  if (missing.length > 0) {
-    throw new Error(`the schema lacks ${missing.join(', ')}; run "errand migrate" first`);
+/** Does it again while what is in the way may pass, as long as the settings say; probes are answered meanwhile. */
+async function patiently(
+  config: Config,
+  events: EventBus,
+  signal: AbortSignal | undefined,
+  check: () => Promise<void>,
+): Promise<void> {
+  const until = performance.now() + config.startWaitSeconds * 1_000;
+  let reason = '';
+  let room: Anteroom | undefined;
+  try {
+    for (;;) {
+      const error = await check().then(
+        () => null,
+        (cause: Error) => cause,
+      );
+      if (error === null) return;
+      signal?.throwIfAborted();
+      if (!mayPass(error) || performance.now() >= until) throw error;
+      if (error.message !== reason) {
+        reason = error.message;
+        events.emit('service.said', { level: 'warn', message: `waiting: ${reason}` });
+      }
+      room ??= await anteroom(config.HOST, config.PORT, () => reason);
+      await pause(wait_ms * (0.5 + Math.random()), undefined, { signal });
+    }
+  } finally {
+    await room?.close();
   }
 }
 

@@ -121,6 +121,11 @@ export const Environment = z.object({
   ERRAND_PAYLOAD_LIMIT_BYTES: count(1, 64 * 1024 * 1024)
     .default(256 * 1024)
     .describe('Largest payload and largest result, in bytes.'),
+  ERRAND_START_WAIT_SECONDS: seconds(0, 3_600)
+    .optional()
+    .describe(
+      'How long a start waits for a Postgres that does not answer, or for a schema that is older, in seconds; meanwhile only probes are answered. Absent: 60, on loopback 0.',
+    ),
   ERRAND_DRAIN_DELAY_SECONDS: seconds(0, 120)
     .optional()
     .describe(
@@ -157,6 +162,7 @@ export const Environment = z.object({
 /** The settings of this process. */
 export type Config = Readonly<z.output<typeof Environment>> & {
   readonly isLoopback: boolean;
+  readonly startWaitSeconds: number;
   readonly drainDelaySeconds: number;
   readonly privateTargets: AddressPolicy;
   readonly handlerThreads: number;
@@ -220,6 +226,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   return Object.freeze({
     ...parsed.data,
     isLoopback,
+    startWaitSeconds: parsed.data.ERRAND_START_WAIT_SECONDS ?? (isLoopback ? 0 : 60),
     drainDelaySeconds: parsed.data.ERRAND_DRAIN_DELAY_SECONDS ?? (isLoopback ? 0 : 5),
     handlerThreads: parsed.data.ERRAND_HANDLER_THREADS ?? availableParallelism(),
     privateTargets: parsed.data.ERRAND_PRIVATE_TARGETS ?? (isLoopback ? loopbackToo : publicOnly),

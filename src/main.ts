@@ -93,20 +93,36 @@ function askingOver(url: string): Ask {
 
 async function serve(mayMigrate: boolean): Promise<void> {
   const config = readConfig();
-  const errand = await compose(config, { migrate: mayMigrate });
-  onSignals(errand);
+  const ending = new AbortController();
+  const starting = compose(config, { migrate: mayMigrate, signal: ending.signal });
+  onSignals(starting, ending);
+  const errand = await starting.catch((error) => {
+    if (ending.signal.aborted) process.exit(0);
+    throw error;
+  });
   onAccidents(errand);
   process.stdout.write(banner(errand, config.REDIS_URL !== undefined));
 }
 
-/** SIGTERM gives balancers time, SIGINT does not; a second signal ends the process at once. */
-function onSignals(errand: Errand): void {
-  let draining = false;
+/**
+ * SIGTERM gives balancers time, SIGINT does not; a second signal ends the process at once. Who is stopped while it starts
+ * waits for nothing more, and gives back what it took: the first process of a container gets no signal it does not listen to.
+ */
+function onSignals(starting: Promise<Errand>, ending: AbortController): void {
+  let up = false;
+  void starting.then(
+    () => {
+      up = true;
+    },
+    () => {},
+  );
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, async () => {
-      if (draining) process.exit(1);
-      draining = true;
-      await errand.drain(signal === 'SIGINT');
+      if (ending.signal.aborted) process.exit(1);
+      ending.abort();
+      const atOnce = signal === 'SIGINT' || !up;
+      // A start that fails is told of by whoever waits for it.
+      await starting.then(({ drain }) => drain(atOnce)).catch(() => process.exit(up ? 1 : 0));
       process.exit(0);
     });
   }

@@ -36,10 +36,7 @@ export function api(app: App, host: string, port: number): Api {
     name: 'api',
     async start() {
       await app.listen({ host, port, backlog }).catch((error) => {
-        if (error.code !== 'EADDRINUSE') throw error;
-        throw new Error(`port ${port} of ${host} is taken; set PORT, or stop the program that has it`, {
-          cause: error,
-        });
+        throw addressTaken(error, host, port);
       });
       const address = app.server.address() as AddressInfo;
       const shown = address.family === 'IPv6' ? `[${address.address}]` : address.address;
@@ -65,4 +62,12 @@ export function api(app: App, host: string, port: number): Api {
     },
     url: () => url,
   };
+}
+
+/** The error of a listen, in words where another program has the port. */
+export function addressTaken(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  if (error.code !== 'EADDRINUSE') return error;
+  return new Error(`port ${port} of ${host} is taken; set PORT, or stop the program that has it`, {
+    cause: error,
+  });
 }

@@ -43,12 +43,15 @@ export interface Way {
   settings: SessionSettings;
 }
 
+/** What "errand migrate" gives the role of a pooler is not there yet. */
+export class SettingsLacking extends Error {}
+
 /** Throws, with what to do, unless sessions reached this way have the settings. */
 export async function checkSessions({ url, pooled, settings }: Way): Promise<void> {
   if (pooled) {
     const lines = await onSession({ connectionString: url }, (client) => missing(client, settings));
     if (lines.length === 0) return;
-    throw new Error(
+    throw new SettingsLacking(
       [
         'sessions behind the pooler lack settings; "errand migrate" gives them to the role, or a superuser does:',
         ...lines.map((line) => `  ${line};`),
