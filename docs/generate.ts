@@ -1,5 +1,5 @@
 // Writes the pages that are generated from the program: `node docs/generate.ts` writes them, with `--check` it
-// only says which differ and ends with 1. A page that is not listed here is written by hand.
+// only says which differ and ends with 1. A page that is not listed here is written by hand; of the chart's README the table is.
 // Next room: test/unit/generated-pages.test.ts, which fails on drift.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { configurationPage } from '../src/config.ts';
 import { problemIndex, problemPage, problemSlugs } from '../src/domain/problems.ts';
+import { chartReadme } from './chart-values.ts';
 
 /** A generated file: its path from the root of the repository, and its text. */
 export interface GeneratedPage {
@@ -23,6 +24,7 @@ const ownedFolders = ['docs/problems'];
 export function generatedPages(): GeneratedPage[] {
   return [
     { path: 'docs/configuration.md', content: configurationPage() },
+    { path: 'helm/errand/README.md', content: chartReadme() },
     { path: 'docs/problems/README.md', content: problemIndex() },
     ...problemSlugs().map((slug) => ({ path: `docs/problems/${slug}.md`, content: problemPage(slug) })),
   ];

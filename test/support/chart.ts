@@ -35,7 +35,7 @@ export function configOf(container: Container, objects: readonly Manifest[]): Co
 }
 
 /** The text that a container finds in a file of a ConfigMap of the chart. */
-function mounted(file: string, container: Container, objects: readonly Manifest[]): string {
+export function mounted(file: string, container: Container, objects: readonly Manifest[]): string {
   const mount = container.volumeMounts?.find(({ mountPath }) => file.startsWith(`${mountPath}/`));
   const pod = podsOf(objects).find(({ spec }) => spec.containers.includes(container));
   const volume = pod?.spec.volumes?.find(({ name }) => name === mount?.name);

@@ -95,10 +95,19 @@ const source = fileURLToPath(new URL('../../tools/helm-render/main.go', import.m
 const limit_ms = 20_000;
 const patience_ms = 90_000;
 
-/** The helm of this machine, else the stand-in; throws why there is neither. */
-export async function findRenderer(): Promise<Render> {
+/** The helm of this machine, else the stand-in; where there is neither, why its tests are skipped. */
+export async function findRenderer(): Promise<{ render: Render; skip: string | false }> {
   const helm = findProgram('helm');
-  const render = helm === null ? standIn(await soon(built())) : byHelm(helm);
+  try {
+    return { render: withFiles(helm === null ? standIn(await soon(built())) : byHelm(helm)), skip: false };
+  } catch (error) {
+    const skip = `NOT RUN: no helm, and no stand-in for it: ${(error as Error).message}`;
+    return { render: () => Promise.reject(new Error(skip)), skip };
+  }
+}
+
+/** Gives values that are objects a file for as long as they are rendered. */
+function withFiles(render: RenderFiles): Render {
   return async (release, ...values) => {
     const folder = await mkdtemp(join(tmpdir(), 'errand-values-'));
     try {

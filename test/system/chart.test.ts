@@ -7,22 +7,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { readDeclared } from '../../src/declared.ts';
 import { configOf, isSelected, ofKind, podsOf } from '../support/chart.ts';
-import { chart, findRenderer, type Manifest, Refused, type Render } from '../support/helm.ts';
+import { chart, findRenderer, type Manifest, Refused } from '../support/helm.ts';
 import { objectFaults } from '../support/kubernetes.ts';
 
 const ci = (name: string) => join(chart, 'ci', `${name}-values.yaml`);
 const examples = ['default', 'production', 'split-roles', 'all-off'];
 const release = 'jobs';
 
-let render: Render = () => Promise.reject(new Error('there is no renderer'));
-const missing = await findRenderer().then(
-  (found) => {
-    render = found;
-    return false as const;
-  },
-  (error: Error) => `NOT RUN: no helm, and no stand-in for it: ${error.message}`,
-);
-const options = { skip: missing };
+const { render, skip } = await findRenderer();
+const options = { skip };
 
 for (const example of examples) {
   test(`what the ${example} values render is what Kubernetes knows`, options, async () => {
@@ -106,6 +99,8 @@ for (const example of examples) {
         assert.ok(paths.includes(httpGet.path), httpGet.path);
         assert.equal(httpGet.port, container.ports?.[0]?.name);
       }
+      const { periodSeconds, failureThreshold } = container.startupProbe;
+      assert.ok(periodSeconds * failureThreshold >= config.startWaitSeconds + 60);
       // The program waits by itself; a preStop would come on top.
       assert.equal(container.lifecycle, undefined);
       assert.ok(config.ERRAND_DRAIN_DEADLINE_SECONDS > config.drainDelaySeconds);

@@ -129,6 +129,7 @@ const pages = read(
     'CHANGELOG.md',
     ...filesBelow('docs'),
     ...filesBelow('examples'),
+    ...filesBelow('helm'),
   ],
   /\.md$/,
 );

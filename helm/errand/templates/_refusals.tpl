@@ -25,7 +25,7 @@ that, by values.schema.json.
 {{- fail (printf "schedules is not the text of a file that begins with \"schedules:\" and holds a list: %s" (get $file "Error")) -}}
 {{- end -}}
 {{- end -}}
-{{- $ours := list "PORT" "DATABASE_URL" "REDIS_URL" "ERRAND_DIRECT_DATABASE_URL" "ERRAND_POOLER" "ERRAND_ROLES" "ERRAND_AUTH" "ERRAND_HANDLERS_DIR" "ERRAND_PRIVATE_TARGETS" "ERRAND_SIGNING_SECRETS" "ERRAND_SCHEDULES" "ERRAND_DRAIN_DELAY_SECONDS" "ERRAND_DRAIN_DEADLINE_SECONDS" "ERRAND_INTAKE_CONNECTIONS" "ERRAND_ENGINE_CONNECTIONS" "ERRAND_READ_CONNECTIONS" -}}
+{{- $ours := list "PORT" "DATABASE_URL" "REDIS_URL" "ERRAND_DIRECT_DATABASE_URL" "ERRAND_POOLER" "ERRAND_ROLES" "ERRAND_AUTH" "ERRAND_HANDLERS_DIR" "ERRAND_PRIVATE_TARGETS" "ERRAND_SIGNING_SECRETS" "ERRAND_SCHEDULES" "ERRAND_START_WAIT_SECONDS" "ERRAND_DRAIN_DELAY_SECONDS" "ERRAND_DRAIN_DEADLINE_SECONDS" "ERRAND_INTAKE_CONNECTIONS" "ERRAND_ENGINE_CONNECTIONS" "ERRAND_READ_CONNECTIONS" -}}
 {{- range $values.extraEnv -}}
 {{- if has (trimSuffix "_FILE" .name) $ours -}}
 {{- fail (printf "extraEnv names %s, which the chart sets from a value of its own or from a Secret; use that" .name) -}}
