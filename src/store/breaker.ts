@@ -12,7 +12,7 @@ export interface Breaker {
 /** From a failed attempt to the next, in ms; up to half as much is added by chance, so that replicas do not keep step. */
 const pause_ms = 1_000;
 
-export function breaker(now = () => performance.now(), random = Math.random): Breaker {
+export function breaker(clock = () => performance.now(), random = Math.random): Breaker {
   let failure: Error | null = null;
   let retryAt = 0;
   let trying = false;
@@ -20,7 +20,7 @@ export function breaker(now = () => performance.now(), random = Math.random): Br
   /** Why no connection is to be tried now; null: one is. */
   function refusal(): Error | null {
     if (failure === null) return null;
-    if (trying || now() < retryAt) {
+    if (trying || clock() < retryAt) {
       return new Error(`no new connection is tried for a moment: ${failure.message}`, { cause: failure });
     }
     trying = true;
@@ -30,7 +30,7 @@ export function breaker(now = () => performance.now(), random = Math.random): Br
   function tried(error: Error | null): void {
     trying = false;
     failure = error;
-    retryAt = now() + pause_ms * (1 + random() / 2);
+    retryAt = clock() + pause_ms * (1 + random() / 2);
   }
 
   class Client extends pg.Client {
