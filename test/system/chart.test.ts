@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { readDeclared } from '../../src/declared.ts';
-import { configOf, isSelected, ofKind, podsOf } from '../support/chart.ts';
+import { assertFitting, configOf, ofKind, podsOf } from '../support/chart.ts';
 import { chart, findRenderer, type Manifest, Refused } from '../support/helm.ts';
 import { objectFaults } from '../support/kubernetes.ts';
 
@@ -27,59 +27,7 @@ for (const example of examples) {
   });
 
   test(`what the ${example} values render fits together`, options, async () => {
-    const { objects } = await render(release, ci(example));
-    const deployments = ofKind(objects, 'Deployment');
-    for (const { spec, metadata } of deployments) {
-      const selector = spec?.selector?.matchLabels ?? {};
-      const selected = deployments.filter((one) =>
-        isSelected(one.spec?.template?.metadata.labels ?? {}, selector),
-      );
-      assert.deepEqual(
-        selected.map((one) => one.metadata.name),
-        [metadata.name],
-      );
-    }
-    const pods = podsOf(deployments);
-    const job = podsOf(ofKind(objects, 'Job'));
-    for (const { spec, metadata } of ofKind(objects, 'Service')) {
-      const chosen = pods.filter((pod) => isSelected(pod.metadata.labels, spec?.selector ?? {}));
-      const isMetrics = metadata.labels['app.kubernetes.io/component'] === 'metrics';
-      const serving = pods.filter((pod) =>
-        /^(all|api)$/.test(pod.metadata.labels['app.kubernetes.io/component'] ?? ''),
-      );
-      assert.deepEqual(chosen, isMetrics ? pods : serving);
-      assert.ok(!job.some((pod) => isSelected(pod.metadata.labels, spec?.selector ?? {})));
-      for (const { targetPort } of spec?.ports ?? [])
-        assert.deepEqual(
-          chosen.map((pod) =>
-            pod.spec.containers
-              .flatMap(({ ports = [] }) => ports.map(({ name }) => name))
-              .includes(targetPort),
-          ),
-          chosen.map(() => true),
-        );
-    }
-    for (const { spec } of [...ofKind(objects, 'PodDisruptionBudget'), ...ofKind(objects, 'NetworkPolicy')]) {
-      const selector = spec?.selector?.matchLabels ?? spec?.podSelector?.matchLabels ?? {};
-      assert.ok(pods.some((pod) => isSelected(pod.metadata.labels, selector)));
-    }
-    for (const { spec } of ofKind(objects, 'Ingress')) {
-      const backend = spec?.rules?.[0]?.http.paths[0]?.backend.service;
-      const service = ofKind(objects, 'Service').find(({ metadata }) => metadata.name === backend?.name);
-      assert.ok(service?.spec?.ports?.some(({ name }) => name === backend?.port.name));
-    }
-    for (const { spec } of ofKind(objects, 'ServiceMonitor')) {
-      const services = ofKind(objects, 'Service').filter(({ metadata }) =>
-        isSelected(metadata.labels, spec?.selector?.matchLabels ?? {}),
-      );
-      assert.equal(services.length, 1);
-      assert.deepEqual(
-        spec?.endpoints?.map(({ port }) => port),
-        services[0]?.spec?.ports?.map(({ name }) => name),
-      );
-    }
-    const accounts = ofKind(objects, 'ServiceAccount').map(({ metadata }) => metadata.name);
-    for (const pod of pods) assert.ok(accounts.includes(pod.spec.serviceAccountName ?? ''));
+    assertFitting((await render(release, ci(example))).objects);
   });
 
   test(`the pods of the ${example} values start the program and outlive its drain`, options, async () => {
@@ -149,6 +97,47 @@ test('Secrets are named as the values say, and no credential is rendered', optio
     'SMTP_PASSWORD smtp password',
   ]);
 });
+
+test(
+  'the network lets in who is named and out to what the values name, targets for workers only',
+  options,
+  async () => {
+    const { objects } = await render(release, ci('production'));
+    const [base, targets] = ofKind(objects, 'NetworkPolicy').map(({ spec }) => spec);
+    assert.equal(base?.ingress?.[0]?.from.length, 3);
+    assert.deepEqual(base?.ingress?.[0]?.ports, [{ protocol: 'TCP', port: 'http' }]);
+    assert.deepEqual(
+      base?.egress?.map(({ ports }) => ports.map(({ port }) => port)),
+      [[53, 53], [6432, 5432], [6379], [587]],
+    );
+    assert.deepEqual(
+      base?.egress?.map(({ to }) => to?.length ?? 0),
+      [0, 1, 0, 1],
+    );
+    const [pod] = podsOf(ofKind(objects, 'Deployment'));
+    const privately = pod?.spec.containers[0]?.env.find(
+      ({ name }) => name === 'ERRAND_PRIVATE_TARGETS',
+    )?.value;
+    assert.deepEqual(targets?.egress?.[0]?.to?.slice(2), [{ ipBlock: { cidr: privately } }]);
+    const alone = ofKind((await render(release, ci('default'))).objects, 'NetworkPolicy')[0]?.spec;
+    assert.deepEqual(alone?.ingress?.[0]?.from, [{ podSelector: {} }]);
+    assert.deepEqual(
+      alone?.egress?.map(({ ports }) => ports.map(({ port }) => port)),
+      [[53, 53], [5432]],
+    );
+  },
+);
+
+test(
+  'the Ingress has nginx hand on demands by the line that the drill of proxies has proven',
+  options,
+  async () => {
+    const [ingress] = ofKind((await render(release, ci('production'))).objects, 'Ingress');
+    const line = ingress?.metadata.annotations?.['nginx.ingress.kubernetes.io/configuration-snippet']?.trim();
+    const proven = readFileSync(new URL('../../examples/proxies/nginx.conf', import.meta.url), 'utf8');
+    assert.ok(line?.startsWith('proxy_set_header Errand-Expect ') && proven.includes(line), line);
+  },
+);
 
 test('what is off leaves nothing behind', options, async () => {
   const { objects } = await render(release, ci('all-off'));
