@@ -324,6 +324,8 @@ export async function build(
       const workDone = Promise.all(runners.map((runner) => runner.stop(deadline - closing_ms)));
       const delay = atOnce ? 0 : config.drainDelaySeconds * 1_000;
       await new Promise((resolve) => setTimeout(resolve, delay));
+      // One that is slower still sends newcomers, and a door that closes before them fails them.
+      if (delay > 0) await front.quiet(Math.min(performance.now() + delay, deadline - 2 * closing_ms));
       leaving = true;
       // Whoever waits is answered now. The door stays open as long as jobs run here: workers and targets that hold a lease
       // keep and complete it, and probes are told the truth.

@@ -129,7 +129,7 @@ export const Environment = z.object({
   ERRAND_DRAIN_DELAY_SECONDS: seconds(0, 120)
     .optional()
     .describe(
-      'How long to serve on after SIGTERM so that balancers notice, in seconds. Absent: 5, on loopback 0.',
+      'How long to serve on after SIGTERM so that balancers notice, in seconds; up to as long again while new connections still come. Absent: 5, on loopback 0.',
     ),
   ERRAND_DRAIN_DEADLINE_SECONDS: seconds(1, 600)
     .default(20)

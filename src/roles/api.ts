@@ -10,7 +10,12 @@ import type { Service } from './service.ts';
 export interface Api extends Service {
   /** Where it listens, once started. */
   url(): string;
+  /** Resolves when nobody new has come in for a second, at the latest at `until` (monotonic ms). */
+  quiet(until: number): Promise<void>;
 }
+
+/** For so long nobody new may have come in before balancers are taken to have noticed, in ms. */
+const quiet_ms = 1_000;
 
 /** How long a request may go on arriving once everything that had arrived is answered, in ms. */
 const late_ms = 1_000;
@@ -20,6 +25,10 @@ const backlog = 4_096;
 
 export function api(app: App, host: string, port: number): Api {
   let url = '';
+  let lastGuest = Number.NEGATIVE_INFINITY;
+  app.server.on('connection', () => {
+    lastGuest = performance.now();
+  });
   const open = new Set<IncomingMessage>();
   let onAnswered = () => {};
   app.server.on('request', (request: IncomingMessage, answer: ServerResponse) => {
@@ -61,6 +70,13 @@ export function api(app: App, host: string, port: number): Api {
       }
     },
     url: () => url,
+    async quiet(until) {
+      for (;;) {
+        const left = Math.min(lastGuest + quiet_ms, until) - performance.now();
+        if (left <= 0) return;
+        await new Promise((resolve) => setTimeout(resolve, left));
+      }
+    },
   };
 }
 

@@ -57,3 +57,28 @@ test('until balancers have noticed it serves as ever, and closes the connections
   await drained;
   await database.drop();
 });
+
+test('the door stays open while newcomers come, at most as long again as balancers were given', async () => {
+  const database = await cloneDatabase();
+  const errand = await startErrand({
+    databaseUrl: database.url,
+    env: { ERRAND_DRAIN_DELAY_SECONDS: '1.5' },
+  });
+  const { get } = calling(() => errand.url);
+  let failed: unknown;
+  const began = performance.now();
+  const drained = errand.drain(false);
+  // Each answer closes its connection, so each call is a newcomer.
+  while (performance.now() - began < 2_200) {
+    assert.equal((await get('/health/live')).status, 200);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await drained;
+  const took = performance.now() - began;
+  assert.ok(took >= 2_900 && took < 4_900, `it took ${Math.round(took)} ms`);
+  await get('/health/live').catch((error) => {
+    failed = error;
+  });
+  assert.ok(failed !== undefined, 'the door is still open');
+  await database.drop();
+});

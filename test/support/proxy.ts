@@ -5,6 +5,8 @@ import net from 'node:net';
 
 export interface FaultProxy {
   port: number;
+  /** Connections that came, whether they led anywhere or not. */
+  readonly came: number;
   /** Goes on accepting but forwards nothing: no answer and no reset. */
   blackHole(): void;
   /** Forwards new connections to another port. */
@@ -21,7 +23,9 @@ export async function faultProxy(target: number): Promise<FaultProxy> {
   let aim = target;
   const pairs = new Set<[net.Socket, net.Socket]>();
   let silent = false;
+  let came = 0;
   const server = net.createServer((front) => {
+    came++;
     const back = net.connect(aim, '127.0.0.1');
     const pair: [net.Socket, net.Socket] = [front, back];
     pairs.add(pair);
@@ -49,6 +53,9 @@ export async function faultProxy(target: number): Promise<FaultProxy> {
   };
   return {
     port,
+    get came() {
+      return came;
+    },
     blackHole() {
       silent = true;
     },
