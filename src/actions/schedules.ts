@@ -3,7 +3,8 @@
 // definition that is already in force is not written again; what was due under the old one stays due under the new one.
 // Next room: store/schedules.ts; trigger.ts and runs.ts for what else can be asked of a schedule; fire.ts, which fires.
 import { isDeepStrictEqual } from 'node:util';
-import { cadenceOf, outstanding } from '../domain/cadence.ts';
+import { cadenceOf, type Outstanding, outstanding } from '../domain/cadence.ts';
+import { CadenceFault } from '../domain/cadence-fault.ts';
 import { issueCursor, readCursor } from '../domain/cursor.ts';
 import { type DueSlot, type FoldedSlots, judge, type Verdict } from '../domain/firing.ts';
 import { dueOf } from '../domain/jitter.ts';
@@ -54,12 +55,12 @@ export interface Schedules {
   find(name: string): Promise<WholeSchedule | undefined>;
   page(state: ScheduleState | undefined, limit: number, cursor?: string): Promise<SchedulePage>;
   /** Makes a schedule or replaces its definition. */
-  put(name: string, wish: Wish, check: Check): Promise<'created' | 'changed' | 'unchanged'>;
-  /** Changes a schedule to what `make` says of it; false: there is none. */
-  patch(name: string, make: (present: LockedSchedule) => Wish): Promise<boolean>;
-  /** Pauses, resumes or deletes; repeated it changes nothing. False: there is no such schedule. */
-  pause(name: string, reason: string | null): Promise<boolean>;
-  resume(name: string): Promise<boolean>;
+  put(name: string, wish: Wish, check: Check): Promise<{ isNew: boolean; schedule: WholeSchedule }>;
+  /** Changes a schedule to what `make` says of it; undefined: there is none. */
+  patch(name: string, make: (present: LockedSchedule) => Wish): Promise<WholeSchedule | undefined>;
+  /** Pauses, resumes or deletes; repeated it changes nothing. Undefined, false: there is no such schedule. */
+  pause(name: string, reason: string | null): Promise<WholeSchedule | undefined>;
+  resume(name: string): Promise<WholeSchedule | undefined>;
   remove(name: string, check: (present: LockedSchedule) => void): Promise<boolean>;
 }
 
@@ -81,12 +82,7 @@ export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
   return {
     now: async () => (await db.one(readNow)).now,
 
-    async find(name) {
-      const row = await db.maybeOne(findSchedule, [tenant, name]);
-      if (row === undefined) return undefined;
-      const [facts] = await withLast([row]);
-      return { ...(facts as ScheduleFacts), payload: row.payload };
-    },
+    find: (name) => wholeOf(db, name),
 
     async page(state, limit, cursor) {
       const question = JSON.stringify(['schedules', tenant, state ?? null]);
@@ -99,91 +95,113 @@ export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
       const last =
         fitting.length > limit ? items.at(-1) : walked.length === looked ? walked.at(-1) : undefined;
       return {
-        items: await withLast(await db.many(findSchedules, [items.map((one) => one.id)])),
+        items: await withLast(db, await db.many(findSchedules, [items.map((one) => one.id)])),
         next_cursor: last === undefined ? null : issueCursor([last.name], question, secret),
       };
     },
 
     async put(name, wish, check) {
       for (let n = 0; n < tries; n++) {
-        const done = await db.transaction(async (tx) => {
+        const made = await db.transaction(async (tx) => {
           const present = await tx.maybeOne(lockSchedule, [tenant, name]);
           const same = present !== undefined && isSame(present, wish);
           check(present, same);
-          if (present === undefined) return create(tx, name, wish);
-          return same ? 'unchanged' : replace(tx, name, present, wish);
+          if (present === undefined && !(await create(tx, name, wish))) return null;
+          const given = present === undefined || same ? null : await replace(tx, name, present, wish);
+          return { isNew: present === undefined, given, schedule: await mine(tx, name) };
         });
-        if (done !== null) return told(name, done);
+        if (made === null) continue;
+        tell(name, made.given);
+        return made;
       }
       throw new Problem('database-unavailable', { detail: `schedule ${name} is being made; try again` });
     },
 
     async patch(name, make) {
-      let done: Done = 'unchanged';
-      const isThere = await changing(name, async (tx, present) => {
+      let given: GivenUp | null = null;
+      const schedule = await changing(name, async (tx, present) => {
         const wish = make(present);
-        if (!isSame(present, wish)) done = await replace(tx, name, present, wish);
+        if (!isSame(present, wish)) given = await replace(tx, name, present, wish);
+        return mine(tx, name);
       });
-      told(name, done);
-      return isThere;
+      tell(name, given);
+      return schedule;
     },
-    pause: (name, reason) => changing(name, (tx, { id }) => tx.many(pauseSchedule, [id, reason])),
-    resume: (name) => changing(name, (tx, { id }) => tx.many(resumeSchedule, [id])),
-    remove: (name, check) =>
-      changing(name, (tx, present) => {
-        check(present);
-        return tx.many(deleteSchedule, [present.id]);
+    pause: (name, reason) =>
+      changing(name, async (tx, { id }) => {
+        await tx.many(pauseSchedule, [id, reason]);
+        return mine(tx, name);
       }),
+    resume: (name) =>
+      changing(name, async (tx, { id }) => {
+        await tx.many(resumeSchedule, [id]);
+        return mine(tx, name);
+      }),
+    remove: async (name, check) =>
+      (await changing(name, async (tx, present) => {
+        check(present);
+        await tx.many(deleteSchedule, [present.id]);
+        return true;
+      })) ?? false,
   };
 
   /** Says what was decided of slots, once it is committed. */
-  function told(name: string, done: Done): 'created' | 'changed' | 'unchanged' {
-    if (typeof done === 'string') return done;
-    for (const { through: _, ...verdict } of done.skipped) {
-      const lateness_ms = done.now.getTime() - verdict.due_at.getTime();
+  function tell(name: string, given: GivenUp | null): void {
+    for (const { through: _, ...verdict } of given?.skipped ?? []) {
+      const lateness_ms = (given as GivenUp).now.getTime() - verdict.due_at.getTime();
       events.emit('slot.decided', { ...verdict, schedule: name, job_id: null, lateness_ms });
     }
-    return 'changed';
   }
 
-  async function changing(
+  async function changing<T>(
     name: string,
-    change: (tx: Db, present: LockedSchedule) => Promise<unknown>,
-  ): Promise<boolean> {
+    change: (tx: Db, present: LockedSchedule) => Promise<T>,
+  ): Promise<T | undefined> {
     return db.transaction(async (tx) => {
       const present = await tx.maybeOne(lockSchedule, [tenant, name]);
-      if (present === undefined) return false;
-      await change(tx, present);
-      return true;
+      return present === undefined ? undefined : change(tx, present);
     });
-  }
-
-  async function withLast(rows: readonly ReadSchedule[]): Promise<ScheduleFacts[]> {
-    if (rows.length === 0) return [];
-    const newest = await db.many(newestSlots, [rows.map((row) => row.id)]);
-    const byId = new Map<number, RunFacts>(newest.map(({ schedule_id, ...run }) => [schedule_id, run]));
-    return rows.map((row) => ({ ...row, last: byId.get(row.id) ?? null }));
   }
 }
 
-/** What a change came to; a replacement with the slots it gave up. */
-type Done = 'created' | 'unchanged' | { now: Date; skipped: readonly Verdict[] };
+/** A schedule as its change leaves it, read before another may change it. */
+async function mine(tx: Db, name: string): Promise<WholeSchedule> {
+  return (await wholeOf(tx, name)) as WholeSchedule;
+}
 
-async function create(tx: Db, name: string, { definition, payload }: Wish): Promise<'created' | null> {
+async function wholeOf(db: Db, name: string): Promise<WholeSchedule | undefined> {
+  const row = await db.maybeOne(findSchedule, [tenant, name]);
+  if (row === undefined) return undefined;
+  const [facts] = await withLast(db, [row]);
+  return { ...(facts as ScheduleFacts), payload: row.payload };
+}
+
+async function withLast(db: Db, rows: readonly ReadSchedule[]): Promise<ScheduleFacts[]> {
+  if (rows.length === 0) return [];
+  const newest = await db.many(newestSlots, [rows.map((row) => row.id)]);
+  const byId = new Map<number, RunFacts>(newest.map(({ schedule_id, ...run }) => [schedule_id, run]));
+  return rows.map((row) => ({ ...row, last: byId.get(row.id) ?? null }));
+}
+
+/** The slots that a change of definition gave up, because they were too many to be owed. */
+interface GivenUp {
+  now: Date;
+  skipped: readonly Verdict[];
+}
+
+/** False: somebody else has just made it. */
+async function create(tx: Db, name: string, { definition, payload }: Wish): Promise<boolean> {
   const { now } = await tx.one(readNow);
   const next = nextOf(definition, name, now);
   const params = [tenant, name, JSON.stringify(definition), payload, now, next?.slot, next?.due_at];
-  // Null: somebody else has just made it.
-  return (await tx.maybeOne(insertSchedule, params)) === undefined ? null : 'created';
+  return (await tx.maybeOne(insertSchedule, params)) !== undefined;
 }
 
 /** Puts another definition in force from now on; slots that were due under the old one are owed. */
-async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish): Promise<Done> {
+async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish): Promise<GivenUp> {
   // Two transactions may begin in another order than they get the lock.
   const now = new Date(Math.max(present.now.getTime(), present.watermark.getTime()));
-  const old = cadenceOf(present.definition, name);
-  const left = Math.max(1, most_owed - present.owed.length);
-  const { slots, folded } = await unhurried(outstanding(old, present.watermark, now, left));
+  const { slots, folded } = await outstandingOf(present, name, now);
   const skipped = folded === null ? [] : await giveUp(tx, present, folded, now);
   const owed = [...present.owed, ...slots];
   const next = nextOf(wish.definition, name, now);
@@ -193,6 +211,19 @@ async function replace(tx: Db, name: string, present: LockedSchedule, wish: Wish
     ...[next?.slot, isWaiting ? now : next?.due_at],
   ]);
   return { now, skipped };
+}
+
+/** The slots that a definition leaves behind. Of one that is no longer valid (its zone is gone), only the next is known. */
+async function outstandingOf(present: LockedSchedule, name: string, now: Date): Promise<Outstanding> {
+  const { definition, watermark, next_slot, owed } = present;
+  try {
+    const left = Math.max(1, most_owed - owed.length);
+    return await unhurried(outstanding(cadenceOf(definition, name), watermark, now, left));
+  } catch (error) {
+    if (!(error instanceof CadenceFault)) throw error;
+    const isDue = next_slot !== null && next_slot > watermark && next_slot <= now;
+    return { slots: isDue ? [next_slot] : [], folded: null };
+  }
 }
 
 /** Slots that are too many to be owed are skipped together. */

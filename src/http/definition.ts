@@ -4,7 +4,7 @@
 // Next room: actions/schedules.ts; schedules.ts, which answers.
 import type { Wish } from '../actions/schedules.ts';
 import type { AddressPolicy } from '../domain/address.ts';
-import { cadenceOf } from '../domain/cadence.ts';
+import { type Cadence, cadenceOf } from '../domain/cadence.ts';
 import { CadenceFault } from '../domain/cadence-fault.ts';
 import { checkJitter } from '../domain/jitter.ts';
 import { RawJson } from '../domain/json.ts';
@@ -26,7 +26,7 @@ export function wishOf({ job, ...rest }: NewSchedule, name: string, reach: Addre
   );
   const { target, callback } = submission.options ?? {};
   const definition: Definition = { ...rest, job: { ...template, target, callback } };
-  refuseImpossible(definition, name);
+  soundCadence(definition, name);
   return { definition, payload: payload?.text ?? 'null' };
 }
 
@@ -41,9 +41,12 @@ export function patchedWish(
   return wishOf(checked(NewSchedule, mergePatch(whole, patch)), name, reach);
 }
 
-function refuseImpossible(definition: Definition, name: string): void {
+/** The cadence of a definition, whose jitter fits it; throws `validation-failed`. What is kept may no longer be valid. */
+export function soundCadence(definition: Definition, name: string): Cadence {
   try {
-    checkJitter(cadenceOf(definition, name), definition.jitter_seconds);
+    const cadence = cadenceOf(definition, name);
+    checkJitter(cadence, definition.jitter_seconds);
+    return cadence;
   } catch (error) {
     if (!(error instanceof CadenceFault)) throw error;
     const { member, detail } = error;

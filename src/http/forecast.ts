@@ -4,11 +4,10 @@
 import type { FastifyReply } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import type { AddressPolicy } from '../domain/address.ts';
-import { cadenceOf } from '../domain/cadence.ts';
 import { forecastOf } from '../domain/forecast.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { sendJson } from './answer.ts';
-import { wishOf } from './definition.ts';
+import { soundCadence, wishOf } from './definition.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { existing } from './schedules.ts';
 import { Forecast, ForecastQuery, NewSchedule, PreviewQuery, ScheduleParams } from './schemas/schedule.ts';
@@ -70,7 +69,7 @@ function sendForecast(
   after: Date,
 ): FastifyReply {
   const { timezone, jitter_seconds } = definition;
-  const cadence = cadenceOf(definition, name);
+  const cadence = soundCadence(definition, name);
   return sendJson(
     reply,
     200,

@@ -13,7 +13,7 @@ import {
   statusPath,
 } from './answer.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { existing, linkNext, nextLink, noSchedule, sendSchedule } from './schedules.ts';
+import { linkNext, nextLink, present, sendSchedule } from './schedules.ts';
 import { Job, NoMembers } from './schemas/job.ts';
 import { Leader, Pause, RunList, RunQuery, Schedule, ScheduleParams } from './schemas/schedule.ts';
 
@@ -38,8 +38,7 @@ export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleP
       },
     },
     async handler({ params: { name }, body: { reason } }, reply) {
-      if (!(await schedules.pause(name, reason))) throw noSchedule(name);
-      return sendSchedule(reply, 200, await existing(schedules, name));
+      return sendSchedule(reply, 200, present(await schedules.pause(name, reason), name));
     },
   };
 }
@@ -60,8 +59,7 @@ export function resumeSchedule({ schedules }: Actions): Route<{ Params: Schedule
       },
     },
     async handler({ params: { name } }, reply) {
-      if (!(await schedules.resume(name))) throw noSchedule(name);
-      return sendSchedule(reply, 200, await existing(schedules, name));
+      return sendSchedule(reply, 200, present(await schedules.resume(name), name));
     },
   };
 }
@@ -109,8 +107,7 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
       const { name } = request.params;
       const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
       const print = fingerprint(`${route} ${name}`, '', Buffer.alloc(0));
-      const fired = await trigger(name, key === null ? null : requestKey(key, print));
-      if (fired === undefined) throw noSchedule(name);
+      const fired = present(await trigger(name, key === null ? null : requestKey(key, print)), name);
       if (fired.replayed) reply.header('idempotency-replayed', 'true');
       const facts = await existingJob(inspect, fired.id);
       reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
@@ -142,9 +139,7 @@ export function listRuns({ runs }: Actions): Route<{ Params: ScheduleParams; Que
     },
     async handler({ params: { name }, query }, reply) {
       const { limit, cursor, ...filter } = query;
-      const page = await runs(name, filter, limit, cursor);
-      if (page === undefined) throw noSchedule(name);
-      const { items, next_cursor } = page;
+      const { items, next_cursor } = present(await runs(name, filter, limit, cursor), name);
       linkNext(reply, `/v1/schedules/${name}/runs`, { ...query, cursor: next_cursor });
       return sendJson(reply, 200, JSON.stringify({ items: items.map(runRecord), next_cursor }));
     },

@@ -61,11 +61,11 @@ export function putSchedule(
     async handler(request, reply) {
       const { name } = request.params;
       const wish = wishOf(request.body, name, reach);
-      const done = await schedules.put(name, wish, (present, isSame) => {
+      const { isNew, schedule } = await schedules.put(name, wish, (present, isSame) => {
         refuseReplacing(request, name, present, isSame);
       });
-      if (done === 'created') reply.header('location', `/v1/schedules/${name}`);
-      return sendSchedule(reply, done === 'created' ? 201 : 200, await existing(schedules, name));
+      if (isNew) reply.header('location', `/v1/schedules/${name}`);
+      return sendSchedule(reply, isNew ? 201 : 200, schedule);
     },
   };
 }
@@ -98,12 +98,11 @@ export function patchSchedule(
     },
     async handler(request, reply) {
       const { name } = request.params;
-      const isThere = await schedules.patch(name, (present) => {
+      const changed = await schedules.patch(name, (present) => {
         refuseStale(request, name, present);
         return patchedWish(present, request.body, name, reach);
       });
-      if (!isThere) throw noSchedule(name);
-      return sendSchedule(reply, 200, await existing(schedules, name));
+      return sendSchedule(reply, 200, present(changed, name));
     },
   };
 }
@@ -204,7 +203,11 @@ export function linkNext(
 
 /** A schedule as it is; throws 404 where there is none. */
 export async function existing(schedules: Schedules, name: string): Promise<WholeSchedule> {
-  const found = await schedules.find(name);
+  return present(await schedules.find(name), name);
+}
+
+/** What was found of a name; throws 404 where it is nothing. */
+export function present<T>(found: T | undefined, name: string): T {
   if (found === undefined) throw noSchedule(name);
   return found;
 }

@@ -177,6 +177,47 @@ test('of more than a thousand slots that are owed the older ones are one row of 
   assert.equal(slots, (Date.parse(through) - Date.parse(slot)) / 1_000 + 1);
 });
 
+test('a definition that is no longer valid is shown, refused by its forecast, and can be replaced', async () => {
+  for (const [name, change] of [
+    ['mars.put', () => put('mars.put', hourly, { 'if-match': '*' })],
+    ['mars.patch', () => patch('mars.patch', { timezone: 'UTC' }, '*')],
+  ] as const) {
+    await put(name, nightly);
+    const { rows } = await client.query(
+      `update errand.schedule set definition = jsonb_set(definition, '{timezone}', '"Mars/Base"'),
+         watermark = now() - interval '2 h', next_slot = date_trunc('hour', now()), next_due = next_slot
+       where name = $1 returning next_slot`,
+      [name],
+    );
+    const read = await get(`/v1/schedules/${name}`);
+    assert.deepEqual([read.status, read.json.timezone], [200, 'Mars/Base']);
+    const forecast = await get(`/v1/schedules/${name}/preview`);
+    assert.deepEqual([forecast.status, forecast.json.errors[0].pointer], [422, '#/timezone']);
+    assert.match(forecast.json.detail, /Mars\/Base/);
+    assert.equal((await change()).status, 200);
+    assert.deepEqual((await keptOf(name)).owed, [rows[0].next_slot], 'its slot that was due is owed');
+    assert.equal((await get(`/v1/schedules/${name}/preview`)).status, 200);
+  }
+});
+
+test('every change is answered with what it made, whoever changes the schedule next', async () => {
+  await put('contended', hourly);
+  const seconds = Array.from({ length: 20 }, (_, n) => n + 1);
+  const changes = seconds.flatMap((jitter_seconds) => [
+    patch('contended', { jitter_seconds }, '*').then(({ json, headers }) => {
+      assert.equal(json.jitter_seconds, jitter_seconds);
+      return headers.get('etag');
+    }),
+    ...(['pause', 'resume'] as const).map(async (verb) => {
+      const { json } = await post(`/v1/schedules/contended/${verb}`);
+      assert.equal(json.state, verb === 'pause' ? 'paused' : 'active');
+      return null;
+    }),
+  ]);
+  const tags = (await Promise.all(changes)).filter((tag) => tag !== null);
+  assert.equal(new Set(tags).size, seconds.length);
+});
+
 test('a new schedule owes nothing, even one that started long ago', async () => {
   await put('late', { ...hourly, starts_at: '2020-01-01T00:00:00Z' });
   const { owed, watermark, created_at } = await keptOf('late');

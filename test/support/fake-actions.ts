@@ -154,10 +154,12 @@ export class FakeJobs {
         now: async () => new Date(),
         find: async () => undefined,
         page: async () => ({ items: [], next_cursor: null }),
-        put: async () => 'unchanged',
-        patch: async () => false,
-        pause: async () => false,
-        resume: async () => false,
+        put: async () => {
+          throw new Problem('not-found', { detail: 'there are no schedules here' });
+        },
+        patch: async () => undefined,
+        pause: async () => undefined,
+        resume: async () => undefined,
         remove: async () => false,
       },
       trigger: async () => undefined,
