@@ -122,10 +122,16 @@ export function refuse(error: unknown, hasKey: boolean): never {
 
 /** The job an idempotency key already names; a key that was used for another request is refused. */
 export async function replay(db: Pool, key: IdempotencyKey): Promise<string> {
+  const known = await knownJob(db, key);
+  if (known === undefined) throw inFlight();
+  return known;
+}
+
+/** The job of a key, undefined when it names none; a key that was used for another request is refused. */
+export async function knownJob(db: Pool, key: IdempotencyKey): Promise<string | undefined> {
   const row = await db.maybeOne(findIdempotent, [[key.tenant], [key.route], [key.key]]);
-  if (row === undefined) throw inFlight();
-  assertSame(row.print, key);
-  return row.job_id;
+  if (row !== undefined) assertSame(row.print, key);
+  return row?.job_id;
 }
 
 /** Throws `idempotency-key-reused` unless the key stands for the same request. */

@@ -1,18 +1,24 @@
 // Fires a schedule by hand: a job now, and a row in the ledger that says so.
 // Invariants: job, row and what the schedule knows of its open jobs commit together; a slot made by hand is never one the
-// schedule names itself; a repeat with the same Idempotency-Key finds the same job.
+// schedule names itself; a repeat with the same Idempotency-Key finds the same job, whatever became of the schedule.
 // Next room: fire.ts, which fires in time; store/schedules.ts.
 import type { RequestKey } from '../domain/idempotency.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
-import type { Db } from '../store/db.ts';
+import type { Db, Pool } from '../store/db.ts';
 import { insertJobs, type NewJob } from '../store/jobs.ts';
-import { findSchedule, type LockedSchedule, lockSchedule, noteJob, slotsAround } from '../store/schedules.ts';
+import {
+  findSchedule,
+  type LockedSchedule,
+  lockSchedule,
+  newestSlotFrom,
+  noteJob,
+} from '../store/schedules.ts';
 import { recordSlots } from '../store/slots.ts';
 import { most_open, slotJob } from './due.ts';
 import { slow_insert_ms } from './ready.ts';
 import { tenant } from './schedules.ts';
-import { placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';
+import { knownJob, placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';
 
 /** Fires a schedule now; undefined: there is no such schedule. Throws what a submit throws. */
 export type Trigger = (name: string, idempotency: RequestKey | null) => Promise<Submitted | undefined>;
@@ -25,7 +31,7 @@ export function triggering(options: SubmitOptions): Trigger {
   return async (name, idempotency) => {
     for (let n = 0; n < tries; n++) {
       const seen = await db.maybeOne(findSchedule, [tenant, name]);
-      if (seen === undefined) return undefined;
+      if (seen === undefined) return formerly(db, idempotency);
       // Lanes are found before the lock: that takes a connection of its own.
       const submission = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
       const job = await placed(submission, lanes);
@@ -49,6 +55,12 @@ export function triggering(options: SubmitOptions): Trigger {
   };
 }
 
+/** What a key names already: a repeat finds its job also when the schedule was deleted meanwhile. */
+async function formerly(db: Pool, key: RequestKey | null): Promise<Submitted | undefined> {
+  const id = key === null ? undefined : await knownJob(db, key);
+  return id === undefined ? undefined : { replayed: true, id };
+}
+
 /** Null: the schedule is not the one that was seen any more. */
 async function fireByHand(tx: Db, name: string, seen: { id: number; version: number }, job: NewJob) {
   const present = await tx.maybeOne(lockSchedule, [tenant, name]);
@@ -65,16 +77,15 @@ async function fireByHand(tx: Db, name: string, seen: { id: number; version: num
   return { made, decided };
 }
 
-/** The present moment, or the next millisecond that is neither taken nor one the schedule can name. */
+/** The present moment, or the first one behind all slots there are that the schedule cannot name. */
 async function freeSlot(tx: Db, { id, now, definition }: LockedSchedule): Promise<Date> {
-  const rows = await tx.many(slotsAround, [id, now, 2_000]);
-  const taken = new Set(rows.map(({ slot }) => slot.getTime()));
-  let ms = now.getTime();
-  while (taken.has(ms) || ms % 1_000 === fractionOf(definition) || ms % 1_000 === 0) ms += 1;
+  const newest = await tx.maybeOne(newestSlotFrom, [id, now]);
+  let ms = newest === undefined ? now.getTime() : newest.slot.getTime() + 1;
+  while (ms % 1_000 === 0 || ms % 1_000 === fractionOf(definition)) ms += 1;
   return new Date(ms);
 }
 
 /** Slots lie on whole seconds, or as far beside them as the anchor of an interval does. */
 function fractionOf({ every_seconds, starts_at }: Definition): number {
-  return every_seconds === null || starts_at === null ? 0 : Date.parse(starts_at) % 1_000;
+  return every_seconds === null || starts_at === null ? 0 : new Date(starts_at).getUTCMilliseconds();
 }

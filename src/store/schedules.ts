@@ -58,9 +58,9 @@ export const noteJob = sql<never>`
 update errand.schedule set open_jobs = (array_append(open_jobs, $2::bigint))[greatest(1, cardinality(open_jobs) + 2 - $3::int):]
 where id = $1`;
 
-/** Slots of the ledger from $2 on, $3 ms long. */
-export const slotsAround = sql<{ slot: Date }>`
-select slot from errand.slot where schedule_id = $1 and slot >= $2::timestamptz and slot < $2::timestamptz + $3::int * interval '1 ms'`;
+/** The newest slot of a schedule's ledger at a moment or after it; no row: there is none. */
+export const newestSlotFrom = sql<{ slot: Date }>`
+select slot from errand.slot where schedule_id = $1 and slot >= $2::timestamptz order by slot desc limit 1`;
 
 /** The now of the database. */
 export const readNow = sql<{ now: Date }>`select errand.now() now`;

@@ -431,6 +431,44 @@ test('many triggers at once are as many slots, and one Idempotency-Key is one of
   assert.equal(new Set(items.map((run: { slot: string }) => run.slot)).size, 11);
 });
 
+test('however many slots were made by hand in a moment, the next one lies behind them and on none of the schedule', async () => {
+  // Its own slots lie 5 ms beside whole seconds.
+  await put('moment', { ...hourly, every_seconds: 1, starts_at: '2025-12-31T23:59:00.005Z' });
+  const { id } = await keptOf('moment');
+  const { rows } = await client.query(
+    `insert into errand.slot (schedule_id, slot, due_at, outcome)
+     select $1, date_trunc('second', errand.now()) + n * interval '1 ms', errand.now(), 'manual'
+     from generate_series(0, 60003) n returning slot`,
+    [id],
+  );
+  const newest = rows.at(-1).slot.getTime();
+  const made: number[] = [];
+  for (let n = 0; n < 3; n++) {
+    const fired = await post('/v1/schedules/moment/trigger');
+    assert.equal(fired.status, 202, JSON.stringify(fired.json));
+    made.push(Date.parse(fired.json.schedule.slot) - newest);
+  }
+  assert.deepEqual(made, [1, 3, 4], 'without the one that ends in .005');
+});
+
+test('a trigger repeated under its key finds its job after the schedule was deleted, and after it was made anew', async () => {
+  const key = { 'idempotency-key': 'of-the-deleted' };
+  const trigger = (headers?: Record<string, string>) => post('/v1/schedules/outlived/trigger', {}, headers);
+  await put('outlived', hourly);
+  const { id } = (await trigger(key)).json;
+  const repeated = async () => {
+    const again = await trigger(key);
+    return [again.status, again.json.id, again.headers.get('idempotency-replayed')];
+  };
+  await call('DELETE', '/v1/schedules/outlived', undefined, { 'if-match': '*' });
+  assert.deepEqual(await repeated(), [202, id, 'true']);
+  assert.equal((await trigger()).status, 404);
+  assert.equal((await trigger({ 'idempotency-key': 'of-nobody' })).status, 404);
+  await put('outlived', hourly);
+  assert.deepEqual(await repeated(), [202, id, 'true']);
+  assert.deepEqual((await get('/v1/schedules/outlived/runs')).json.items, []);
+});
+
 test('the ledger is shown page by page, by outcome and between two times', async () => {
   await put('ledger', hourly);
   const { id } = await keptOf('ledger');
