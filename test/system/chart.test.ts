@@ -9,6 +9,7 @@ import { readDeclared } from '../../src/declared.ts';
 import { assertFitting, configOf, ofKind, podsOf } from '../support/chart.ts';
 import { chart, findRenderer, type Manifest, Refused } from '../support/helm.ts';
 import { objectFaults } from '../support/kubernetes.ts';
+import { runPod } from './chart-pod.ts';
 
 const ci = (name: string) => join(chart, 'ci', `${name}-values.yaml`);
 const examples = ['default', 'production', 'split-roles', 'all-off'];
@@ -82,6 +83,10 @@ for (const example of examples) {
     }
   });
 }
+
+test('a pod runs as its manifest says, from the migration to the end of its drain', options, (t) =>
+  runPod(render, t),
+);
 
 test('Secrets are named as the values say, and no credential is rendered', options, async () => {
   const { objects } = await render(release, ci('production'));

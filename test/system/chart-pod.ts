@@ -1,16 +1,16 @@
 // Proves that a pod of the chart is a process that runs: it is started as its manifest says, after the migration; its probes
 // answer, the curl of NOTES.txt works, it opens the connections that the chart counts and no others, and it drains.
-// Next room: chart.test.ts, which holds all other values against the same manifests.
+// Next room: chart.test.ts, which runs this beside what it proves of manifests alone: one file, so that one renderer is made.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { mounted, ofKind, podsOf } from '../support/chart.ts';
 import { exitOf } from '../support/children.ts';
-import { chart, type EnvVar, findRenderer } from '../support/helm.ts';
+import { chart, type EnvVar, type Render } from '../support/helm.ts';
 import { cloneDatabase } from '../support/postgres.ts';
 import { startService } from '../support/process.ts';
 import { onServer } from '../support/server.ts';
@@ -25,8 +25,6 @@ const values = {
   schedules: 'schedules:\n  - {name: yearly, cron: "0 0 1 1 *", job: {type: hello}}\n',
 };
 
-const { render, skip } = await findRenderer();
-
 /** A container's environment here: its own database, a free port, loopback. */
 function environmentHere(env: readonly EnvVar[], url: string): Record<string, string> {
   const told = env.flatMap(({ name, value }) => (value === undefined ? [] : [[name, value] as const]));
@@ -34,9 +32,8 @@ function environmentHere(env: readonly EnvVar[], url: string): Record<string, st
   return { ...rest, NODE_ENV: 'production', HOST: '127.0.0.1', DATABASE_URL: url, ERRAND_LOG_LEVEL: 'error' };
 }
 
-test('a pod runs as its manifest says, from the migration to the end of its drain', {
-  skip,
-}, async (t) => {
+/** Runs a pod of the default values, from its migration to the end of its drain. */
+export async function runPod(render: Render, t: TestContext): Promise<void> {
   const { objects, notes } = await render('errand', join(chart, 'ci/default-values.yaml'), values);
   const [job] = podsOf(ofKind(objects, 'Job')).flatMap(({ spec }) => spec.containers);
   const [container] = podsOf(ofKind(objects, 'Deployment')).flatMap(({ spec }) => spec.containers);
@@ -89,7 +86,7 @@ test('a pod runs as its manifest says, from the migration to the end of its drai
   for (const { name, count } of opened) assert.ok(count <= (budget[name] ?? 0), `${count} of ${name}`);
 
   assert.equal(await service.stop(), 0);
-});
+}
 
 function connectionsOf(url: string): Promise<{ name: string; count: number }[]> {
   return onServer(url, async (client) => {
