@@ -129,6 +129,9 @@ async function fireTogether(term: string, cases: readonly Case[], options: FireO
     }
     options.ready.announce(fired.heads, fired.slow ? BigInt(fired.first_block) : null);
     for (const event of fired.decided) options.events.emit('slot.decided', event);
+    for (const job of fired.submitted) {
+      options.events.emit('job.submitted', { ...job, state: 'queued', replayed: false });
+    }
     return fired.written;
   } catch (error) {
     if (!/^(2[123]|54)/.test(sqlState(error) ?? '')) throw error;
@@ -195,6 +198,12 @@ async function fire(term: string, cases: readonly Case[], { db, lanes }: FireOpt
       heads: made.heads,
       first_block: made.first_block,
       slow: performance.now() - began > slow_insert_ms,
+      submitted: unchanged
+        .flatMap(({ submissions }) => submissions)
+        .flatMap(({ queue, type }, n) => {
+          const job_id = made.inserted[n]?.id;
+          return job_id === undefined ? [] : [{ job_id, queue, type }];
+        }),
       decided: written.flatMap(({ now, row, rows }) =>
         rows.map(({ schedule_id: _, through: __, ...decided }) => ({
           ...decided,

@@ -47,7 +47,7 @@ export function metering(options: MetricsOptions): Metrics {
 
   const submitted = new Counter({
     name: 'errand_jobs_submitted_total',
-    help: 'Jobs accepted; replayed = the idempotency key named a job that was there already.',
+    help: 'Jobs accepted from callers and made by schedules; replayed = the idempotency key named a job that was there already.',
     labelNames: ['queue', 'type', 'replayed'],
     registers,
   });
