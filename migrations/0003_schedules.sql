@@ -22,6 +22,7 @@ create table errand.schedule (
   tenant int not null default 0,
   name text not null,
   version int not null default 1,     -- grows with every change that a caller makes
+  turn int not null default 0,        -- grows with every look of the dispatcher that wrote something
   definition jsonb not null,          -- as the caller gave it, defaults filled in, without the payload
   payload text not null,              -- of its jobs: the bytes as they were sent
   paused_at timestamptz,
@@ -34,10 +35,13 @@ create table errand.schedule (
   held timestamptz,                   -- the slot that waits for the end of the job before it (overlap queue_one)
   next_slot timestamptz,              -- null: there is none any more
   next_due timestamptz,               -- when to look at it: the slot with its jitter, or sooner when something is owed or held
+  failing_since timestamptz,          -- it could not be fired since then
   open_jobs bigint[] not null default '{}',  -- jobs it made that were not known to have ended
+  stopping bigint[] not null default '{}',   -- those of them that are still to be asked to stop
   unique (tenant, name)
 ) with (fillfactor = 50);
 create index schedule_due on errand.schedule (next_due) where next_due is not null;
+create index schedule_failing on errand.schedule (next_slot) where failing_since is not null;
 alter table errand.schedule set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000000);
 
@@ -58,8 +62,8 @@ create table errand.slot (
   reason errand.slot_reason,
   primary key (schedule_id, slot)
 );
--- For what is old enough to be forgotten: rows arrive in the order of time.
-create index slot_decided on errand.slot using brin (decided_at);
+-- For what is old enough to be forgotten. Not BRIN: where vacuum gives old pages to new rows, its ranges span all of time.
+create index slot_decided on errand.slot (decided_at);
 
 -- Down Migration
 -- Forward only: a mistake is mended by the next migration.

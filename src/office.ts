@@ -21,7 +21,7 @@ export interface Office extends Service {
 }
 
 export function office(
-  options: Omit<FireOptions, 'term' | 'onFenced'> & {
+  options: Omit<FireOptions, 'term' | 'onFenced' | 'onError'> & {
     config: Config;
     events: EventBus;
     holder: string;
@@ -40,6 +40,7 @@ export function office(
           events.emit('term.fenced', { term });
           candidate.lose('the database says that it is over');
         },
+        onError: (error) => onError('fire', error),
       }),
       forgetting({ db, days: config.ERRAND_LEDGER_DAYS }),
     ],

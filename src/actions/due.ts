@@ -10,16 +10,15 @@ import type { Advance, DueSchedule } from '../store/slots.ts';
 import type { Submission } from './submit.ts';
 import { unhurried } from './unhurried.ts';
 
-/** Rows written at once. */
+/** Rows written at once, and those of one schedule: after a long absence everybody gets a turn. */
 const most_rows = 500;
+const most_own_rows = 100;
 /** Payloads written at once, in bytes. */
 const most_bytes = 8 * 1024 * 1024;
 /** Slots of one schedule that get a row each; of more, the older share one. */
 const most_slots = 1_000;
-/** Jobs a schedule is remembered to have open. */
-export const most_open = 50;
-/** How soon a schedule is looked at whose slot waits for the end of a job. */
-const held_ms = 1_000;
+/** How soon a schedule is looked at whose slot waits for the end of a job, or whose jobs were to be asked to stop. */
+const again_ms = 1_000;
 
 /** What is to be written of one schedule. */
 export interface Case {
@@ -28,11 +27,7 @@ export interface Case {
   verdicts: readonly Verdict[];
   /** The jobs of those verdicts that are fired, without their payload. */
   submissions: readonly Submission[];
-  advance: Omit<Advance, 'open_jobs'>;
-  /** Jobs of the schedule that have not ended. */
-  open_jobs: readonly string[];
-  /** Whether those are to be asked to stop. */
-  cancels: boolean;
+  advance: Advance;
 }
 
 /** Computes the slots of a schedule that are due and has them judged; `ended`: of its open jobs, those that have ended. */
@@ -41,6 +36,7 @@ export async function considered(row: DueSchedule, now: Date, ended: ReadonlySet
   const cadence = cadenceOf(definition, name);
   const { slots, folded } = await unhurried(outstanding(cadence, row.watermark, now, most_slots));
   const due = (slot: Date): DueSlot => ({ slot, due_at: dueOf(slot, definition.jitter_seconds, name) });
+  const over = row.open_jobs.filter((id) => ended.has(id));
   const open_jobs = row.open_jobs.filter((id) => !ended.has(id));
   const judgement = judge(definition, {
     now,
@@ -50,27 +46,33 @@ export async function considered(row: DueSchedule, now: Date, ended: ReadonlySet
     open: open_jobs.length,
     paused_at: row.paused_at,
     resumed_at: row.resumed_at,
+    room: {
+      verdicts: most_own_rows,
+      jobs: Math.max(1, Math.floor(most_bytes / Math.max(1, row.payload_bytes))),
+    },
   });
-  const verdicts = affordable(judgement.verdicts, row.payload_bytes);
+  const { verdicts } = judgement;
 
   const decided = new Set([...verdicts, ...(judgement.held === null ? [] : [judgement.held])].map(instantOf));
   const owed = row.owed.filter((slot) => !decided.has(slot.getTime()));
   const undecided = slots.find((slot) => !decided.has(slot.getTime()));
-  const next_slot = undecided ?? cadence.next(now);
+  // A clock may have gone back behind what is decided.
+  const next_slot = undecided ?? cadence.next(new Date(Math.max(now.getTime(), row.watermark.getTime())));
+  const stopping = judgement.cancels ? open_jobs : row.stopping.filter((id) => !ended.has(id));
   const looks = [owed[0], next_slot].flatMap((slot) => (slot ? [due(slot).due_at.getTime()] : []));
-  if (judgement.held !== null) looks.push(now.getTime() + held_ms);
+  if (judgement.held !== null || stopping.length > 0) looks.push(now.getTime() + again_ms);
   return {
     now,
     row,
     verdicts,
     submissions: submissionsOf(row, verdicts),
-    open_jobs,
-    cancels: judgement.cancels,
     advance: {
       schedule_id: row.id,
       watermark: undecided === undefined ? now : new Date(undecided.getTime() - 1),
       owed,
       held: judgement.held?.slot ?? null,
+      ended: over,
+      stopping,
       next_slot,
       next_due: looks.length === 0 ? null : new Date(Math.max(now.getTime(), Math.min(...looks))),
     },
@@ -97,16 +99,6 @@ export function withoutDecided(one: Case, decided: readonly Date[]): Case | null
 function ripe(slots: readonly DueSlot[], now: Date): readonly DueSlot[] {
   const unripe = slots.findIndex(({ due_at }) => due_at > now);
   return unripe < 0 ? slots : slots.slice(0, unripe);
-}
-
-/** As many verdicts, from the first on, as may be written at once; the rest is judged again at the next look. */
-function affordable(verdicts: readonly Verdict[], payload_bytes: number): readonly Verdict[] {
-  let bytes = 0;
-  const dear = verdicts.findIndex((verdict) => {
-    if (isFired(verdict)) bytes += payload_bytes;
-    return bytes > most_bytes;
-  });
-  return dear < 0 ? verdicts : verdicts.slice(0, Math.max(1, dear));
 }
 
 const instantOf = ({ slot }: DueSlot) => slot.getTime();

@@ -3,25 +3,16 @@
 // changed since it was read is left for the next look; one that cannot be fired does not keep its neighbours from it.
 // Next room: due.ts, which says what is to be written; store/slots.ts, which writes; roles/elect.ts, which holds the term.
 import { setImmediate as othersHadTheirTurn } from 'node:timers/promises';
-import { isFired } from '../domain/firing.ts';
 import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';
-import { type Flushed, findEnded, insertJobs, type NewJob } from '../store/jobs.ts';
+import { findEnded } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
-import { dispatcherRoom, holdTerm } from '../store/leader.ts';
-import {
-  type DueSchedule,
-  findDue,
-  findSlots,
-  lockSchedules,
-  postponeSchedule,
-  recordSlots,
-} from '../store/slots.ts';
+import { type DueSchedule, findDue, findSlots, postponeSchedule, stopAsked } from '../store/slots.ts';
 import type { Cancel } from './cancel.ts';
 import type { Chore } from './chores.ts';
-import { type Case, considered, fits, most_open, withoutDecided } from './due.ts';
-import { type Ready, slow_insert_ms } from './ready.ts';
-import { placed } from './submit.ts';
+import { type Case, considered, fits, withoutDecided } from './due.ts';
+import type { Ready } from './ready.ts';
+import { writeSlots } from './write-slots.ts';
 
 export interface FireOptions {
   db: Pool;
@@ -33,13 +24,15 @@ export interface FireOptions {
   term: () => string | null;
   /** The database says that the term is over. */
   onFenced: (term: string) => void;
+  /** Jobs could not be asked to stop; they are asked again. */
+  onError: (error: unknown) => void;
 }
 
 /** Schedules read at once. */
 const batch = 500;
 /** Seconds back that are looked at, and that mean all. */
 const recent = 60;
-const everything = 1_000_000_000;
+const everything = 100_000_000_000;
 const full_ms = 10_000;
 const postponed_seconds = 10;
 /** Schedules that are judged without letting requests and renewals have a turn. */
@@ -50,6 +43,9 @@ export function firing(options: FireOptions): Chore {
   const { db } = options;
   let fullAt = 0;
   let lastTerm: string | null = null;
+  /** Schedules that the last look could not write, because somebody else was at them. */
+  let passedOver: ReadonlySet<number> = new Set();
+  let isAsking = false;
 
   return {
     name: 'fire',
@@ -65,40 +61,59 @@ export function firing(options: FireOptions): Chore {
       const more = due.length >= batch;
       if (full && !more) fullAt = began + full_ms;
       const ended = await endedOf(due, db);
-      let [found, written, hasRest, next] = [0, 0, more, next_ms ?? Number.POSITIVE_INFINITY];
-      for await (const part of judged(due, now, ended, options)) {
-        if (options.term() !== term) return { moved: written };
-        written += await fireTogether(term, part, options);
-        found += part.length;
-        for (const { verdicts, advance } of part) {
+      const done: Done[] = [];
+      const met = new Set<number>();
+      let [hasRest, next] = [more, next_ms ?? Number.POSITIVE_INFINITY];
+      for await (const part of judged(due, now, { ended, passedOver }, options)) {
+        done.push(...(await fireTogether(term, part, passedOver.has(part[0]?.row.id ?? 0), options)));
+        for (const { row, verdicts, advance } of part) {
+          met.add(row.id);
           const wait = (advance.next_due?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
           next = Math.min(next, wait);
           // There was more to decide of it than may be written at once.
           hasRest ||= verdicts.length > 0 && wait <= 0;
         }
       }
-      if (hasRest) return { moved: written, again_ms: 0 };
+      const stops = done.filter(({ stopping }) => stopping.length > 0);
+      if (stops.length > 0 && !isAsking) {
+        isAsking = true;
+        // Nobody waits for that; what is not asked meanwhile stands in the rows.
+        void askToStop(stops, options)
+          .catch(options.onError)
+          .finally(() => {
+            isAsking = false;
+          });
+      }
+      for (const { id } of done) met.delete(id);
+      passedOver = met;
+      const moved = done.length;
+      if (options.term() !== term) return { moved };
+      if (hasRest) return { moved, again_ms: 0 };
       // Who was passed over had just changed, or was locked: it will not be long.
-      if (written < found) return { moved: written, again_ms: 50 };
+      if (passedOver.size > 0) return { moved, again_ms: 50 };
       const again_ms = Math.max(1, next - (performance.now() - began));
-      return { moved: written, again_ms: Number.isFinite(again_ms) ? again_ms : undefined };
+      return { moved, again_ms: Number.isFinite(again_ms) ? again_ms : undefined };
     },
   };
 }
 
-/** Judges what is due in parts that one transaction may write; only one part is in memory at a time. */
+/**
+ * Judges what is due in parts that one transaction may write; only one part is in memory at a time. Those that were passed
+ * over come last, each alone: they are waited for.
+ */
 async function* judged(
   due: readonly DueSchedule[],
   now: Date,
-  ended: ReadonlySet<string>,
+  { ended, passedOver }: { ended: ReadonlySet<string>; passedOver: ReadonlySet<number> },
   options: FireOptions,
 ): AsyncGenerator<Case[]> {
+  const waitedFor = (row: DueSchedule) => passedOver.has(row.id);
   let part: Case[] = [];
-  for (const [n, row] of due.entries()) {
+  for (const [n, row] of due.toSorted((a, b) => Number(waitedFor(a)) - Number(waitedFor(b))).entries()) {
     if (n % unpaused === unpaused - 1) await othersHadTheirTurn();
     const one = await considered(row, now, ended).catch((error) => setAside(row, error, options));
     if (one === null) continue;
-    if (!fits(part, one)) {
+    if (!fits(part, one) || (waitedFor(row) && part.length > 0)) {
       yield part;
       part = [];
     }
@@ -109,44 +124,56 @@ async function* judged(
 
 /** Of the jobs these schedules have open, those that have ended. Where jobs may overlap nobody needs to know. */
 async function endedOf(due: readonly DueSchedule[], db: Pool): Promise<ReadonlySet<string>> {
-  const asked = due.filter((row) => row.definition.overlap !== 'allow' || row.held !== null);
+  const asked = due.filter(
+    (row) => row.definition.overlap !== 'allow' || row.held !== null || row.stopping.length > 0,
+  );
   const ids = asked.flatMap((row) => row.open_jobs);
   if (ids.length === 0) return new Set();
   return new Set((await db.many(findEnded, [ids])).map((row) => row.job_id));
 }
 
-/** Writes cases in one transaction; where the fault of one spoils it, each in its own. Answers how many were written. */
-async function fireTogether(term: string, cases: readonly Case[], options: FireOptions): Promise<number> {
+/** Fires cases in one transaction; where the fault of one spoils it, in halves. Answers the schedules that are done with. */
+async function fireTogether(
+  term: string,
+  cases: readonly Case[],
+  waits: boolean,
+  options: FireOptions,
+): Promise<Done[]> {
+  if (options.term() !== term) return [];
   try {
-    for (const { cancels, open_jobs } of cases) {
-      // Before the new job is made: if this process dies in between, the next one asks once more and then makes it.
-      if (cancels) for (const id of open_jobs) await options.cancel.cancel(id);
-    }
-    const fired = await fire(term, cases, options);
-    if (fired === null) {
+    const written = await writeSlots(term, cases, waits, options);
+    if (written === null) {
       options.onFenced(term);
-      return 0;
+      return [];
     }
-    options.ready.announce(fired.heads, fired.slow ? BigInt(fired.first_block) : null);
-    for (const event of fired.decided) options.events.emit('slot.decided', event);
-    for (const job of fired.submitted) {
-      options.events.emit('job.submitted', { ...job, state: 'queued', replayed: false });
-    }
-    return fired.written;
+    options.ready.announce(written.heads, written.slow ? BigInt(written.first_block) : null);
+    for (const event of written.decided) options.events.emit('slot.decided', event);
+    for (const event of written.submitted) options.events.emit('job.submitted', event);
+    return written.cases.map(({ row, advance }) => ({ id: row.id, stopping: advance.stopping }));
   } catch (error) {
-    if (!/^(2[123]|54)/.test(sqlState(error) ?? '')) throw error;
-    const [only] = cases;
-    if (cases.length === 1 && only !== undefined) {
-      // What the ledger knows is decided, whoever wrote it.
-      const rest = withoutDecided(only, await knownSlots(only, options.db));
-      if (rest !== null) return fireTogether(term, [rest], options);
-      await setAside(only.row, error, options);
-      return 1;
+    const state = sqlState(error) ?? '';
+    if (!/^(2[123]|40|54|55P03|57014)/.test(state)) throw error;
+    const [one] = cases;
+    if (one === undefined) throw error;
+    if (cases.length > 1) {
+      const half = Math.ceil(cases.length / 2);
+      const first = await fireTogether(term, cases.slice(0, half), waits, options);
+      return [...first, ...(await fireTogether(term, cases.slice(half), waits, options))];
     }
-    let written = 0;
-    for (const one of cases) written += await fireTogether(term, [one], options);
-    return written;
+    // Somebody else was first at it.
+    if (/^(40|55P03)/.test(state)) return [];
+    // What the ledger knows is decided, whoever wrote it.
+    const rest = withoutDecided(one, await knownSlots(one, options.db));
+    if (rest !== null) return fireTogether(term, [rest], waits, options);
+    await setAside(one.row, error, options);
+    return [{ id: one.row.id, stopping: [] }];
   }
+}
+
+/** A schedule that is done with, and its jobs that are to be asked to stop. */
+interface Done {
+  id: number;
+  stopping: readonly string[];
 }
 
 async function knownSlots({ row, verdicts }: Case, db: Pool): Promise<Date[]> {
@@ -154,68 +181,17 @@ async function knownSlots({ row, verdicts }: Case, db: Pool): Promise<Date[]> {
   return rows.map(({ slot }) => slot);
 }
 
-/** Null: the term is over, and nothing was written. */
-async function fire(term: string, cases: readonly Case[], { db, lanes }: FireOptions) {
-  const jobsOf = new Map<Case, NewJob[]>();
-  for (const one of cases) {
-    const jobs: NewJob[] = [];
-    for (const submission of one.submissions) jobs.push(await placed(submission, lanes));
-    jobsOf.set(one, jobs);
-  }
-  const began = performance.now();
-  return db.transaction(async (tx) => {
-    if ((await tx.maybeOne(holdTerm, [dispatcherRoom, term])) === undefined) return null;
-    const locked = await tx.many(lockSchedules, [
-      cases.map(({ row }) => row.id),
-      cases.map(({ row }) => row.seen),
-    ]);
-    const payloads = new Map(locked.map(({ id, payload }) => [id, payload]));
-    const unchanged = cases.filter(({ row }) => payloads.has(row.id));
-    const jobs = unchanged.flatMap((one) =>
-      (jobsOf.get(one) ?? []).map((job) => ({ ...job, payload: payloads.get(one.row.id) as string })),
-    );
-    const made: Flushed = jobs.length === 0 ? noJobs : await insertJobs(tx, jobs);
-    const ids = made.inserted.map((one) => one?.id ?? null).values();
-    const written = unchanged.map((one) => ({
-      ...one,
-      rows: one.verdicts.map((verdict) => ({
-        ...verdict,
-        schedule_id: one.row.id,
-        job_id: isFired(verdict) ? (ids.next().value ?? null) : null,
-      })),
-    }));
-    await recordSlots(
-      tx,
-      term,
-      written.flatMap(({ rows }) => rows),
-      written.map(({ advance, open_jobs, rows }) => ({
-        ...advance,
-        open_jobs: [...open_jobs, ...rows.flatMap(({ job_id }) => job_id ?? [])].slice(-most_open),
-      })),
-    );
-    return {
-      written: written.length,
-      heads: made.heads,
-      first_block: made.first_block,
-      slow: performance.now() - began > slow_insert_ms,
-      submitted: unchanged
-        .flatMap(({ submissions }) => submissions)
-        .flatMap(({ queue, type }, n) => {
-          const job_id = made.inserted[n]?.id;
-          return job_id === undefined ? [] : [{ job_id, queue, type }];
-        }),
-      decided: written.flatMap(({ now, row, rows }) =>
-        rows.map(({ schedule_id: _, through: __, ...decided }) => ({
-          ...decided,
-          schedule: row.name,
-          lateness_ms: now.getTime() - decided.due_at.getTime(),
-        })),
-      ),
-    };
-  });
+/** Asks jobs to stop, a few at once. Who is not asked stays in the row of the schedule, for the next look. */
+async function askToStop(done: readonly Done[], { db, cancel }: FireOptions): Promise<void> {
+  const turns = done.values();
+  const ask = async () => {
+    for (const { id, stopping } of turns) {
+      for (const job of stopping) await cancel.cancel(job);
+      await db.many(stopAsked, [id, stopping]);
+    }
+  };
+  await Promise.all(Array.from({ length: 4 }, ask));
 }
-
-const noJobs: Flushed = { inserted: [], heads: [], first_block: '0' };
 
 /** One schedule that cannot be fired waits a little, is told of, and leaves the others alone. */
 async function setAside(row: DueSchedule, error: unknown, { db, events }: FireOptions): Promise<null> {

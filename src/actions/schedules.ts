@@ -235,7 +235,7 @@ async function giveUp(
 ): Promise<readonly Verdict[]> {
   const { definition, paused_at, resumed_at } = present;
   const { verdicts } = judge(definition, {
-    ...{ now, slots: [], folded, held: null, open: 0 },
+    ...{ now, slots: [], folded, held: null, open: 0, room: { verdicts: 1, jobs: 0 } },
     ...{ paused_at, resumed_at },
   });
   const rows = verdicts.map((verdict) => ({ ...verdict, schedule_id: present.id, job_id: null }));

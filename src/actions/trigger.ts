@@ -14,8 +14,8 @@ import {
   newestSlotFrom,
   noteJob,
 } from '../store/schedules.ts';
-import { recordSlots } from '../store/slots.ts';
-import { most_open, slotJob } from './due.ts';
+import { most_open, recordSlots } from '../store/slots.ts';
+import { slotJob } from './due.ts';
 import { slow_insert_ms } from './ready.ts';
 import { tenant } from './schedules.ts';
 import { knownJob, placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';

@@ -38,6 +38,8 @@ export interface Outlook extends Pauses {
   held: DueSlot | null;
   /** How many jobs of the schedule have not ended. */
   open: number;
+  /** How many verdicts may be given, and how many of them may make a job; the other slots are judged another time. */
+  room: { verdicts: number; jobs: number };
 }
 
 export interface Judgement {
@@ -59,20 +61,23 @@ export function judge(policy: Policy, outlook: Outlook): Judgement {
   const last = awake.findLast((one) => wanted.has(one));
   const verdicts: Verdict[] = [];
   let { open, held } = outlook;
+  let jobs = 0;
   const say = (one: DueSlot, outcome: Verdict['outcome'], reason: SlotReason | null) => {
     verdicts.push({ ...one, outcome, reason, through: null, slots: 1 });
-    if (outcome !== 'skipped') open++;
+    if (outcome === 'skipped') return;
+    open++;
+    jobs++;
   };
 
   if (outlook.folded !== null) verdicts.push(skippedTogether(outlook.folded, outlook));
-  if (held !== null && fellInPause(held, outlook)) {
-    say(held, 'skipped', 'paused');
-    held = null;
-  } else if (held !== null && (open === 0 || policy.overlap !== 'queue_one')) {
-    say(held, 'late', 'overlap');
+  if (held !== null && (fellInPause(held, outlook) || policy.overlap !== 'queue_one' || open === 0)) {
+    if (fellInPause(held, outlook)) say(held, 'skipped', 'paused');
+    else if (isCrowdedOut(policy, open, last === undefined)) say(held, 'skipped', 'overlap');
+    else say(held, 'late', 'overlap');
     held = null;
   }
   for (const one of slots) {
+    if (verdicts.length >= outlook.room.verdicts || jobs >= outlook.room.jobs) break;
     if (fellInPause(one, outlook)) say(one, 'skipped', 'paused');
     else if (!wanted.has(one)) say(one, 'skipped', 'misfire');
     else if (policy.overlap === 'queue_one' && open > 0 && held === null) held = one;
@@ -81,6 +86,17 @@ export function judge(policy: Policy, outlook: Outlook): Judgement {
   }
   const cancels = policy.overlap === 'cancel_running' && outlook.open > 0 && verdicts.some(isFired);
   return { verdicts, held, cancels };
+}
+
+/** A verdict as it is true when it is written, which may be later than it was given. */
+export function toldAt(verdict: Verdict, written: Date): Verdict {
+  const isPunctual = verdict.outcome === 'on_time' && lateBy(verdict, written) <= on_time_ms;
+  return verdict.outcome !== 'on_time' || isPunctual ? verdict : { ...verdict, outcome: 'late' };
+}
+
+/** How late a slot is at a moment, in ms. */
+export function lateBy({ due_at }: Pick<DueSlot, 'due_at'>, moment: Date): number {
+  return moment.getTime() - due_at.getTime();
 }
 
 /** Whether a verdict makes a job. */
@@ -111,8 +127,8 @@ function skippedTogether({ from, through, count }: FoldedSlots, pauses: Pauses):
   return { slot: from, due_at: from, outcome: 'skipped', reason, through, slots: count };
 }
 
-function isMissed({ due_at }: DueSlot, now: Date, { max_lateness_seconds }: Policy): boolean {
-  return now.getTime() - due_at.getTime() > max_lateness_seconds * 1_000;
+function isMissed(one: DueSlot, now: Date, { max_lateness_seconds }: Policy): boolean {
+  return lateBy(one, now) > max_lateness_seconds * 1_000;
 }
 
 /** Of several slots that would stop each other's jobs only the last is worth starting. */
@@ -123,5 +139,5 @@ function isCrowdedOut({ overlap }: Policy, open: number, isLast: boolean): boole
 
 function lateness(one: DueSlot, now: Date, policy: Policy): Exclude<SlotOutcome, 'manual' | 'skipped'> {
   if (isMissed(one, now, policy)) return 'caught_up';
-  return now.getTime() - one.due_at.getTime() <= on_time_ms ? 'on_time' : 'late';
+  return lateBy(one, now) <= on_time_ms ? 'on_time' : 'late';
 }

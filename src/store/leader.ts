@@ -46,5 +46,6 @@ update errand.leader set until = clock_timestamp()
 where room = $1 and term = $2::bigint and until > clock_timestamp() returning term`;
 
 /** Holds a term for the rest of a transaction: no other begins before it commits. No row: the term is over. */
-export const holdTerm = sql<{ term: string }>`
-select term from errand.leader where room = $1 and term = $2::bigint and until > clock_timestamp() for key share`;
+export const holdTerm = sql<{ term: string; now: Date }>`
+select term, errand.now() now from errand.leader
+where room = $1 and term = $2::bigint and until > clock_timestamp() for key share`;

@@ -55,7 +55,8 @@ export const deleteSchedule = sql<never>`delete from errand.schedule where id = 
 
 /** Notes a job that a caller fired: $1 id, $2 job, $3 most that are remembered. */
 export const noteJob = sql<never>`
-update errand.schedule set open_jobs = (array_append(open_jobs, $2::bigint))[greatest(1, cardinality(open_jobs) + 2 - $3::int):]
+update errand.schedule set
+  open_jobs = (open_jobs || $2::bigint)[greatest(1, cardinality(open_jobs) + 2 - $3::int):]
 where id = $1`;
 
 /** The newest slot of a schedule's ledger at a moment or after it; no row: there is none. */

@@ -1,7 +1,16 @@
 // Why this room exists: tests of firing write schedules as the database keeps them, due when the test says so.
 // Next room: src/store/slots.ts, src/actions/fire.ts.
+import assert from 'node:assert/strict';
+import type { Cancel } from '../../src/actions/cancel.ts';
+import type { Chore } from '../../src/actions/chores.ts';
+import { type FireOptions, firing } from '../../src/actions/fire.ts';
+import { leading } from '../../src/actions/lead.ts';
+import { Ready } from '../../src/actions/ready.ts';
+import { Heads } from '../../src/domain/heads.ts';
 import type { Definition, SlotOutcome, SlotReason } from '../../src/domain/schedule.ts';
-import type { Db } from '../../src/store/db.ts';
+import { EventBus, type Events } from '../../src/events.ts';
+import type { Db, Pool } from '../../src/store/db.ts';
+import { Lanes } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 
 /** A definition with every default: a slot each second. */
@@ -65,3 +74,47 @@ export const ledgerOf = sql<{
 }>`
 select slot, due_at, outcome, reason, job_id, term, through, slots
 from errand.slot where schedule_id = $1 order by slot`;
+
+export interface Dispatching {
+  chore: Chore;
+  run(): Promise<number>;
+  term: string;
+  fenced: string[];
+  cancelled: string[];
+  failed: string[];
+  decided: Events['slot.decided'][];
+}
+
+/** A process that leads, or believes that it does. */
+export async function dispatching(db: Pool, over: Partial<FireOptions> = {}): Promise<Dispatching> {
+  const lead = leading({ db, holder: 'tester', term_ms: 60_000 });
+  const term = (await lead.campaign()) ?? (await lead.leader())?.term ?? '';
+  const events = new EventBus();
+  const [fenced, cancelled, failed]: [string[], string[], string[]] = [[], [], []];
+  const decided: Events['slot.decided'][] = [];
+  events.on('slot.decided', (event) => decided.push(event));
+  events.on('schedule.failed', ({ schedule }) => failed.push(schedule));
+  const cancel = {
+    async cancel(id: string) {
+      cancelled.push(id);
+      return { kind: 'absent' };
+    },
+  } as unknown as Cancel;
+  const chore = firing({
+    db,
+    lanes: new Lanes(db),
+    ready: new Ready({
+      heads: new Heads(),
+      notify: async () => {},
+      meet: () => undefined,
+      onError: assert.ifError,
+    }),
+    cancel,
+    events,
+    term: () => term,
+    onFenced: (old) => fenced.push(old),
+    onError: assert.ifError,
+    ...over,
+  });
+  return { chore, run: async () => (await chore.run(false)).moved, term, fenced, cancelled, failed, decided };
+}

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type DueSlot, isFired, judge, type Outlook, type Verdict } from '../../src/domain/firing.ts';
+import { type DueSlot, isFired, judge, type Outlook, toldAt, type Verdict } from '../../src/domain/firing.ts';
 import { misfires, overlaps, type Policy } from '../../src/domain/schedule.ts';
 
 const now = new Date('2026-06-01T12:00:00Z');
@@ -20,7 +20,8 @@ function ago(seconds: number): DueSlot {
 }
 
 function outlook(slots: readonly DueSlot[], over: Partial<Outlook> = {}): Outlook {
-  return { now, slots, folded: null, held: null, open: 0, paused_at: null, resumed_at: null, ...over };
+  const room = { verdicts: 1_000, jobs: 1_000 };
+  return { now, slots, folded: null, held: null, open: 0, room, paused_at: null, resumed_at: null, ...over };
 }
 
 /** `300 skipped misfire`: seconds ago, outcome, reason. */
@@ -148,6 +149,35 @@ test('a slot that waited through a pause that is over is fired', () => {
   const pause = { paused_at: ago(30).slot, resumed_at: ago(20).slot };
   const { verdicts } = judge({ ...policy, overlap: 'queue_one' }, outlook([], { held: ago(40), ...pause }));
   assert.deepEqual(told(verdicts), ['40 late overlap']);
+});
+
+test('a slot that waited obeys the policy that has come since', () => {
+  const waiting = (open: number, ...slots: DueSlot[]) => outlook(slots, { held: ago(20), open });
+  assert.deepEqual(judged({ overlap: 'allow' }, waiting(1)), ['20 late overlap']);
+  assert.deepEqual(judged({ overlap: 'skip' }, waiting(1)), ['20 skipped overlap']);
+  assert.deepEqual(judged({ overlap: 'skip' }, waiting(0)), ['20 late overlap']);
+  assert.deepEqual(judged({ overlap: 'cancel_running' }, waiting(1, ago(0))), [
+    '20 skipped overlap',
+    '0 on_time',
+  ]);
+  assert.deepEqual(judged({ overlap: 'cancel_running' }, waiting(1)), ['20 late overlap']);
+});
+
+test('no more is judged than there is room for, and a slot beyond it does not wait yet', () => {
+  const slots = [ago(50), ago(40), ago(30)];
+  assert.deepEqual(judged({}, outlook(slots, { room: { verdicts: 2, jobs: 9 } })), ['50 late', '40 late']);
+  assert.deepEqual(judged({}, outlook(slots, { room: { verdicts: 9, jobs: 1 } })), ['50 late']);
+  const cut = judge({ ...policy, overlap: 'queue_one' }, outlook(slots, { room: { verdicts: 9, jobs: 1 } }));
+  assert.deepEqual([told(cut.verdicts), cut.held], [['50 late'], null]);
+});
+
+test('what is written late is told as late', () => {
+  const [verdict] = judge(policy, outlook([ago(0)])).verdicts;
+  assert.ok(verdict);
+  assert.equal(toldAt(verdict, new Date(now.getTime() + 1_000)).outcome, 'on_time');
+  assert.equal(toldAt(verdict, new Date(now.getTime() + 1_001)).outcome, 'late');
+  const [caught] = judge(policy, outlook([ago(100)])).verdicts;
+  assert.equal(caught && toldAt(caught, new Date(now.getTime() + 5_000)).outcome, 'caught_up');
 });
 
 test('a slot that waits when the schedule is paused is skipped', () => {

@@ -1,0 +1,97 @@
+// Writes verdicts down: jobs, rows of the ledger and the advance of the schedules, in one transaction that holds the term.
+// Invariants: all of it or nothing; a schedule that is not as it was read is left alone; a slot is told with the lateness it
+// has when it is written.
+// Next room: fire.ts, which decides what is written together; store/slots.ts, whose statements these are.
+import { isFired, lateBy, toldAt } from '../domain/firing.ts';
+import type { Events } from '../events.ts';
+import type { Pool } from '../store/db.ts';
+import { type Flushed, insertJobs, type NewJob } from '../store/jobs.ts';
+import type { Lanes } from '../store/lanes.ts';
+import { dispatcherRoom, holdTerm } from '../store/leader.ts';
+import { awaitSchedules, lockSchedules, recordSlots } from '../store/slots.ts';
+import type { Case } from './due.ts';
+import { slow_insert_ms } from './ready.ts';
+import { placed } from './submit.ts';
+
+/** What was written. */
+export interface Written extends Pick<Flushed, 'heads' | 'first_block'> {
+  cases: readonly Case[];
+  /** Whether the jobs took long enough to be overtaken by others on their way to those who look for them. */
+  slow: boolean;
+  decided: readonly Events['slot.decided'][];
+  submitted: readonly Events['job.submitted'][];
+}
+
+/**
+ * Writes cases; with `waits` those that somebody holds too, else they are left out. Null: the term is over, and nothing was
+ * written.
+ */
+export async function writeSlots(
+  term: string,
+  cases: readonly Case[],
+  waits: boolean,
+  { db, lanes }: { db: Pool; lanes: Lanes },
+): Promise<Written | null> {
+  // Lanes are found before the transaction: that takes a connection of its own.
+  const jobsOf = new Map<Case, NewJob[]>();
+  for (const one of cases) {
+    const jobs: NewJob[] = [];
+    for (const submission of one.submissions) jobs.push(await placed(submission, lanes));
+    jobsOf.set(one, jobs);
+  }
+  const began = performance.now();
+  return db.transaction(async (tx) => {
+    const held = await tx.maybeOne(holdTerm, [dispatcherRoom, term]);
+    if (held === undefined) return null;
+    const { now } = held;
+    const locked = await tx.many(waits ? awaitSchedules : lockSchedules, [
+      cases.map(({ row }) => row.id),
+      cases.map(({ row }) => row.version),
+      cases.map(({ row }) => row.turn),
+      cases.map(({ submissions }) => submissions.length > 0),
+    ]);
+    const payloads = new Map(locked.map(({ id, payload }) => [id, payload]));
+    const unchanged = cases.filter(({ row }) => payloads.has(row.id));
+    const jobs = unchanged.flatMap((one) =>
+      (jobsOf.get(one) ?? []).map((job) => ({ ...job, payload: payloads.get(one.row.id) ?? 'null' })),
+    );
+    const made: Flushed = jobs.length === 0 ? noJobs : await insertJobs(tx, jobs);
+    const ids = made.inserted.map((one) => one?.id ?? null).values();
+    const submitted = unchanged
+      .flatMap(({ submissions }) => submissions)
+      .map(({ queue, type }, n) => ({
+        job_id: made.inserted[n]?.id as string,
+        queue,
+        type,
+        state: 'queued' as const,
+        replayed: false,
+      }));
+    const rows = unchanged.flatMap((one) =>
+      one.verdicts.map((verdict) => ({
+        ...toldAt(verdict, now),
+        schedule: one.row.name,
+        schedule_id: one.row.id,
+        job_id: isFired(verdict) ? (ids.next().value ?? null) : null,
+      })),
+    );
+    await recordSlots(
+      tx,
+      term,
+      rows,
+      unchanged.map(({ advance }) => advance),
+    );
+    return {
+      cases: unchanged,
+      heads: made.heads,
+      first_block: made.first_block,
+      slow: performance.now() - began > slow_insert_ms,
+      submitted,
+      decided: rows.map(({ schedule_id: _, through: __, ...row }) => ({
+        ...row,
+        lateness_ms: lateBy(row, now),
+      })),
+    };
+  });
+}
+
+const noJobs: Flushed = { inserted: [], heads: [], first_block: '0' };
