@@ -68,7 +68,7 @@ test('callers who fire a schedule by hand without end do not keep its slots from
     }
   };
   const callers = [byHand(), byHand(), byHand()];
-  await until(() => fired > 20);
+  await until(() => fired > 60);
   await until(async () => {
     await leader.run();
     return (await db.many(ledgerOf, [id])).length >= 2;

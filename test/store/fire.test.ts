@@ -273,13 +273,14 @@ test('a day of seconds is one row for what is old and a row each for the last th
   const id = await keepSchedule(db, 'absent', { behind_seconds: 86_400 });
   while ((await leader.run()) > 0);
   const rows = await db.many(ledgerOf, [id]);
-  assert.equal(rows.length, 1_001);
+  // While it is caught up, more seconds pass.
+  assert.ok(rows.length >= 1_001 && rows.length < 1_020, `${rows.length} rows`);
   const [folded] = rows;
   assert.ok(folded?.through);
   assert.deepEqual([folded.outcome, folded.reason], ['skipped', 'misfire']);
   assert.equal(folded.through.getTime() + 1_000, rows[1]?.slot.getTime());
   const fired = rows.filter(({ job_id }) => job_id !== null);
-  assert.ok(fired.length >= 300 && fired.length <= 302, `${fired.length} within the lateness of 300 s`);
+  assert.ok(fired.length >= 300 && fired.length < 320, `${fired.length} within the lateness of 300 s`);
 });
 
 test('payloads that are dear together are written in several turns, none lost and none doubled', async () => {
