@@ -4,6 +4,7 @@
 // does not name is left alone.
 // Next room: main.ts, which applies a file to a service; build.ts, where a service applies its own.
 import { type Document, LineCounter, type Node, parseDocument } from 'yaml';
+import { shown } from './domain/cadence-fault.ts';
 import { namePattern } from './domain/job.ts';
 
 /** A schedule of the file. */
@@ -59,7 +60,10 @@ export function readDeclared(text: string, file: string): Declared[] {
     const place = (pointer: string) => placeOf(['schedules', i, ...stepsOf(pointer)]);
     const { name, ...definition } = isMembers(item) ? item : {};
     if (typeof name !== 'string' || !namePattern.test(name) || name === 'preview') {
-      faults.push(`${place('#/name')}: name must be 1 to 63 of a-z 0-9 . _ - and not "preview"`);
+      const is = name === undefined ? 'missing' : shown(String(name));
+      faults.push(
+        `${place('#/name')}: name is ${is}; use 1 to 63 of a-z 0-9 . _ - that begin with a letter or a digit, but not "preview"`,
+      );
     } else if (names.has(name)) faults.push(`${place('#/name')}: schedule "${name}" is declared twice`);
     names.add(String(name));
     return {

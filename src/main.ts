@@ -72,6 +72,8 @@ function textOf(file: string): string {
 }
 
 function askingOver(url: string): Ask {
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
+    throw new Error(`--url "${url}" is no http or https URL; use one such as http://127.0.0.1:8080`);
   return async (method, path, headers, body) => {
     // A service may stand below a path of its host.
     const answer = await fetch(`${url.replace(/\/$/, '')}${path}`, {

@@ -6,7 +6,7 @@ import type { Actions } from '../actions/actions.ts';
 import { type JobState, jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { type NamedFacts, recordOf } from '../domain/record.ts';
-import { existing, headerOf, matchesTag, missing, sendRecord, statusPath } from './answer.ts';
+import { existing, headerOf, matchesTag, mismatch, missing, sendRecord, statusPath } from './answer.ts';
 import { mergePatchType } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { Job, JobParams, JobPatch, NoMembers } from './schemas/job.ts';
@@ -95,7 +95,7 @@ export function refuseChanged(facts: NamedFacts, expected: string | undefined): 
   const now = jobEtag(facts);
   if (matchesTag(expected, now)) return;
   throw new Problem('precondition-failed', {
-    detail: `job ${facts.id} is not as if-match says; read it again`,
+    detail: mismatch(expected, `job ${facts.id}`),
     headers: { etag: now },
   });
 }

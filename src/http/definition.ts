@@ -11,12 +11,12 @@ import { RawJson } from '../domain/json.ts';
 import { mergePatch } from '../domain/merge-patch.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
-import { NewSchedule, type SchedulePatch } from './schemas/schedule.ts';
+import { NewSchedule, type SchedulePatch, usualZone } from './schemas/schedule.ts';
 import { submissionOf } from './submission.ts';
 import { checked } from './validate.ts';
 
 /** Makes of a schedule that was validated what is kept of it; throws `validation-failed`. */
-export function wishOf({ job, ...rest }: NewSchedule, name: string, reach: AddressPolicy): Wish {
+export function wishOf({ job, timezone, ...rest }: NewSchedule, name: string, reach: AddressPolicy): Wish {
   const { payload, ...template } = job;
   const submission = submissionOf(
     { ...job, on_timeout: 'detach' },
@@ -25,7 +25,11 @@ export function wishOf({ job, ...rest }: NewSchedule, name: string, reach: Addre
     '#/job',
   );
   const { target, callback } = submission.options ?? {};
-  const definition: Definition = { ...rest, job: { ...template, target, callback } };
+  const definition: Definition = {
+    ...rest,
+    timezone: timezone ?? usualZone,
+    job: { ...template, target, callback },
+  };
   soundCadence(definition, name);
   return { definition, payload: payload?.text ?? 'null' };
 }

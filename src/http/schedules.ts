@@ -8,7 +8,7 @@ import type { Schedules, WholeSchedule } from '../actions/schedules.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import { Problem } from '../domain/problem.ts';
 import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
-import { headerOf, namesTag, sendJson } from './answer.ts';
+import { headerOf, mismatch, namesTag, sendJson } from './answer.ts';
 import { patchedWish, wishOf } from './definition.ts';
 import { mergePatchType } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -252,7 +252,7 @@ function refuseStale(request: FastifyRequest, name: string, present: Tagged): vo
     });
   }
   if (!namesVersion(expected, present)) {
-    throw stale(present, `schedule "${name}" is not as if-match says; read it again`);
+    throw stale(present, mismatch(expected, `schedule "${name}"`));
   }
 }
 

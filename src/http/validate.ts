@@ -1,9 +1,10 @@
 // Checks what was parsed against the schemas, once, and says every fault with its place and its remedy.
 // Invariants: a body that cannot be used is 422, an id that cannot be one is 404 before any database is asked; no fault
-// repeats a value that was sent.
+// repeats a value of a body.
 // Next room: problem.ts, which sends what is thrown.
 import type { FastifySchemaCompiler } from 'fastify';
 import type { z } from 'zod';
+import { shown } from '../domain/cadence-fault.ts';
 import { Problem, type ProblemFault } from '../domain/problem.ts';
 
 const mostFaults = 20;
@@ -11,7 +12,8 @@ const longestStep = 64;
 
 /** Makes the validator of one part of a route's requests; its failures are Problems. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
-  if (httpPart === 'params') return (data) => outcome(schema.safeParse(data), notFound);
+  if (httpPart === 'params')
+    return (data) => outcome(schema.safeParse(data), (error) => notFound(error, data as Params));
   if (httpPart === 'querystring') return (data) => queried(schema, data as Record<string, unknown>);
   if (httpPart !== 'body')
     return (data) => outcome(schema.safeParse(data, { error: remedy }), (error) => unusable(error));
@@ -65,10 +67,13 @@ function outcome(parsed: z.ZodSafeParseResult<unknown>, refuse: (error: z.ZodErr
   return parsed.success ? { value: parsed.data } : { error: refuse(parsed.error) };
 }
 
-function notFound({ issues: [issue] }: z.ZodError): Problem {
+type Params = Readonly<Record<string, string>>;
+
+function notFound({ issues: [issue] }: z.ZodError, params: Params): Problem {
+  const part = String(issue?.path[0]);
   // A name that is written wrongly can be written rightly; an id cannot.
-  if (issue?.code === 'invalid_format') {
-    const detail = `the name of the ${String(issue.path[0])} in the path is none; it ${issue.message}`;
+  if (issue !== undefined && part !== 'id') {
+    const detail = `the ${part} in the path is ${shown(params[part] ?? '')}; it ${issue.message}`;
     return new Problem('not-found', { detail });
   }
   return new Problem('not-found', { detail: 'nothing has this id; take URLs from Location and Link' });

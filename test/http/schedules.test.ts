@@ -316,6 +316,36 @@ test('a fault of a cron says which field, its value and what can be written', as
   assert.match(detail, /hour.*25.*0 to 23/);
 });
 
+test('a fault can be read alone, with the value of what it is about', async () => {
+  const detailOf = async (answer: Promise<{ json: { detail: string } }>) => (await answer).json.detail;
+  assert.match(
+    await detailOf(put('Nightly', hourly)),
+    /^the name in the path is "Nightly"; it must be 1 to 63/,
+  );
+  assert.match(
+    await detailOf(put('preview', hourly)),
+    /^the name in the path is "preview"; it must be another/,
+  );
+  const none = await put('refused', { job: { type: 'a' } });
+  assert.match(none.json.errors[0].detail, /^must be given where every_seconds is not/);
+  const etag = (await put('quoted', hourly)).headers.get('etag') as string;
+  const bare = await put(
+    'quoted',
+    { ...hourly, every_seconds: 60 },
+    { 'if-match': etag.replaceAll('"', '') },
+  );
+  assert.deepEqual([bare.status, bare.headers.get('etag')], [412, etag]);
+  assert.match(bare.json.detail, /a tag has quotes; send the ETag as it came/);
+});
+
+test('null is the zone UTC, whether it is put or patched', async () => {
+  const made = await put('zoneless', { ...nightly, timezone: null });
+  assert.deepEqual([made.status, made.json.timezone], [201, 'UTC']);
+  const madrid = await patch('zoneless', { timezone: 'Europe/Madrid' }, '*');
+  assert.equal(madrid.json.timezone, 'Europe/Madrid');
+  assert.equal((await patch('zoneless', { timezone: null }, '*')).json.timezone, 'UTC');
+});
+
 test('a forecast shows local time and offset, and what a clock change does', async () => {
   await put('forecast', nightly);
   const from = '2026-03-28T00:00:00Z';

@@ -290,7 +290,7 @@ test('an option header that was sent twice is refused as that; tags may be sprea
 test('a queue whose name cannot be one is 404 and says which names can', async () => {
   const answer = await post('/v1/queues/No%20Queue/jobs', '1');
   assert.equal(answer.status, 404);
-  assert.match(answer.json.detail, /^the name of the queue in the path is none; it must be 1 to 63 of a-z /);
+  assert.match(answer.json.detail, /^the queue in the path is "No Queue"; it must be 1 to 63 of a-z /);
 });
 
 test('a header that no target may be sent is named, with the remedy', async () => {

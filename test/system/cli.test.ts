@@ -32,6 +32,14 @@ test('wrong settings stop the start, all of them at once', () => {
   assert.doesNotMatch(err, /at .*\.ts:\d+/, 'a stack trace is no explanation');
 });
 
+test('schedules are applied over http and https only', () => {
+  const file = fileURLToPath(new URL('../../examples/schedules.yaml', import.meta.url));
+  for (const url of ['ftp://x', 'localhost', '']) {
+    const { code, err } = errand(['schedules', 'apply', '-f', file, '--url', url]);
+    assert.deepEqual([code, err.includes(`--url "${url}" is no http or https URL`)], [1, true], err);
+  }
+});
+
 test('refuses to listen beyond loopback without a word on authentication', () => {
   const { code, err } = errand(['serve'], { HOST: '0.0.0.0', DATABASE_URL: 'postgres://127.0.0.1:1/x' });
   assert.equal(code, 1);

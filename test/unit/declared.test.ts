@@ -53,9 +53,17 @@ const faulty: [what: string, text: string, says: RegExp][] = [
   ['no list', 'nightly:\n  cron: x\n', /a\.yaml:1: the file holds no list; begin with "schedules:"/],
   ['nothing', '', /begin with "schedules:"/],
   ['something besides the list', 'schedules: []\nmore: 1\n', /member "more" is not known here/],
-  ['an item that is none', 'schedules:\n- nightly\n', /a\.yaml:2: name must be/],
-  ['a name that is none', 'schedules:\n- cron: x\n  name: Nightly\n', /a\.yaml:3: name must be/],
-  ['the name of another path', 'schedules:\n- name: preview\n', /a\.yaml:2: name must be/],
+  ['an item that is none', 'schedules:\n- nightly\n', /a\.yaml:2: name is missing; use 1 to 63/],
+  [
+    'a name that is none',
+    'schedules:\n- cron: x\n  name: Nightly\n',
+    /a\.yaml:3: name is "Nightly"; use 1 to 63/,
+  ],
+  [
+    'the name of another path',
+    'schedules:\n- name: preview\n',
+    /a\.yaml:2: name is "preview"; .*but not "preview"/,
+  ],
   [
     'a name twice',
     'schedules:\n- name: a\n- name: b\n- name: a\n',

@@ -24,6 +24,9 @@ export const ScheduledJob = z
   })
   .meta({ id: 'ScheduledJob', description: 'The job that each slot makes.' });
 
+/** The zone of a definition that names none. */
+export const usualZone = 'UTC';
+
 const definition = {
   cron: z
     .string()
@@ -36,8 +39,9 @@ const definition = {
     .string()
     .min(1)
     .max(64)
-    .default('UTC')
-    .describe('The IANA time zone in which cron is read, such as `Europe/Madrid`.'),
+    .nullable()
+    .default(usualZone)
+    .describe('The IANA time zone in which cron is read, such as `Europe/Madrid`; null: UTC.'),
   every_seconds: z
     .int()
     .min(1)
@@ -81,7 +85,7 @@ export const NewSchedule = z
   .strictObject(definition)
   .refine(({ cron, every_seconds }) => (cron === null) !== (every_seconds === null), {
     path: ['cron'],
-    message: 'or every_seconds says when the slots are; send one of the two',
+    message: 'must be given where every_seconds is not, and only there; send one of the two',
   })
   .refine(
     ({ starts_at, ends_at }) =>
@@ -131,7 +135,9 @@ function partOf(schema: z.ZodType): z.ZodType {
 /** The name in the path of a schedule. */
 export const ScheduleParams = z.object({
   // Its path is that of the preview of what has no name yet.
-  name: name.refine((text) => text !== 'preview').describe('The name of the schedule; not `preview`.'),
+  name: name
+    .refine((text) => text !== 'preview', 'must be another: that path shows what a definition would do')
+    .describe('The name of the schedule; not `preview`.'),
 });
 export type ScheduleParams = z.output<typeof ScheduleParams>;
 
