@@ -7,6 +7,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { configurationPage } from '../src/config.ts';
 import { problemIndex, problemPage, problemSlugs } from '../src/domain/problems.ts';
+import { EventBus } from '../src/events.ts';
+import { metricsPage } from '../src/telemetry/metrics-page.ts';
 import { chartReadme } from './chart-values.ts';
 
 /** A generated file: its path from the root of the repository, and its text. */
@@ -25,6 +27,7 @@ export function generatedPages(): GeneratedPage[] {
   return [
     { path: 'docs/configuration.md', content: configurationPage() },
     { path: 'helm/errand/README.md', content: chartReadme() },
+    { path: 'docs/metrics.md', content: metricsPage(new EventBus()) },
     { path: 'docs/problems/README.md', content: problemIndex() },
     ...problemSlugs().map((slug) => ({ path: `docs/problems/${slug}.md`, content: problemPage(slug) })),
   ];

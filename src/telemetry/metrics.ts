@@ -32,7 +32,17 @@ export interface MetricsOptions {
 export interface Metrics {
   contentType: string;
   text(): Promise<string>;
+  /** Our metrics, without those that every Node process has. */
+  described(): { name: string; type: string; help: string; labels: readonly string[] }[];
   observeHttp(route: string, method: string, status: number, seconds: number): void;
+}
+
+/** What prom-client knows of a metric and does not say in its types. */
+interface Described {
+  name: string;
+  type: string;
+  help: string;
+  labelNames: string[];
 }
 
 const most_series = 200;
@@ -206,6 +216,7 @@ export function metering(options: MetricsOptions): Metrics {
     help: 'Times this process was kept from writing in a term that was over.',
     registers,
   });
+  const ours = registry.getMetricsAsArray() as unknown as Described[];
   // Only those default metrics whose names promtool accepts.
   collectDefaultMetrics({ register: registry });
   for (const name of [
@@ -285,6 +296,8 @@ export function metering(options: MetricsOptions): Metrics {
       await readGauges().catch((error) => events.emit('store.error', { where: 'metrics', error }));
       return registry.metrics();
     },
+    described: () =>
+      ours.map(({ name, type, help, labelNames }) => ({ name, type, help, labels: labelNames })),
     observeHttp: (route, method, status, took) => http.observe({ route, method, status }, took),
   };
 }

@@ -71,6 +71,21 @@ test('counts what was submitted and how it ended, and shows what waits', async (
   assert.equal(sampleOf(text, 'errand_invariant_violations_total'), 0);
 });
 
+test('a job that a schedule makes counts as submitted, like any other', async () => {
+  const made = errand.next('job.submitted', ({ type }) => type === 'slotted');
+  const ends_at = new Date(Date.now() + 1_500).toISOString();
+  const put = await fetch(`${errand.url}/v1/schedules/counted`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ every_seconds: 1, ends_at, job: { queue: 'counted', type: 'slotted' } }),
+  });
+  assert.equal(put.status, 201, await put.text());
+  const { job_id } = await made;
+  assert.equal((await fetch(`${errand.url}/v1/jobs/${job_id}`)).status, 200);
+  const series = 'errand_jobs_submitted_total{queue="counted",type="slotted",replayed="false"}';
+  assert.ok(sampleOf(await metrics(), series) >= 1);
+});
+
 test('the slots of a process are shown, and how many of them are taken', async () => {
   const started = errand.next('job.claimed', ({ type }) => type === 'held');
   const ended = errand.next('job.ended', ({ type }) => type === 'held');
