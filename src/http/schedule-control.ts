@@ -164,10 +164,11 @@ export function readLeader({ leader }: Actions): Route {
     async handler(_request, reply) {
       const row = await leader();
       const leads = row !== undefined && row.left_ms > 0;
-      const { holder, term, since, until, left_ms } = leads ? row : nobody;
-      return sendJson(reply, 200, JSON.stringify({ holder, term, since, until, left_ms }));
+      const { holder, term, since, until, age_seconds, left_ms } = leads ? row : nobody;
+      const left = left_ms === null ? null : Math.round(left_ms);
+      return sendJson(reply, 200, JSON.stringify({ holder, term, since, age_seconds, until, left_ms: left }));
     },
   };
 }
 
-const nobody = { holder: null, term: null, since: null, until: null, left_ms: null };
+const nobody = { holder: null, term: null, since: null, until: null, age_seconds: null, left_ms: null };

@@ -12,6 +12,8 @@ export interface LeaderRow {
   holder: string;
   since: Date;
   until: Date;
+  /** How long the holder has led, in s. */
+  age_seconds: number;
   /** What is left of the term, in ms; negative once it is over. */
   left_ms: number;
   /**
@@ -22,7 +24,7 @@ export interface LeaderRow {
 }
 
 export const findLeader = sql<LeaderRow>`
-select term, holder, since, until, extract(epoch from until - clock_timestamp())::float8 * 1000 left_ms,
+select term, holder, since, until, greatest(0, extract(epoch from clock_timestamp() - since))::int age_seconds, extract(epoch from until - clock_timestamp())::float8 * 1000 left_ms,
   until <= clock_timestamp() or until > clock_timestamp() + 2 * length is_free
 from errand.leader where room = $1`;
 

@@ -35,14 +35,16 @@ select lane.queue, lane.route "type", coalesce(q.n, 0)::int queued, coalesce(r.n
   coalesce(q.age, 0)::float8 oldest_ready_seconds
 from errand.lane left join q on q.lane = lane.id left join r on r.lane = lane.id left join w on w.lane = lane.id`;
 
-/** Whether the database answers and takes writes, and who leads there; `left_ms` is what is left of the term. */
+/** Whether the database answers and takes writes, and who leads there; `age_ms` is since when, `left_ms` what is left of the term. */
 export const ping = sql<{
   read_only: boolean;
   term: string | null;
   holder: string | null;
+  age_ms: number | null;
   left_ms: number | null;
 }>`
 select pg_is_in_recovery() or current_setting('transaction_read_only')::bool read_only, l.term, l.holder,
+  extract(epoch from clock_timestamp() - l.since)::float8 * 1000 age_ms,
   extract(epoch from l.until - clock_timestamp())::float8 * 1000 left_ms
 from (values ('dispatcher')) v(room) left join errand.leader l using (room)`;
 

@@ -14,10 +14,11 @@ export interface HealthOptions {
   started: () => boolean;
 }
 
-/** Who leads the dispatchers; `left_ms` is what is left of the term, null when there never was one. */
+/** Who leads the dispatchers, for how long already, and what is left of the term; all null when nobody ever did. */
 interface Leader {
   term: string | null;
   holder: string | null;
+  age_ms: number | null;
   left_ms: number | null;
 }
 
@@ -50,7 +51,7 @@ const oldest_loop_seconds = 30;
 export function watchingHealth(options: HealthOptions): Health {
   let postgres: Probe = { state: 'down', ms: null, output: 'not probed yet', at: new Date() };
   let redis: Probe = options.pingRedis === null ? { ...postgres, state: 'disabled', output: null } : postgres;
-  let leader: Leader = { term: null, holder: null, left_ms: null };
+  let leader: Leader = { term: null, holder: null, age_ms: null, left_ms: null };
   let lastUp = Number.NEGATIVE_INFINITY;
   let lastTick = performance.now();
   let lag = 0;
@@ -124,6 +125,7 @@ export function watchingHealth(options: HealthOptions): Health {
                 status: isLed(leader) ? 'pass' : 'warn',
                 ...(leader.holder === null ? {} : { componentId: leader.holder }),
                 ...(leader.term === null ? {} : { observedValue: `term ${leader.term}` }),
+                ...(isLed(leader) ? { ageSeconds: Math.round((leader.age_ms ?? 0) / 1_000) } : {}),
                 ...(isLed(leader) ? {} : { output: 'nobody leads the dispatchers: no schedule fires' }),
                 time: postgres.at.toISOString(),
               },

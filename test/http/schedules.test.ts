@@ -574,14 +574,15 @@ test('schedules are listed by name, without payloads, page by page and by state'
 });
 
 test('nobody leads where no dispatcher runs, and a leader is named', async () => {
-  const nobody = { holder: null, term: null, since: null, until: null, left_ms: null };
+  const nobody = { holder: null, term: null, since: null, age_seconds: null, until: null, left_ms: null };
   assert.deepEqual((await get('/v1/leader')).json, nobody);
   await client.query(
     `insert into errand.leader (room, term, holder, length, since, until)
-     values ('dispatcher', 17, 'a:1', '1 min', now(), now() + interval '1 min')`,
+     values ('dispatcher', 17, 'a:1', '1 min', now() - interval '40 s', now() + interval '1 min')`,
   );
-  const { holder, term, left_ms } = (await get('/v1/leader')).json;
+  const { holder, term, age_seconds, left_ms } = (await get('/v1/leader')).json;
   assert.deepEqual([holder, term], ['a:1', '17']);
+  assert.ok(age_seconds >= 40 && age_seconds < 50 && Number.isInteger(left_ms));
   assert.ok(left_ms > 50_000 && left_ms <= 60_000);
   await client.query('delete from errand.leader');
 });

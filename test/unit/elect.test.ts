@@ -22,6 +22,7 @@ function aRoom() {
             holder: room.holder,
             since: new Date(),
             until: new Date(),
+            age_seconds: 0,
             left_ms,
             is_free: left_ms <= 0,
           };

@@ -28,7 +28,7 @@ function watching(over: Partial<HealthOptions> = {}): Health {
     async pingDatabase() {
       pings.database++;
       if (database === 'down') throw new Error('it does not answer');
-      return { read_only: database === 'read-only', term: '1', holder: 'a', left_ms: 1_000 };
+      return { read_only: database === 'read-only', term: '1', holder: 'a', age_ms: 61_400, left_ms: 1_000 };
     },
     pingRedis: async () => ++pings.redis,
     loops: () => ({}),
@@ -100,4 +100,28 @@ test('a process whose event loop stands still for five seconds is not alive', as
   assert.equal(live().ok, true);
   now += 600;
   assert.match(live().reason ?? '', /event loop is 51\d\d ms behind/);
+});
+
+test('the report names the leader with term and age, and warns where nobody leads', async () => {
+  const checkOf = async (): Promise<unknown> => {
+    await settle();
+    const { body } = await health.report();
+    const [{ time: _, ...check }] = (body as { checks: Record<string, [{ time: string }]> }).checks[
+      'dispatcher:leader'
+    ] as [{ time: string }];
+    return check;
+  };
+  watching();
+  assert.deepEqual(await checkOf(), {
+    status: 'pass',
+    componentId: 'a',
+    observedValue: 'term 1',
+    ageSeconds: 61,
+  });
+  health.stop();
+  const over = { read_only: false, term: '1', holder: 'a', age_ms: 90_000, left_ms: -1 };
+  watching({ pingDatabase: async () => over });
+  const { output, ...ended } = (await checkOf()) as { output: string };
+  assert.deepEqual(ended, { status: 'warn', componentId: 'a', observedValue: 'term 1' });
+  assert.match(output, /nobody leads/);
 });

@@ -294,7 +294,8 @@ export const Leader = z
     holder: z.string().nullable(),
     term: z.string().nullable().describe('Grows with every change of office.'),
     since: time.nullable(),
+    age_seconds: z.int().nullable().describe('How long it has led.'),
     until: time.nullable(),
-    left_ms: z.number().nullable().describe('What is left of the term.'),
+    left_ms: z.int().nullable().describe('What is left of the term.'),
   })
   .meta({ id: 'Leader', description: 'Who fires schedules; all null: nobody at present.' });
