@@ -47,7 +47,7 @@ for (const name of wayNames) {
     });
 
     test('does not start before its time', async () => {
-      const id = await submit(way.job('add', { delay_seconds: 1 }));
+      const id = await submit(way.job('add', { delay_seconds: 3 }));
       assert.equal((await call.get(`/v1/jobs/${id}`)).json.state, 'scheduled');
       const record = await ended(id);
       assert.equal(record.state, 'succeeded');
