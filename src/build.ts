@@ -25,7 +25,7 @@ import { triggering } from './actions/trigger.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
-import { type Ask, applyDeclared, readDeclared } from './declared.ts';
+import { type Ask, applyDeclared, readDeclared, saidOf, sumOf } from './declared.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
@@ -356,13 +356,16 @@ function declaring(app: App, text: string, events: EventBus): Service {
           body: answer.body,
         };
       };
-      await applyDeclared(readDeclared(text, 'ERRAND_SCHEDULES'), ask, {
+      const say = (level: 'info' | 'warn', message: string) =>
+        events.emit('service.said', { level, message });
+      const all = await applyDeclared(readDeclared(text, 'ERRAND_SCHEDULES'), ask, {
         dry: false,
-        onApplied: ({ name, done }) => {
-          const message = `schedule ${name} ${done}`;
-          if (done !== 'unchanged') events.emit('service.said', { level: 'info', message });
+        onApplied: (applied) => {
+          if (applied.hasEnded) say('warn', `schedule ${saidOf(applied)}`);
+          else if (applied.done !== 'unchanged') say('info', `schedule ${saidOf(applied)}`);
         },
       });
+      say('info', sumOf(all));
     },
     stop: async () => {},
   };

@@ -20,6 +20,8 @@ export interface Declared {
 export interface Applied {
   name: string;
   done: 'created' | 'changed' | 'unchanged';
+  /** It is defined and will never fire again. */
+  hasEnded: boolean;
 }
 
 /** One call of the API. */
@@ -81,18 +83,37 @@ export async function applyDeclared(
   declared: readonly Declared[],
   ask: Ask,
   options: { dry: boolean; onApplied: (applied: Applied) => void },
-): Promise<void> {
+): Promise<Applied[]> {
   const faults: string[] = [];
+  const ended = new Set<string>();
   for (const one of declared) {
     const path = `/v1/schedules/preview?count=1&name=${one.name}`;
     const answer = await ask('POST', path, {}, one.body);
-    if (answer.status !== 200) faults.push(...faultsOf(one, answer.body));
+    const slots = answer.status === 200 ? slotsOf(answer.body) : undefined;
+    if (slots === undefined) faults.push(...faultsOf(one, answer.body));
+    else if (slots.length === 0) ended.add(one.name);
   }
   if (faults.length > 0) throw new DeclarationError(faults);
+  const all: Applied[] = [];
   for (const one of declared) {
     const done = await (options.dry ? compared(one, ask) : defined(one, ask));
-    options.onApplied({ name: one.name, done });
+    const applied = { name: one.name, done, hasEnded: ended.has(one.name) };
+    options.onApplied(applied);
+    all.push(applied);
   }
+  return all;
+}
+
+/** What became of one schedule, in words. */
+export function saidOf({ name, done, hasEnded }: Applied): string {
+  return `${name} ${done}${hasEnded ? ', has no slot left' : ''}`;
+}
+
+/** What became of all of them, in one line. */
+export function sumOf(all: readonly Applied[]): string {
+  const count = (what: Applied['done']) => all.filter(({ done }) => done === what).length;
+  const counts = (['created', 'changed', 'unchanged'] as const).map((what) => `${count(what)} ${what}`);
+  return `${all.length} ${all.length === 1 ? 'schedule' : 'schedules'}: ${counts.join(', ')}`;
 }
 
 const tries = 5;
@@ -128,6 +149,16 @@ function faultsOf({ name, place }: Declared, body: string): string[] {
   const errors = problem.errors ?? [];
   if (errors.length === 0) return [`${place('#')}: schedule "${name}": ${problem.detail}`];
   return errors.map(({ pointer, detail }) => `${place(pointer)}: schedule "${name}": ${pointer} ${detail}`);
+}
+
+/** The slots of a preview; undefined: it is none. */
+function slotsOf(body: string): readonly unknown[] | undefined {
+  try {
+    const { slots } = JSON.parse(body);
+    return Array.isArray(slots) ? slots : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function problemOf(body: string): { detail: string; errors?: { pointer: string; detail: string }[] } {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { compose, describe, type Errand, migrate, release } from './compose.ts';
 import { ConfigError, readConfig } from './config.ts';
-import { type Ask, applyDeclared, readDeclared } from './declared.ts';
+import { type Ask, applyDeclared, readDeclared, saidOf } from './declared.ts';
 
 const program = new Command('errand')
   .description('HTTP job control on Postgres')
@@ -44,7 +44,7 @@ schedules
     const declared = readDeclared(textOf(file), file);
     await applyDeclared(declared, askingOver(url), {
       dry: dryRun,
-      onApplied: ({ name, done }) => console.log(`${name} ${done}`),
+      onApplied: (applied) => console.log(saidOf(applied)),
     });
   });
 

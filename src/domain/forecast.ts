@@ -39,6 +39,8 @@ export interface ClockChange {
 
 export interface Forecast {
   readonly slots: readonly ForecastSlot[];
+  /** Whether no slot comes after these. */
+  readonly is_last: boolean;
   readonly clock_changes: readonly ClockChange[];
 }
 
@@ -52,10 +54,10 @@ export function forecastOf(schedule: Forecastable, count: number, after: Date): 
   let slot = schedule.cadence.next(after);
   while (slot !== null && slots.length < count) {
     slots.push(described(schedule, slot));
-    if (slots.length < count) slot = schedule.cadence.next(slot);
+    slot = schedule.cadence.next(slot);
   }
   const last = slots.at(-1)?.slot ?? after;
-  return { slots, clock_changes: clockChanges(schedule.timezone, after, last) };
+  return { slots, is_last: slot === null, clock_changes: clockChanges(schedule.timezone, after, last) };
 }
 
 function described({ cadence, timezone, jitter_seconds, name }: Forecastable, slot: Date): ForecastSlot {

@@ -24,7 +24,8 @@ export interface LeaderRow {
 }
 
 export const findLeader = sql<LeaderRow>`
-select term, holder, since, until, greatest(0, extract(epoch from clock_timestamp() - since))::int age_seconds, extract(epoch from until - clock_timestamp())::float8 * 1000 left_ms,
+select term, holder, since, until, greatest(0, extract(epoch from clock_timestamp() - since))::int age_seconds,
+  extract(epoch from until - clock_timestamp())::float8 * 1000 left_ms,
   until <= clock_timestamp() or until > clock_timestamp() + 2 * length is_free
 from errand.leader where room = $1`;
 

@@ -12,7 +12,7 @@ import { calling } from '../support/call.ts';
 import { exitOf, spawnTied } from '../support/children.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';
 import { cloneDatabase } from '../support/postgres.ts';
-import { neutralEnvironment } from '../support/process.ts';
+import { neutralEnvironment, startService } from '../support/process.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const example = fileURLToPath(new URL('../../examples/schedules.yaml', import.meta.url));
@@ -80,6 +80,18 @@ test('what has changed in the file is changed, what another has changed is put r
   assert.equal((await get('/v1/schedules/month-end')).json.state, 'paused');
 });
 
+test('an old file can be applied again, and says which of its schedules has no slot left', async () => {
+  const file = await written(
+    'schedules:\n- name: old\n  every_seconds: 60\n  ends_at: 2020-01-01T00:00:00Z\n  job: {type: a}\n',
+  );
+  assert.equal((await apply(file)).out, 'old created, has no slot left\n');
+  assert.equal((await apply(file)).out, 'old unchanged, has no slot left\n');
+  assert.equal((await get('/v1/schedules/old')).json.state, 'ended');
+  const { slots, is_last } = (await get('/v1/schedules/old/preview')).json;
+  assert.deepEqual([slots, is_last], [[], true]);
+  assert.equal((await get('/v1/schedules/old/preview?from=2019-12-31T00:00:00Z')).json.is_last, false);
+});
+
 test('a fault is told with its line and pointer, and nothing of the file is applied', async () => {
   const file = await written(
     'schedules:\n- name: fine\n  every_seconds: 60\n  job: {type: a}\n- name: odd\n  cron: 0 2 * * *\n' +
@@ -119,6 +131,9 @@ test('services define the schedules of their settings before they answer, severa
       { version: 1 },
     ]);
     await versions.end();
+    const fourth = await startService({ env: { DATABASE_URL: database.url, ...env } });
+    assert.match(fourth.output(), /"3 schedules: 0 created, 0 changed, 3 unchanged"/);
+    await fourth.stop('SIGINT');
   } finally {
     await Promise.all(replicas.map((replica) => replica.stop()));
     await database.drop();

@@ -98,7 +98,7 @@ test('with one fault in the file nothing is written, and all faults are told wit
     const refused = JSON.stringify({ detail: 'bad', errors });
     return body.includes('bad')
       ? { status: 422, etag: undefined, body: refused }
-      : { status: 200, etag: undefined, body: '{}' };
+      : { status: 200, etag: undefined, body: '{"slots":[{}]}' };
   };
   const options = { dry: false, onApplied: () => assert.fail('nothing is applied') };
   await assert.rejects(applyDeclared(declared, ask, options), ({ message }: Error) => {
@@ -109,6 +109,13 @@ test('with one fault in the file nothing is written, and all faults are told wit
     return true;
   });
   assert.equal(calls.filter((call) => call.startsWith('PUT')).length, 0);
+});
+
+test('an answer that is no preview is a fault, whatever its status: nothing is written over a proxy page', async () => {
+  const ask: Ask = async () => ({ status: 200, etag: undefined, body: '<html>welcome</html>' });
+  const options = { dry: false, onApplied: () => assert.fail('nothing is applied') };
+  const declared = read('schedules:\n- name: a\n  every_seconds: 60\n');
+  await assert.rejects(applyDeclared(declared, ask, options), /no answer of errand's: <html>welcome/);
 });
 
 test('the example is one that is read', () => {

@@ -102,7 +102,7 @@ test('a forecast ends where the schedule does', () => {
   const shown = forecast('UTC', '0 0 * * *', 10, '2026-01-01T12:00:00Z', { ends_at: '2026-01-03T00:00:00Z' });
   assert.deepEqual(lines(shown), ['2026-01-02T00:00:00 +00:00', '2026-01-03T00:00:00 +00:00']);
   const over = forecast('UTC', '0 0 * * *', 10, '2027-01-01T12:00:00Z', { ends_at: '2026-01-03T00:00:00Z' });
-  assert.deepEqual(over, { slots: [], clock_changes: [] });
+  assert.deepEqual(over, { slots: [], is_last: true, clock_changes: [] });
 });
 
 test('each slot says when it is due', () => {
@@ -117,4 +117,15 @@ test('the changes of a forecast over centuries are those of ten years', () => {
   const { slots, clock_changes } = forecast('Europe/Berlin', '0 0 29 2 +MON', 30, '2026-01-01T00:00:00Z');
   assert.equal(slots.length, 30);
   assert.equal(clock_changes.length, 20);
+});
+
+test('a forecast ends with the years that can be written, for a cron as for an interval', () => {
+  for (const more of [{}, { cron: null, every_seconds: 3_600 }]) {
+    const shown = forecast('Pacific/Kiritimati', '0 * * * *', 100, '9999-12-29T00:00:00Z', more);
+    assert.equal(shown.is_last, true);
+    assert.ok(shown.slots.every(({ slot }) => slot.getUTCFullYear() === 9999));
+    const beyond = forecast('UTC', '0 * * * *', 10, '9999-12-31T23:59:59Z', more);
+    assert.deepEqual(beyond, { slots: [], is_last: true, clock_changes: [] });
+  }
+  assert.equal(forecast('UTC', '0 * * * *', 10, '2026-01-01T00:00:00Z').is_last, false);
 });

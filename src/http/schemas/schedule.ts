@@ -282,6 +282,9 @@ export const Forecast = z
           ),
       }),
     ),
+    is_last: z
+      .boolean()
+      .describe('Whether no slot comes after these; without a slot: the schedule has none left.'),
     clock_changes: z
       .array(z.object({ at: time, from_offset: z.string(), to_offset: z.string() }))
       .describe('When the clocks of the zone change up to the last of these slots.'),
