@@ -1,5 +1,6 @@
-// Keeps a process from storming a Postgres that is away: once a connection could not be made, one attempt is let through
-// about once a second, for all pools together, and whoever asks meanwhile is refused at once.
+// Keeps a process from storming a Postgres that is away: once two connections in a row could not be made, one attempt is let
+// through about once a second, for all pools together, and whoever asks meanwhile is refused at once. One that failed may
+// have been slow, no more.
 // Invariants: connections that stand are never touched; the first attempt that succeeds lets everybody in again.
 // Next room: db.ts, whose pools share one.
 import pg from 'pg';
@@ -11,15 +12,18 @@ export interface Breaker {
 
 /** From a failed attempt to the next, in ms; up to half as much is added by chance, so that replicas do not keep step. */
 const pause_ms = 1_000;
+/** In a row, that say that Postgres is away. */
+const most_failures = 2;
 
 export function breaker(clock = () => performance.now(), random = Math.random): Breaker {
   let failure: Error | null = null;
+  let failures = 0;
   let retryAt = 0;
   let trying = false;
 
   /** Why no connection is to be tried now; null: one is. */
   function refusal(): Error | null {
-    if (failure === null) return null;
+    if (failure === null || failures < most_failures) return null;
     if (trying || clock() < retryAt) {
       return new Error(`no new connection is tried for a moment: ${failure.message}`, { cause: failure });
     }
@@ -30,6 +34,7 @@ export function breaker(clock = () => performance.now(), random = Math.random): 
   function tried(error: Error | null): void {
     trying = false;
     failure = error;
+    failures = error === null ? 0 : failures + 1;
     retryAt = clock() + pause_ms * (1 + random() / 2);
   }
 

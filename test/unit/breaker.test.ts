@@ -57,10 +57,19 @@ test('of many that ask while no connection can be made one is let through each s
   assert.equal(attempts, 5);
 });
 
+test('one connection that could not be made keeps nobody from trying', async () => {
+  const [pool] = pools(() => 0);
+  assert.ok(pool);
+  attempts = 0;
+  for (let n = 0; n < 5; n++) await assert.rejects(pool.one(one), refused);
+  assert.equal(attempts, 2);
+});
+
 test('who asks while an attempt hangs is refused at once', async () => {
   let now = 0;
   const [pool] = pools(() => now);
   assert.ok(pool);
+  await assert.rejects(pool.one(one), refused);
   await assert.rejects(pool.one(one), refused);
   now = 2_000;
   hangs = true;
