@@ -41,12 +41,31 @@ export function sendRecord(
 
 /** Sends the 202 of a submit: stored, to be followed at Location. */
 export function sendAccepted(reply: FastifyReply, mode: AnswerMode, facts: NamedFacts): FastifyReply {
-  reply.header('location', statusPath(facts.id));
-  reply.header('content-location', `/v1/jobs/${facts.id}`);
-  setRetryAfter(reply, facts);
   if (mode.preferenceApplied !== null) reply.header('preference-applied', mode.preferenceApplied);
-  if (!mode.returnMinimal) return sendRecord(reply, 202, facts);
-  return reply.code(202).header('etag', jobEtag(facts)).send();
+  if (!mode.returnMinimal) return sendStored(reply, facts);
+  return pointing(reply, facts).code(202).header('etag', jobEtag(facts)).send();
+}
+
+/** Sends the 202 of a job that is stored, with its record. */
+export function sendStored(reply: FastifyReply, facts: NamedFacts): FastifyReply {
+  return sendRecord(pointing(reply, facts), 202, facts);
+}
+
+/** What comes with that, as the document tells of it. */
+export const storedHeaders = {
+  Location: { type: 'string', description: 'The status of the job, to be followed.' },
+  'Content-Location': { type: 'string', description: 'The record of the job, which the body represents.' },
+  ETag: { type: 'string', description: 'The present state of the job.' },
+  'Retry-After': { type: 'integer', description: 'Seconds after which to ask for the status.' },
+  'Idempotency-Replayed': {
+    type: 'string',
+    description: '`true` where the key named a job that was there already.',
+  },
+} as const;
+
+function pointing(reply: FastifyReply, facts: NamedFacts): FastifyReply {
+  setRetryAfter(reply, facts);
+  return reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
 }
 
 /** The record of a job as JSON text; its progress is in it as it was sent. */

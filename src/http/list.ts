@@ -3,6 +3,7 @@
 // Next room: actions/list.ts.
 import type { Actions } from '../actions/actions.ts';
 import { recordText, sendJson } from './answer.ts';
+import { linkNext, nextLink } from './page.ts';
 import { type Route, refusals, storeFaults } from './route.ts';
 import { JobList, ListQuery } from './schemas/list.ts';
 
@@ -20,7 +21,7 @@ export function listJobs({ list }: Actions): Route<{ Querystring: ListQuery }> {
       response: {
         200: {
           description: 'A page of jobs.',
-          headers: { Link: { type: 'string', description: 'The next page, `rel="next"`, if there is one.' } },
+          headers: nextLink,
           content: { 'application/json': { schema: JobList } },
         },
         ...refusals(...storeFaults, 'cursor-invalid', 'validation-failed'),
@@ -29,18 +30,9 @@ export function listJobs({ list }: Actions): Route<{ Querystring: ListQuery }> {
     async handler(request, reply) {
       const { limit, cursor, ...filter } = request.query;
       const { items, next_cursor } = await list.page(filter, limit, cursor);
-      if (next_cursor !== null) {
-        reply.header('link', `</v1/jobs?${queryOf({ ...filter, limit, cursor: next_cursor })}>; rel="next"`);
-      }
+      linkNext(reply, '/v1/jobs', { ...filter, limit, cursor: next_cursor });
       const jobs = items.map(recordText).join(',');
       return sendJson(reply, 200, `{"items":[${jobs}],"next_cursor":${JSON.stringify(next_cursor)}}`);
     },
   };
-}
-
-function queryOf(members: ListQuery): string {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(members))
-    if (value !== undefined) query.set(name, String(value));
-  return query.toString();
 }

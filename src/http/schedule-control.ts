@@ -4,23 +4,12 @@
 import type { Actions } from '../actions/actions.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { runRecord } from '../domain/schedule-record.ts';
-import {
-  existing as existingJob,
-  headerOf,
-  sendJson,
-  sendRecord,
-  setRetryAfter,
-  statusPath,
-} from './answer.ts';
+import { existing, headerOf, sendJson, sendStored, storedHeaders } from './answer.ts';
+import { linkNext, nextLink } from './page.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { linkNext, nextLink, present, sendSchedule } from './schedules.ts';
+import { answered, present, sendSchedule } from './schedule-answer.ts';
 import { Job, NoMembers } from './schemas/job.ts';
-import { Leader, Pause, RunList, RunQuery, Schedule, ScheduleParams } from './schemas/schedule.ts';
-
-const whole = {
-  headers: { ETag: { type: 'string', description: 'The present state.' } },
-  content: { 'application/json': { schema: Schedule } },
-} as const;
+import { Leader, Pause, RunList, RunQuery, ScheduleParams } from './schemas/schedule.ts';
 
 /** `POST /v1/schedules/{name}/pause`. */
 export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams; Body: Pause }> {
@@ -33,7 +22,7 @@ export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleP
       params: ScheduleParams,
       body: Pause,
       response: {
-        200: { description: 'Paused.', ...whole },
+        200: { description: 'Paused.', ...answered },
         ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
       },
     },
@@ -54,7 +43,7 @@ export function resumeSchedule({ schedules }: Actions): Route<{ Params: Schedule
       params: ScheduleParams,
       body: NoMembers,
       response: {
-        200: { description: 'It runs.', ...whole },
+        200: { description: 'It runs.', ...answered },
         ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
       },
     },
@@ -79,16 +68,7 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
       response: {
         202: {
           description: 'The job is stored.',
-          headers: {
-            ETag: { type: 'string', description: 'The present state of the job.' },
-            Location: { type: 'string', description: 'The status of the job, to be followed.' },
-            'Content-Location': { type: 'string', description: 'Its record, which the body represents.' },
-            'Retry-After': { type: 'integer', description: 'Seconds after which to ask for the status.' },
-            'Idempotency-Replayed': {
-              type: 'string',
-              description: '`true` where the key named a job that was there already.',
-            },
-          },
+          headers: storedHeaders,
           content: { 'application/json': { schema: Job } },
         },
         ...refusals(
@@ -109,10 +89,7 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
       const print = fingerprint(`${route} ${name}`, '', Buffer.alloc(0));
       const fired = present(await trigger(name, key === null ? null : requestKey(key, print)), name);
       if (fired.replayed) reply.header('idempotency-replayed', 'true');
-      const facts = await existingJob(inspect, fired.id);
-      reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
-      setRetryAfter(reply, facts);
-      return sendRecord(reply, 202, facts);
+      return sendStored(reply, await existing(inspect, fired.id));
     },
   };
 }

@@ -2,19 +2,19 @@
 // Invariants: a schedule that exists is changed or deleted only by who names its version; a definition that is in force
 // already is answered as such, whoever sends it; a payload leaves as it came.
 // Next room: definition.ts, which checks; schedule-control.ts for pause, resume, trigger and the ledger.
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
-import type { Schedules, WholeSchedule } from '../actions/schedules.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import { Problem } from '../domain/problem.ts';
 import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
 import { headerOf, mismatch, namesTag, sendJson } from './answer.ts';
 import { patchedWish, wishOf } from './definition.ts';
+import { linkNext, nextLink } from './page.ts';
 import { mergePatchType } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import { answered, etag, existing, noSchedule, present, sendSchedule } from './schedule-answer.ts';
 import {
   NewSchedule,
-  Schedule,
   ScheduleList,
   ScheduleParams,
   SchedulePatch,
@@ -22,14 +22,6 @@ import {
 } from './schemas/schedule.ts';
 import { checked } from './validate.ts';
 
-const etag = {
-  ETag: {
-    type: 'string',
-    description:
-      'The present state; as If-Match it stays good while the schedule runs, until somebody changes it.',
-  },
-} as const;
-const whole = { headers: etag, content: { 'application/json': { schema: Schedule } } } as const;
 const conditions = ['precondition-failed', 'precondition-required'] as const;
 
 /** `PUT /v1/schedules/{name}`. */
@@ -49,10 +41,10 @@ export function putSchedule(
       params: ScheduleParams,
       body: NewSchedule,
       response: {
-        200: { description: 'It is in force, or was already.', ...whole },
+        200: { description: 'It is in force, or was already.', ...answered },
         201: {
           description: 'The schedule was made.',
-          content: whole.content,
+          content: answered.content,
           headers: { ...etag, Location: { type: 'string', description: 'The schedule.' } },
         },
         ...refusals(...bodyFaults, ...storeFaults, 'not-found', ...conditions),
@@ -87,7 +79,7 @@ export function patchSchedule(
       consumes: [mergePatchType, 'application/json'],
       body: SchedulePatch,
       response: {
-        200: { description: 'Changed.', ...whole },
+        200: { description: 'Changed.', ...answered },
         ...refusals(...bodyFaults, ...storeFaults, 'not-found', ...conditions),
       },
     },
@@ -141,7 +133,7 @@ export function readSchedule({ schedules }: Actions): Route<{ Params: SchedulePa
       tags: ['schedules'],
       params: ScheduleParams,
       response: {
-        200: { description: 'The schedule.', ...whole },
+        200: { description: 'The schedule.', ...answered },
         304: { description: 'It is as it was.', headers: etag },
         ...refusals(...storeFaults, 'not-found'),
       },
@@ -182,45 +174,6 @@ export function listSchedules({ schedules }: Actions): Route<{ Querystring: Sche
       return sendJson(reply, 200, JSON.stringify({ items: items.map(scheduleRecord), next_cursor }));
     },
   };
-}
-
-export const nextLink = {
-  Link: { type: 'string', description: 'The next page, `rel="next"`, if there is one.' },
-} as const;
-
-/** Says in `Link` where a list goes on, when it does. */
-export function linkNext(
-  reply: FastifyReply,
-  path: string,
-  { cursor, ...members }: Readonly<Record<string, unknown>> & { cursor: string | null },
-): void {
-  if (cursor === null) return;
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries({ ...members, cursor }))
-    if (value !== undefined) query.set(name, String(value));
-  reply.header('link', `<${path}?${query}>; rel="next"`);
-}
-
-/** A schedule as it is; throws 404 where there is none. */
-export async function existing(schedules: Schedules, name: string): Promise<WholeSchedule> {
-  return present(await schedules.find(name), name);
-}
-
-/** What was found of a name; throws 404 where it is nothing. */
-export function present<T>(found: T | undefined, name: string): T {
-  if (found === undefined) throw noSchedule(name);
-  return found;
-}
-
-export function noSchedule(name: string): Problem {
-  return new Problem('not-found', { detail: `there is no schedule "${name}"; define it by PUT` });
-}
-
-/** Sends the record of a schedule; `job` is its last member, and the payload the last of that. */
-export function sendSchedule(reply: FastifyReply, status: number, facts: WholeSchedule): FastifyReply {
-  reply.header('etag', scheduleEtag(facts));
-  const record = JSON.stringify(scheduleRecord(facts));
-  return sendJson(reply, status, `${record.slice(0, -2)},"payload":${facts.payload}}}`);
 }
 
 /** What is in force already is no change, whatever the conditions of one (RFC 9110 section 13.1.1). */

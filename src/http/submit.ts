@@ -10,7 +10,7 @@ import type { AnswerMode } from '../domain/expectation.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import type { ProblemSlug } from '../domain/problems.ts';
 import type { NamedFacts } from '../domain/record.ts';
-import { existing, hasRoom, headerOf, sendAccepted, statusPath } from './answer.ts';
+import { existing, hasRoom, headerOf, sendAccepted, statusPath, storedHeaders } from './answer.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JsonValue, NewJob } from './schemas/job.ts';
 import { factsOfNew, refuseImpossible, submissionOf, traceOf } from './submission.ts';
@@ -111,7 +111,7 @@ const text = (description: string): HeaderSchema => ({ type: 'string', descripti
 
 const understood = {
   'Errand-Mode': text('How the request was understood.'),
-  'Idempotency-Replayed': text('`true` where the key named a job that was there already.'),
+  'Idempotency-Replayed': storedHeaders['Idempotency-Replayed'],
   'Preference-Applied': text('The wishes that were honoured.'),
   Link: text('`rel="status"`: the status of the job.'),
   'Errand-Job-Id': text('The id of the job, after a wait.'),
@@ -161,13 +161,7 @@ const answers: Route['schema']['response'] = {
   },
   202: {
     description: 'Stored. The body is empty with `Prefer: return=minimal`.',
-    headers: {
-      ...understood,
-      Location: text('The status of the job, to be followed.'),
-      'Content-Location': text('The record of the job, which the body represents.'),
-      ETag: text('The present state of the job.'),
-      'Retry-After': { type: 'integer', description: 'Seconds after which to ask for the status.' },
-    },
+    headers: { ...understood, ...storedHeaders },
     content: { 'application/json': { schema: Job } },
   },
   204: { description: 'The job succeeded within the wait and left no content.', headers: outcome },

@@ -1,6 +1,6 @@
 // POST /v1/jobs/validate: what a submit would make of a body, and when its attempts would come; nothing is stored.
 // Invariant: it refuses exactly what POST /v1/jobs refuses before it stores.
-// Next room: submission.ts, which both go through.
+// Next room: submission.ts, which both go through; schedule-preview.ts does the same for schedules.
 
 import type { AddressPolicy } from '../domain/address.ts';
 import { type BackoffPolicy, backoffDelayMs, defaultBackoff } from '../domain/backoff.ts';

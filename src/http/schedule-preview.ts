@@ -9,7 +9,7 @@ import type { Definition } from '../domain/schedule.ts';
 import { sendJson } from './answer.ts';
 import { soundCadence, wishOf } from './definition.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { existing } from './schedules.ts';
+import { existing } from './schedule-answer.ts';
 import { Forecast, ForecastQuery, NewSchedule, PreviewQuery, ScheduleParams } from './schemas/schedule.ts';
 
 const shown = {
