@@ -12,27 +12,30 @@ export interface Breaker {
 
 /** From a failed attempt to the next, in ms; up to half as much is added by chance, so that replicas do not keep step. */
 const pause_ms = 1_000;
+
 /** In a row, that say that Postgres is away. */
 const most_failures = 2;
+
+/** More than a pool gives an attempt, in ms. */
+const longest_attempt_ms = 5_000;
 
 export function breaker(clock = () => performance.now(), random = Math.random): Breaker {
   let failure: Error | null = null;
   let failures = 0;
   let retryAt = 0;
-  let trying = false;
 
   /** Why no connection is to be tried now; null: one is. */
   function refusal(): Error | null {
     if (failure === null || failures < most_failures) return null;
-    if (trying || clock() < retryAt) {
+    if (clock() < retryAt) {
       return new Error(`no new connection is tried for a moment: ${failure.message}`, { cause: failure });
     }
-    trying = true;
+    // Whoever asks while this one hangs is refused as well.
+    retryAt = clock() + longest_attempt_ms;
     return null;
   }
 
   function tried(error: Error | null): void {
-    trying = false;
     failure = error;
     failures = error === null ? 0 : failures + 1;
     retryAt = clock() + pause_ms * (1 + random() / 2);

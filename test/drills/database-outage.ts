@@ -22,7 +22,7 @@ const most_attempts_a_second = 3;
 const healing_seconds = 15;
 const refusal_ms = 2_000;
 /** Readiness waits so long before it believes in an outage; then come a look and a poll of ours. */
-const patience_seconds = { least: 9, most: 15 };
+const patience_seconds = { least: 8, most: 15 };
 const handlers = fileURLToPath(new URL('../support/handlers', import.meta.url));
 
 export const drill: Drill = {
