@@ -34,7 +34,7 @@ import { type App, buildApp } from './http/app.ts';
 import { office } from './office.ts';
 import { api } from './roles/api.ts';
 import { runningChores } from './roles/chores.ts';
-import { type Service, stopAll } from './roles/service.ts';
+import { endBy, type Service, stopAll } from './roles/service.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import type { Worker } from './roles/worker/worker.ts';
 import { hiring } from './runners.ts';
@@ -248,7 +248,8 @@ export async function build(
   let started = false;
   const health = watchingHealth({
     release,
-    pingDatabase: () => read.one(ping),
+    pingDatabase: () =>
+      read.sound(ping, ({ read_only }) => (read_only ? 'postgres answers but refuses writes' : null)),
     pingRedis: hints === null ? null : () => hints.probe(),
     loops: () => ({ ...choreRunner.ages(), ...dispatch?.ages() }),
     draining: () => draining,
@@ -286,12 +287,13 @@ export async function build(
   const services: Service[] = [
     { name: 'listen', start: () => listener.start(), stop: () => listener.stop() },
     ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
-    choreRunner,
-    ...(dispatch === null ? [] : [dispatch]),
-    ...runners,
+    // First of all: who cannot start for a faulty schedule has not claimed a job yet.
     ...(roles.has('api') && config.ERRAND_SCHEDULES !== undefined
       ? [declaring(app, config.ERRAND_SCHEDULES, events)]
       : []),
+    choreRunner,
+    ...(dispatch === null ? [] : [dispatch]),
+    ...runners,
     // Every role listens: probes and metrics are asked of all of them.
     front,
     {
@@ -331,15 +333,25 @@ export async function build(
       // keep and complete it, and probes are told the truth.
       waiters.drain();
       watch.drain();
-      await workDone;
-      await front.stop(deadline);
       const rest = services.filter((service) => service !== front && !runners.some((one) => one === service));
-      for (const error of await stopAll(rest, deadline))
-        events.emit('store.error', { where: 'drain', error });
-      await close();
+      const failures = [
+        ...(await failureOf(endBy(deadline, 'what runs jobs', workDone))),
+        ...(await failureOf(endBy(deadline, 'the API', front.stop(deadline)))),
+        ...(await stopAll(rest, deadline)),
+        // A server that hangs never ends its connections.
+        ...(await failureOf(endBy(deadline, 'the connections to postgres', close()))),
+      ];
+      for (const error of failures) events.emit('store.error', { where: 'drain', error });
       events.emit('service.said', { level: 'info', message: 'drained' });
     },
   };
+}
+
+async function failureOf(ending: Promise<void>): Promise<unknown[]> {
+  return ending.then(
+    () => [],
+    (error: unknown) => [error],
+  );
 }
 
 /** Defines the schedules of the settings by the same calls anybody makes, before anybody else can call. */

@@ -11,7 +11,7 @@ import { type Anteroom, anteroom } from './roles/anteroom.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';
 import { alone, migrate as migrateSchema } from './store/migrate.ts';
-import { checkServable, mayPass } from './store/servable.ts';
+import { checkServable, inWords, mayPass } from './store/servable.ts';
 import { sessionSettings, settleRole, type Way } from './store/session.ts';
 import { prepareClock } from './store/test-clock.ts';
 import { logEvents } from './telemetry/log.ts';
@@ -112,7 +112,7 @@ async function patiently(
   check: () => Promise<void>,
 ): Promise<void> {
   const until = performance.now() + config.startWaitSeconds * 1_000;
-  let reason = '';
+  let reason: string | null = null;
   let room: Anteroom | undefined;
   try {
     for (;;) {
@@ -122,12 +122,15 @@ async function patiently(
       );
       if (error === null) return;
       signal?.throwIfAborted();
-      if (!mayPass(error) || performance.now() >= until) throw error;
-      if (error.message !== reason) {
-        reason = error.message;
+      const words = inWords(error);
+      if (!mayPass(error) || performance.now() >= until) {
+        throw error.message === words ? error : new Error(words, { cause: error });
+      }
+      if (words !== reason) {
+        reason = words;
         events.emit('service.said', { level: 'warn', message: `waiting: ${reason}` });
       }
-      room ??= await anteroom(config.HOST, config.PORT, () => reason);
+      room ??= await anteroom(config.HOST, config.PORT, () => reason ?? '');
       await pause(wait_ms * (0.5 + Math.random()), undefined, { signal });
     }
   } finally {

@@ -17,7 +17,7 @@ export async function anteroom(host: string, port: number, reason: () => string)
     const path = request.url?.split('?')[0] ?? '';
     const lives = path === '/health/live';
     const health = lives ? { status: 'pass' } : { status: 'fail', output: `starting: ${reason()}` };
-    const problem = new Problem('database-unavailable', { detail: `this server is starting: ${reason()}` });
+    const problem = new Problem('database-unavailable', { detail: 'this server is starting; try again' });
     const isProbe = /^\/health(\/|$)/.test(path);
     answer.writeHead(lives ? 200 : 503, {
       'content-type': isProbe ? 'application/health+json' : 'application/problem+json',

@@ -26,7 +26,22 @@ export async function startAll(services: readonly Service[]): Promise<void> {
 export async function stopAll(services: readonly Service[], deadline: number): Promise<unknown[]> {
   const failures: unknown[] = [];
   for (const service of [...services].reverse()) {
-    await service.stop(deadline).catch((error) => failures.push(error));
+    await endBy(deadline, service.name, service.stop(deadline)).catch((error) => failures.push(error));
   }
   return failures;
 }
+
+/** Waits for something to end, at the longest until `deadline` (monotonic ms), and throws when it has not by then. */
+export async function endBy(deadline: number, name: string, ending: Promise<unknown>): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const left = Math.max(least_ms, deadline - performance.now());
+  const timer = setTimeout(() => reject(new Error(`${name} did not stop in time`)), left);
+  try {
+    await Promise.race([ending, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What even the last of many services gets to stop in, in ms. */
+const least_ms = 250;

@@ -19,6 +19,8 @@ export interface Db {
 
 export interface Pool extends Db {
   readonly name: string;
+  /** The row of a statement, from a connection that is given up where `fault` finds one in it; then it throws that. */
+  sound<Row>(statement: Statement<Row>, fault: (row: Row) => string | null): Promise<Row>;
   /** Connections open, idle, and callers waiting for one. */
   counts(): { open: number; idle: number; waiting: number };
   end(): Promise<void>;
@@ -78,6 +80,13 @@ export function openPool(options: PoolOptions): Pool {
   return {
     name: options.name,
     ...running((statement, params) => onConnection(pool, (client) => query(client, statement, params))),
+    sound: (statement, fault) =>
+      onConnection(pool, async (client) => {
+        const [row] = await query(client, statement);
+        const wrong = row === undefined ? 'postgres answered nothing' : fault(row);
+        if (row === undefined || wrong !== null) throw new DatabaseLost(false, new Error(wrong ?? ''));
+        return row;
+      }),
     transaction: (work) => onConnection(pool, (client) => inTransaction(client, query, work)),
     counts: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
     end: () => pool.end(),

@@ -5,6 +5,9 @@ import pg from 'pg';
 import type { Db } from './db.ts';
 import { sql } from './sql.ts';
 
+/** How long the server may take to say good-bye, in ms. */
+const farewell_ms = 1_000;
+
 /** Tells other processes which heads became ready; the payload is `lane.prio[.first block]` joined by spaces. */
 export async function notifyReady(db: Db, payload: string): Promise<void> {
   await db.many(notify, [payload]);
@@ -39,7 +42,12 @@ export class Listener {
     this.#stopped = true;
     clearTimeout(this.#timer);
     clearInterval(this.#probe);
-    await this.#client?.end().catch(() => {});
+    const client = this.#client;
+    if (client === undefined) return;
+    // The server says good-bye first, and a server that hangs never does.
+    const timer = setTimeout(() => client.connection.stream.destroy(), farewell_ms);
+    await client.end().catch(() => {});
+    clearTimeout(timer);
   }
 
   async #connect(): Promise<void> {

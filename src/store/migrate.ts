@@ -68,7 +68,13 @@ async function steps(): Promise<string[]> {
 }
 
 function clientOf(url: string): pg.Client {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+  const client = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: 5_000,
+    // A step may take minutes without a word, and balancers forget connections that are silent.
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  });
   client.on('error', () => {});
   return client;
 }
@@ -86,7 +92,10 @@ async function lock(holder: pg.Client): Promise<void> {
 }
 
 async function apply(client: pg.Client, log: (line: string) => void): Promise<string[]> {
-  await client.query(`set lock_timeout = '10s'; set statement_timeout = '10min'`);
+  // What a runner that was killed had begun ends with it, as its lock does.
+  await client.query(
+    `set lock_timeout = '10s'; set statement_timeout = '10min'; set client_connection_check_interval = '10s'`,
+  );
   // The role may have the plans of the pools: right for many small statements, wrong for one that walks a table.
   await client.query(ordinaryPlans.text, [Object.keys(fixedPlans)]);
   await client.query('create schema if not exists errand_migrations');

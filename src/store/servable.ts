@@ -17,6 +17,13 @@ export async function checkServable(way: Way, direct: string): Promise<void> {
   await checkSessions(way);
 }
 
+/** An error in words: one for several addresses of a host has none of its own. */
+export function inWords(error: Error): string {
+  const [first] = error instanceof AggregateError ? error.errors : [];
+  if (error.message === '' && first instanceof Error) return inWords(first);
+  return error.message || ((error as NodeJS.ErrnoException).code ?? error.name);
+}
+
 /** Whether what stands in the way may pass by itself. */
 export function mayPass(error: unknown): boolean {
   if (error instanceof SchemaTooOld || error instanceof SettingsLacking) return true;

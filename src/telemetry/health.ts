@@ -5,8 +5,8 @@
 
 export interface HealthOptions {
   release: string;
-  /** Answers whether the database takes writes; throws when it does not answer. */
-  pingDatabase: () => Promise<{ read_only: boolean } & Leader>;
+  /** Answers who leads; throws when the database does not answer or takes no writes. */
+  pingDatabase: () => Promise<Leader>;
   /** Answers the round trip in ms; null = Redis is not configured. */
   pingRedis: (() => Promise<number>) | null;
   loops: () => Record<string, number>;
@@ -59,9 +59,7 @@ export function watchingHealth(options: HealthOptions): Health {
   async function probeAll(): Promise<void> {
     const [database, hints] = await Promise.all([
       probe(async () => {
-        const { read_only, ...leads } = await options.pingDatabase();
-        leader = leads;
-        if (read_only) throw new Error('postgres answers but refuses writes');
+        leader = await options.pingDatabase();
       }),
       options.pingRedis === null ? redis : probe(options.pingRedis),
     ]);
@@ -161,10 +159,17 @@ async function probe(ping: () => Promise<unknown>): Promise<Probe> {
     return {
       state: 'down',
       ms: null,
-      output: error instanceof Error ? error.message : String(error),
+      output: inWords(error),
       at: new Date(),
     };
   }
+}
+
+/** What is the matter, and why: the reason under a failure is what an operator needs. */
+function inWords(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const words = error.message || ('code' in error ? String(error.code) : error.name);
+  return error.cause instanceof Error ? `${words}: ${inWords(error.cause)}` : words;
 }
 
 function checkOf(seen: Probe, whenDown: 'fail' | 'warn') {

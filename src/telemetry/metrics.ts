@@ -277,10 +277,12 @@ export function metering(options: MetricsOptions): Metrics {
     term.set(Number(options.term() ?? 0));
     if (performance.now() - readAt < depth_age_ms) return;
     readAt = performance.now();
-    oldestDue.set(await options.oldestDue());
-    const rows = await options.depths();
+    // What the database does not tell is not told: the last figures would look calm in an outage.
+    oldestDue.remove();
     depth.reset();
     oldest.reset();
+    const [overdue, rows] = await Promise.all([options.oldestDue(), options.depths()]);
+    oldestDue.set(overdue);
     for (const row of rows) {
       const labels = bounded(row.queue, row.type);
       for (const state of ['queued', 'running', 'scheduled', 'retrying'] as const) {

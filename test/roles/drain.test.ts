@@ -6,6 +6,8 @@ import { defineHandler } from '../../src/errand.ts';
 import { calling } from '../support/call.ts';
 import { startErrand } from '../support/errand.ts';
 import { cloneDatabase } from '../support/postgres.ts';
+import { databaseUrl, onServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
 
 test('a process that finishes its jobs still takes what its workers bring', async () => {
   const gate = Promise.withResolvers<void>();
@@ -80,5 +82,33 @@ test('the door stays open while newcomers come, at most as long again as balance
     failed = error;
   });
   assert.ok(failed !== undefined, 'the door is still open');
+  await database.drop();
+});
+
+test('a server that hangs does not hold the drain up', async () => {
+  const database = await cloneDatabase();
+  const errand = await startErrand({
+    databaseUrl: database.url,
+    env: { ERRAND_DRAIN_DEADLINE_SECONDS: '2', ERRAND_STATEMENT_TIMEOUT_SECONDS: '0.5' },
+  });
+  const name = new URL(database.url).pathname.slice(1);
+  const backends = () =>
+    onServer(databaseUrl(database.url, 'postgres'), async (client) => {
+      const { rows } = await client.query<{ pid: number }>(
+        'select pid from pg_stat_activity where datname = $1',
+        [name],
+      );
+      return rows.map(({ pid }) => pid);
+    });
+  await until(async () => (await backends()).length >= 3);
+  const frozen = await backends();
+  for (const pid of frozen) process.kill(pid, 'SIGSTOP');
+  try {
+    const began = performance.now();
+    await errand.drain(true);
+    assert.ok(performance.now() - began < 10_000, 'it waited for the server');
+  } finally {
+    for (const pid of frozen) process.kill(pid, 'SIGCONT');
+  }
   await database.drop();
 });

@@ -66,10 +66,12 @@ export function worker(options: WorkerOptions): Worker {
     return served;
   }
 
+  let isStopping = false;
+
   async function claimRound(): Promise<undefined> {
     let contended = 0;
     let full = false;
-    for (;;) {
+    while (!isStopping) {
       const free = concurrency - running.size;
       starved = free === 0;
       if (free === 0) return;
@@ -181,12 +183,14 @@ export function worker(options: WorkerOptions): Worker {
       for (const one of running) if (one.job.job_id === job_id) askToStop(one);
     },
     start() {
+      isStopping = false;
       unlisten = ready.on(() => rounds.wake());
       void rounds.start();
       void renewals.start();
     },
     async stop(deadline) {
       unlisten();
+      isStopping = true;
       await rounds.stop(deadline);
       const done = new Promise<void>((resolve) => {
         idle = resolve;
