@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { parse } from 'yaml';
 import { readDeclared } from '../../src/declared.ts';
 import { assertFitting, configOf, ofKind, podsOf } from '../support/chart.ts';
 import { chart, findRenderer, type Manifest, Refused } from '../support/helm.ts';
@@ -143,6 +144,15 @@ test(
     assert.ok(line?.startsWith('proxy_set_header Errand-Expect ') && proven.includes(line), line);
   },
 );
+
+test('the values that the guide shows can be rendered', options, async () => {
+  const guide = readFileSync(new URL('../../docs/guides/kubernetes.md', import.meta.url), 'utf8');
+  const shown = [...guide.matchAll(/^```yaml\n(.+?)^```/gms)].map(([, text]) => parse(text ?? '') as object);
+  assert.ok(shown.length >= 3);
+  for (const values of shown)
+    for (const object of (await render(release, ci('default'), values)).objects)
+      assert.deepEqual(await objectFaults(object), []);
+});
 
 test('what is off leaves nothing behind', options, async () => {
   const { objects } = await render(release, ci('all-off'));
