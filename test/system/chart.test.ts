@@ -154,6 +154,13 @@ test('the values that the guide shows can be rendered', options, async () => {
       assert.deepEqual(await objectFaults(object), []);
 });
 
+test('a longer statement timeout makes the grace period longer', options, async () => {
+  const value = '30.5';
+  const more = { extraEnv: [{ name: 'ERRAND_STATEMENT_TIMEOUT_SECONDS', value }] };
+  const [pod] = podsOf(ofKind((await render(release, ci('default'), more)).objects, 'Deployment'));
+  assert.equal(pod?.spec.terminationGracePeriodSeconds, 20 + 31 + 6);
+});
+
 test('what is off leaves nothing behind', options, async () => {
   const { objects } = await render(release, ci('all-off'));
   assert.deepEqual(objects.map(({ kind }) => kind).sort(), ['Deployment', 'Service', 'ServiceAccount']);
@@ -266,14 +273,17 @@ for (const file of refused) {
 
 test('releases of a namespace do not share a name, however long or alike theirs are', options, async () => {
   const long = 'a'.repeat(52);
-  const releases = ['errand', 'x', 'x-errand', 'errand-x', 'errand-x-errand', '42', `${long}b`, `${long}c`];
+  const suffixes = ['api', 'worker', 'dispatcher', 'metrics', 'migrate', 'schedules', 'targets'];
+  const like = suffixes.flatMap((suffix) => [`errand-${suffix}`, `errand-x-errand-${suffix}`]);
+  const plain = ['errand', 'x', 'x-errand', 'errand-x', 'errand-x-errand', '42', `${long}b`, `${long}c`];
   const seen = new Map<string, string>();
-  for (const name of releases) {
+  for (const name of [...plain, ...like]) {
     const { objects } = await render(name, ci('split-roles'));
-    for (const object of objects) {
+    const together = (await render(name, ci('production'))).objects;
+    for (const object of [...objects, ...together]) {
       assert.deepEqual(await objectFaults(object), []);
       const key = `${object.kind} ${object.metadata.name}`;
-      assert.equal(seen.get(key), undefined, `${key} of ${name}`);
+      assert.equal(seen.get(key) ?? name, name, `${key} of ${name}`);
       seen.set(key, name);
     }
     const selectors = ofKind(objects, 'Deployment').map(({ spec }) => spec?.selector?.matchLabels);

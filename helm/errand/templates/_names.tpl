@@ -1,11 +1,12 @@
 {{/*
-Names and labels. Two releases of a namespace never share a name: of a name that is too long, a hash of it remains.
+Names and labels. Two releases of a namespace share no name: a release that ends like an object of another one gets "-errand"
+behind it, and of a name that is too long a hash remains.
 */}}
 
 {{/* At most 50 characters, so that every suffix fits into 63. */}}
 {{- define "errand.name" -}}
 {{- $release := .Release.Name -}}
-{{- $plain := or (eq $release "errand") (and (hasPrefix "errand-" $release) (not (hasSuffix "-errand" $release))) -}}
+{{- $plain := or (eq $release "errand") (and (hasPrefix "errand-" $release) (not (regexMatch "-(errand|api|worker|dispatcher|metrics|migrate|schedules|targets)$" $release))) -}}
 {{- $name := ternary $release (printf "%s-errand" $release) $plain -}}
 {{- if gt (len $name) 50 -}}
 {{- $name = printf "%s-%s" (trunc 41 $name | trimSuffix "-") (sha256sum $name | trunc 8) -}}
@@ -44,7 +45,11 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* A pod gets this long from SIGTERM to SIGKILL. The deadline of a drain counts from SIGTERM too, delay included; what comes
-     after it is the end of statements under way (5 s) and of connections. */}}
+     after it is the end of statements under way (their timeout and a second) and of connections. */}}
 {{- define "errand.graceSeconds" -}}
-{{- add (ceil .Values.drain.deadlineSeconds) 10 -}}
+{{- $statement := 4 -}}
+{{- range .Values.extraEnv -}}
+{{- if eq .name "ERRAND_STATEMENT_TIMEOUT_SECONDS" -}}{{- $statement = ceil .value -}}{{- end -}}
+{{- end -}}
+{{- add (ceil .Values.drain.deadlineSeconds) $statement 6 -}}
 {{- end }}
