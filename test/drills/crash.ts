@@ -46,6 +46,9 @@ export const drill: Drill = {
       if (which.length > 0)
         return { result: 'FAIL', reason: `${what}: ${which.slice(0, 10).join(', ')}`, figures };
     }
+    if (report.convicted.length > jobs / 100) {
+      return { result: 'FAIL', reason: `${report.convicted.length} jobs met three kills in a row`, figures };
+    }
     if (report.running_without_lease > 0) {
       return {
         result: 'FAIL',

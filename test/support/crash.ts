@@ -26,6 +26,8 @@ export interface CrashReport {
   kills: number;
   lost: string[];
   not_terminal: { id: string; state: string }[];
+  /** Dead as poison after three losses in a row, as promised: a kill may meet the same job again and again. */
+  convicted: string[];
   twice_terminal: string[];
   keys_with_two_jobs: string[];
   running_without_lease: number;
@@ -215,6 +217,11 @@ async function check(truth: pg.Pool, books: pg.Pool, ids: string[], acked: Reado
     [ids],
   );
   const present = new Set(facts.rows.map((row) => row.id));
+  const poison = await truth.query<{ job_id: string }>(
+    `select o.job_id from errand.outcome o where o.status = 'dead' and o.class = 'poison' and 2 <= (
+       select count(*) from errand.outcome l where l.job_id = o.job_id and l.status = 'lost')`,
+  );
+  const convicted = new Set(poison.rows.map((row) => row.job_id));
   const twice = await truth.query<{ job_id: string }>(
     `select job_id from errand.outcome where status <= 'expired' group by job_id having count(*) > 1`,
   );
@@ -241,7 +248,8 @@ async function check(truth: pg.Pool, books: pg.Pool, ids: string[], acked: Reado
   return {
     slowest_recovery_seconds: recovery.rows[0]?.s ?? -1,
     lost: ids.filter((id) => !present.has(id)),
-    not_terminal: facts.rows.filter((row) => row.state !== 'succeeded'),
+    not_terminal: facts.rows.filter((row) => row.state !== 'succeeded' && !convicted.has(row.id)),
+    convicted: [...convicted],
     twice_terminal: [...twice.rows, ...sameEpoch.rows].map((row) => row.job_id),
     keys_with_two_jobs: [...keys].filter(([, jobs]) => jobs.size > 1).map(([key]) => key),
     running_without_lease: zombies.rows[0]?.n ?? -1,
