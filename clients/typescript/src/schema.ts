@@ -1116,6 +1116,8 @@ export interface components {
                 /** @description gap: the local time does not exist that day, and this is the first moment after it. repeat_first, repeat_second: it comes twice, and this is which of the two. */
                 note: ("gap" | "repeat_first" | "repeat_second") | null;
             }[];
+            /** @description Whether no slot comes after these; without a slot: the schedule has none left. */
+            is_last: boolean;
             /** @description When the clocks of the zone change up to the last of these slots. */
             clock_changes: {
                 /** Format: date-time */
@@ -1296,6 +1298,8 @@ export interface components {
             /** @description Grows with every change of office. */
             term: string | null;
             since: string | null;
+            /** @description How long it has led. */
+            age_seconds: number | null;
             until: string | null;
             /** @description What is left of the term. */
             left_ms: number | null;
@@ -1484,10 +1488,10 @@ export interface components {
              */
             cron?: string | null;
             /**
-             * @description The IANA time zone in which cron is read, such as `Europe/Madrid`.
+             * @description The IANA time zone in which cron is read, such as `Europe/Madrid`; null: UTC.
              * @default UTC
              */
-            timezone?: string;
+            timezone?: string | null;
             /**
              * @description Seconds from one slot to the next, counted from starts_at, else from 1970. This or cron.
              * @default null
@@ -1792,7 +1796,7 @@ export interface components {
         SchedulePatch: {
             /** @description A cron expression, such as `0 2 * * *` or `@daily`. This or every_seconds. */
             cron?: string | null;
-            /** @description The IANA time zone in which cron is read, such as `Europe/Madrid`. */
+            /** @description The IANA time zone in which cron is read, such as `Europe/Madrid`; null: UTC. */
             timezone?: string | null;
             /** @description Seconds from one slot to the next, counted from starts_at, else from 1970. This or cron. */
             every_seconds?: number | null;
@@ -4767,7 +4771,7 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
-                    /** @description The present state. */
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -4929,7 +4933,7 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
-                    /** @description The present state. */
+                    /** @description The present state; as If-Match it stays good while the schedule runs, until somebody changes it. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -5094,12 +5098,12 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
-                    /** @description The present state of the job. */
-                    ETag?: string;
                     /** @description The status of the job, to be followed. */
                     Location?: string;
-                    /** @description Its record, which the body represents. */
+                    /** @description The record of the job, which the body represents. */
                     "Content-Location"?: string;
+                    /** @description The present state of the job. */
+                    ETag?: string;
                     /** @description Seconds after which to ask for the status. */
                     "Retry-After"?: number;
                     /** @description `true` where the key named a job that was there already. */
