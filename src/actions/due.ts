@@ -2,7 +2,7 @@
 // are fired, and where the schedule stands then. Nothing is written here.
 // Invariants: what is written at once is bounded in rows and bytes, and the rest is judged again at the next look; a slot
 // that is neither decided nor held stays before the watermark, or owed.
-// Next room: fire.ts, which writes; domain/cadence.ts, which knows the slots; domain/firing.ts, which judges them.
+// Next room: write-slots.ts, which writes; domain/cadence.ts, which knows the slots; domain/firing.ts, which judges them.
 import { cadenceOf, outstanding } from '../domain/cadence.ts';
 import { type DueSlot, isFired, judge, type Verdict } from '../domain/firing.ts';
 import { dueOf } from '../domain/jitter.ts';

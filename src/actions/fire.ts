@@ -1,7 +1,7 @@
 // Fires schedules: what is due is read, judged, and written down together with the jobs it makes. Only the leader does it.
 // Invariants: jobs, ledger and advance commit together, under a term that cannot end before they do; a schedule that
 // changed since it was read is left for the next look; one that cannot be fired does not keep its neighbours from it.
-// Next room: due.ts, which says what is to be written; store/slots.ts, which writes; roles/elect.ts, which holds the term.
+// Next room: due.ts, which says what is to be written; write-slots.ts, which writes; roles/elect.ts, which holds the term.
 import { setImmediate as othersHadTheirTurn } from 'node:timers/promises';
 import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';

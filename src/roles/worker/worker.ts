@@ -11,7 +11,7 @@ import type { Heads } from '../../domain/heads.ts';
 import type { Pool } from '../../store/db.ts';
 import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
-import type { Service } from '../service.ts';
+import { endBy, type Service } from '../service.ts';
 import { type Running, type RunOptions, runStart, stop } from './run.ts';
 
 export interface WorkerOptions extends RunOptions {
@@ -197,22 +197,11 @@ export function worker(options: WorkerOptions): Worker {
         if (running.size === 0) resolve();
       });
       const left = Math.max(0, deadline - performance.now() - 2_000);
-      await within(done, left);
+      await endBy(performance.now() + left, options.name, done).catch(() => {});
       // What has not ended by now is given back; a handler that ignores its signal loses its slot, not its job.
       for (const one of running) stop(one, 'drain');
-      await within(done, 2_000);
+      await endBy(performance.now() + 2_000, options.name, done).catch(() => {});
       await renewals.stop(deadline);
     },
   };
-}
-
-async function within(done: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([
-    done,
-    new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms);
-    }),
-  ]);
-  clearTimeout(timer);
 }
