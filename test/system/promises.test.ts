@@ -18,7 +18,8 @@ before(async () => {
         type: 'race',
         run: async (_, { job_id }) => {
           ran.add(job_id);
-          await new Promise((resolve) => setTimeout(resolve, 150));
+          // Longer than a busy machine takes to answer the hundred whose wait is over.
+          await new Promise((resolve) => setTimeout(resolve, 500));
         },
       }),
     ],
