@@ -85,6 +85,7 @@ export class Worker {
   /** Works until `stop`; throws when the service refuses to hand out jobs. */
   async run(): Promise<void> {
     const { signal } = this.#stopping;
+    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
     const over = new AbortController();
     const beats = this.#keepAlive(over.signal);
     try {
@@ -98,7 +99,7 @@ export class Worker {
         // Where the wish to wait is lost on the way, nobody must be asked in a loop.
         const isUnheld = leases.length === 0 && performance.now() - began < held_ms;
         if (isUnheld) await pause(held_ms, signal);
-        if (this.#held.size >= this.#options.slots) await Promise.race(this.#held.keys());
+        if (this.#held.size >= this.#options.slots) await Promise.race([stopped, ...this.#held.keys()]);
       }
     } catch (error) {
       if (!signal.aborted) throw error;
