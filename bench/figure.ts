@@ -12,24 +12,50 @@ export interface Line {
   spread: Spread;
 }
 
+/** One row of the table of goals. */
+export interface Goal {
+  what: string;
+  /** Whom it is a ratio to; absent: a figure of its own. */
+  against?: string;
+  at: 'least' | 'most';
+  value: number;
+  /** What would be better than good. */
+  stretch?: number;
+  unit: string;
+  seen: Spread;
+  /** Where it is known why it falls short: the reason, printed when it does. */
+  short?: string;
+}
+
 export interface Figure {
   name: string;
   title: string;
-  goal: { text: string; value: number; at: 'least' | 'most'; unit: string };
-  /** What is held against the goal. */
-  headline: Spread;
+  /** None: it is worth knowing, and that is all. */
+  goals: Goal[];
   lines: Line[];
   setup: Record<string, string>;
   /** What was verified, in words. */
   checks: string[];
 }
 
+export type Profile = 'short' | 'long';
+
 export interface FigureOptions {
+  /** As the caller wishes; absent: as many as the figure needs. */
   rounds: number | undefined;
+  profile: Profile;
   ground: Ground;
   say: (line: string) => void;
 }
 
-export function isMet({ goal, headline }: Figure): boolean {
-  return goal.at === 'least' ? headline.median >= goal.value : headline.median <= goal.value;
+export function verdictOn({ at, value, stretch, seen }: Goal): 'stretch' | 'met' | 'missed' {
+  const reaches = (bound: number) => (at === 'least' ? seen.median >= bound : seen.median <= bound);
+  if (stretch !== undefined && reaches(stretch)) return 'stretch';
+  return reaches(value) ? 'met' : 'missed';
+}
+
+/** A figure that can be taken, and whether it is one of the short profile, which ends within ten minutes. */
+export interface Entry {
+  isShort: boolean;
+  take: (options: FigureOptions) => Promise<Figure>;
 }

@@ -4,7 +4,8 @@
 // Next room: RESULTS.md.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Figure, isMet } from './figure.ts';
+import { type Figure, type Goal, verdictOn } from './figure.ts';
+import { figures } from './figures/all.ts';
 import { type Machine, settings } from './ground.ts';
 import type { Spread } from './measure.ts';
 
@@ -24,7 +25,7 @@ export function record(taken: readonly Taken[]): void {
   const before: Taken[] = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : [];
   const names = new Set(taken.map(({ figure }) => figure.name));
   const all = [...before.filter(({ figure }) => !names.has(figure.name)), ...taken];
-  const order = ['post', 'drain', 'wal'];
+  const order = Object.keys(figures);
   all.sort((a, b) => order.indexOf(a.figure.name) - order.indexOf(b.figure.name));
   mkdirSync(folder, { recursive: true });
   writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
@@ -45,17 +46,26 @@ export function markdown(all: readonly Taken[]): string {
 }
 
 function summary(all: readonly Taken[]): string[] {
+  const goals = all.flatMap(({ figure }) => figure.goals);
   return [
-    '| figure | goal | median | min – max | rounds | |',
-    '| --- | --- | --- | --- | --- | --- |',
-    ...all.map(({ figure }) => {
-      const { title, goal, headline } = figure;
-      const bound = goal.at === 'least' ? '≥' : '≤';
-      const verdict = isMet(figure) ? 'met' : '**missed**';
-      return `| ${title} | ${bound} ${goal.text} | ${show(headline.median)} ${goal.unit} | ${range(headline)} | ${headline.rounds} | ${verdict} |`;
-    }),
+    '| what | against | at least or most | stretch | median | min – max | rounds | |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+    ...goals.map(row),
+    '',
+    ...goals
+      .filter((goal) => verdictOn(goal) === 'missed')
+      .map(({ what, short }) => `- Missed, ${what}: ${short ?? 'the reason is not known yet'}.`),
     '',
   ];
+}
+
+function row(goal: Goal): string {
+  const { what, against = '', at, value, stretch, unit, seen } = goal;
+  const bound = at === 'least' ? '≥' : '≤';
+  const verdict = { stretch: 'met, stretch too', met: 'met', missed: '**missed**' }[verdictOn(goal)];
+  const further = stretch === undefined ? '' : `${bound} ${show(stretch)}`;
+  const cells = [what, against, `${bound} ${show(value)} ${unit}`, further];
+  return `| ${[...cells, `${show(seen.median)} ${unit}`, range(seen), seen.rounds, verdict].join(' | ')} |`;
 }
 
 function section({ at, machine, figure }: Taken): string[] {

@@ -1,36 +1,38 @@
-// npm run bench [-- --only post,drain,wal,batch,schedules] [--rounds N] [--record]: takes the figures, prints them as Markdown and
-// leaves the JSON in a temporary folder; `--record` writes bench/RESULTS.md.
+// npm run bench [-- --profile short|long] [--only post,drain,…] [--rounds N] [--record]: takes the figures, prints them as
+// Markdown and leaves the JSON in a temporary folder; `--record` writes bench/RESULTS.md.
 // Invariant: exit code 1 when a delivery check fails, never for a goal that is missed: that is for people to judge.
-// Next room: post.ts, batch.ts, drain.ts, wal.ts; ground.ts, the server they share.
+// Next room: figures/all.ts, the figures; ground.ts, the server they share.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { batches } from './batch.ts';
-import { drain } from './drain.ts';
-import type { Figure, FigureOptions } from './figure.ts';
+import type { Profile } from './figure.ts';
+import { figures } from './figures/all.ts';
 import { prepareGround } from './ground.ts';
-import { post } from './post.ts';
 import { markdown, record, type Taken } from './report.ts';
-import { schedules } from './schedules.ts';
-import { wal } from './wal.ts';
-
-const figures: Record<string, (options: FigureOptions) => Promise<Figure>> = {
-  wal,
-  drain,
-  post,
-  batch: batches,
-  schedules,
-};
 
 const { values } = parseArgs({
-  options: { only: { type: 'string' }, rounds: { type: 'string' }, record: { type: 'boolean' } },
+  options: {
+    profile: { type: 'string', default: 'short' },
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    record: { type: 'boolean' },
+  },
 });
-const wanted = values.only?.split(',') ?? Object.keys(figures);
+const names = Object.keys(figures);
+const { profile } = values;
+const wanted =
+  values.only?.split(',') ?? names.filter((name) => profile === 'long' || figures[name]?.isShort);
 const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
 const unknown = wanted.filter((name) => figures[name] === undefined);
-if (unknown.length > 0 || (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0))) {
-  console.error(`--only is a list of ${Object.keys(figures).join(', ')}; --rounds a whole number from 1`);
+if (
+  !['short', 'long'].includes(profile) ||
+  unknown.length > 0 ||
+  (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0))
+) {
+  console.error(
+    `--profile is short or long; --only a list of ${names.join(', ')}; --rounds a whole number from 1`,
+  );
   process.exit(2);
 }
 
@@ -42,9 +44,9 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 const taken: Taken[] = [];
 try {
-  for (const [name, take] of Object.entries(figures)) {
+  for (const [name, { take }] of Object.entries(figures)) {
     if (!wanted.includes(name)) continue;
-    const figure = await take({ rounds, ground, say });
+    const figure = await take({ rounds, profile: profile as Profile, ground, say });
     taken.push({ at: new Date().toISOString(), machine: ground.machine, figure });
   }
 } finally {

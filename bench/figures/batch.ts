@@ -1,11 +1,11 @@
 // Figure: what a batch of 1,000 jobs saves over 1,000 single calls, jobs per second against jobs per second.
 // Invariants: one server, up for all rounds; every job that was told as stored is a row in the end, and every row was told.
 // Next room: served.ts, which puts a server under load.
-import { calmRounds } from './calm.ts';
-import type { Figure, FigureOptions } from './figure.ts';
-import { inTurn, ratios, spreadOf } from './measure.ts';
-import { payload, payloadText } from './payload.ts';
-import { measure, pathOf, type Round, serve } from './served.ts';
+import { calmRounds } from '../calm.ts';
+import type { Figure, FigureOptions } from '../figure.ts';
+import { inTurn, ratios, spreadOf } from '../measure.ts';
+import { payload, payloadText } from '../payload.ts';
+import { measure, pathOf, type Round, serve } from '../served.ts';
 
 const batch = 1_000;
 const job = { type: 'noop', payload };
@@ -28,7 +28,7 @@ const jobsOf = { single: 1, batch } as const;
 
 export async function batches({ rounds = 6, ground, say }: FigureOptions): Promise<Figure> {
   const url = await ground.database('batch');
-  const server = await serve([pathOf('../src/main.ts'), 'serve', '--migrate'], url);
+  const server = await serve([pathOf('../../src/main.ts'), 'serve', '--migrate'], url);
   const all: Pair[] = [];
   try {
     const { kept, others, remarks } = await calmRounds<Pair>({
@@ -56,8 +56,14 @@ export async function batches({ rounds = 6, ground, say }: FigureOptions): Promi
     return {
       name: 'batch',
       title: 'Submits in batches of 1,000 against single calls',
-      goal: { text: '3 × single calls', value: 3, at: 'least', unit: '×' },
-      headline: spreadOf(ratios(rates('batch'), rates('single'))),
+      goals: [
+        {
+          what: 'submits in batches of 1,000',
+          against: 'single calls',
+          ...{ at: 'least', value: 3, unit: '×' },
+          seen: spreadOf(ratios(rates('batch'), rates('single'))),
+        },
+      ],
       lines: [
         ...(['batch', 'single'] as const).flatMap((way) => [
           line(way, 'jobs', '/s', (round) => round.per_second * jobsOf[way]),

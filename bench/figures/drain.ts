@@ -3,12 +3,12 @@
 // process; what autovacuum would do within a minute is done for all before the clock starts; delivered = unique =
 // enqueued = finished or there is no figure; uniqueness is also held under four claimers that take blocks in part.
 // Next room: contestants/stage.ts, which runs the clock.
-import { calmRounds } from './calm.ts';
-import { type Drained, enter } from './contestant.ts';
-import type { Figure, FigureOptions } from './figure.ts';
-import type { Ground } from './ground.ts';
-import { inTurn, ratios, spreadOf } from './measure.ts';
-import { installPeers } from './peers.ts';
+import { calmRounds } from '../calm.ts';
+import { type Drained, enter } from '../contestant.ts';
+import type { Figure, FigureOptions } from '../figure.ts';
+import type { Ground } from '../ground.ts';
+import { inTurn, ratios, spreadOf } from '../measure.ts';
+import { installPeers } from '../peers.ts';
 
 const backlog = 60_000;
 const warm_up = 6_000;
@@ -61,8 +61,14 @@ export async function drain({ rounds = 5, ground, say }: FigureOptions): Promise
   return {
     name: 'drain',
     title: 'Drain of no-op jobs, one process',
-    goal: { text: '2.5 × graphile-worker, fast preset', value: 2.5, at: 'least', unit: '×' },
-    headline: spreadOf(ratios(rates('errand'), rates('graphile'))),
+    goals: [
+      {
+        what: 'drain of no-op jobs, one process',
+        against: 'graphile-worker, fast preset',
+        ...{ at: 'least', value: 2.5, stretch: 3, unit: '×' },
+        seen: spreadOf(ratios(rates('errand'), rates('graphile'))),
+      },
+    ],
     lines: [
       ...names.flatMap((name) => [
         { what: `${name}: jobs run`, unit: '/s', spread: spreadOf(rates(name)) },

@@ -2,11 +2,11 @@
 // Invariant: WAL is counted for the whole cluster, so nothing else runs on it; the rounds are therefore not interleaved
 // with anything.
 // Next room: drain.ts, whose contestant runs the jobs.
-import { enter } from './contestant.ts';
-import type { Figure, FigureOptions } from './figure.ts';
-import type { Ground } from './ground.ts';
-import { spreadOf } from './measure.ts';
-import { payloadText } from './payload.ts';
+import { enter } from '../contestant.ts';
+import type { Figure, FigureOptions } from '../figure.ts';
+import type { Ground } from '../ground.ts';
+import { spreadOf } from '../measure.ts';
+import { payloadText } from '../payload.ts';
 
 const jobs = 50_000;
 const concurrency = 1_000;
@@ -39,8 +39,13 @@ export async function wal({ rounds = 3, ground, say }: FigureOptions): Promise<F
   return {
     name: 'wal',
     title: 'WAL for each job: enqueue + run + history',
-    goal: { text: '700 B for each job', value: 700, at: 'most', unit: 'B/job' },
-    headline: spreadOf(costs.map(({ fill, run }) => fill.wal + run.wal)),
+    goals: [
+      {
+        what: 'WAL: enqueue + run + history, batched',
+        ...{ at: 'most', value: 700, stretch: 620, unit: 'B/job' },
+        seen: spreadOf(costs.map(({ fill, run }) => fill.wal + run.wal)),
+      },
+    ],
     lines: [
       line('WAL of the enqueue', 'B/job', (cost) => cost.fill.wal),
       line('WAL of the run, history included', 'B/job', (cost) => cost.run.wal),
