@@ -11,7 +11,7 @@ import type { JobOptions } from '../domain/options.ts';
 import { shownPayload } from '../domain/payload.ts';
 import { Problem } from '../domain/problem.ts';
 import type { ProblemSlug } from '../domain/problems.ts';
-import { type NamedFacts, recordOf, statusOf } from '../domain/record.ts';
+import { type NamedFacts, recordText } from '../domain/record.ts';
 import { retryAfterSeconds } from '../domain/retry-after.ts';
 
 /** Sends JSON text. */
@@ -68,16 +68,6 @@ function pointing(reply: FastifyReply, facts: NamedFacts): FastifyReply {
   return reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
 }
 
-/** The record of a job as JSON text; its progress is in it as it was sent. */
-export function recordText(facts: NamedFacts): string {
-  return spliced(JSON.stringify(recordOf(facts)), 'progress', facts.progress ?? 'null');
-}
-
-/** The status of a job as JSON text, its progress likewise. */
-export function statusText(facts: NamedFacts): string {
-  return spliced(JSON.stringify(statusOf(facts)), 'progress', facts.progress ?? 'null');
-}
-
 /** Adds a payload to the text of an object, in the member its media type calls for. */
 export function withPayload(object: string, payload: string, options: JobOptions | null): string {
   const { member, text } = shownPayload(payload, options);
@@ -91,7 +81,8 @@ export function spliced(object: string, member: string, text: string | undefined
 
 /** Says in `Retry-After` when to ask for an open job again. */
 export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): void {
-  const due = { ...facts, run_at: facts.next_at ?? facts.run_at };
+  const { state, created_at, started_at } = facts;
+  const due = { state, created_at, started_at, run_at: facts.next_at ?? facts.run_at };
   const seconds = retryAfterSeconds(due, reply.server.now(), Math.random);
   if (seconds !== null) reply.header('retry-after', seconds);
 }

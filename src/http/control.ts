@@ -5,7 +5,7 @@
 import type { Actions } from '../actions/actions.ts';
 import { type JobState, jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
-import { type NamedFacts, recordOf } from '../domain/record.ts';
+import { type NamedFacts, recordText } from '../domain/record.ts';
 import { existing, headerOf, matchesTag, mismatch, missing, sendRecord, statusPath } from './answer.ts';
 import { mergePatchType } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -103,6 +103,6 @@ export function refuseChanged(facts: NamedFacts, expected: string | undefined): 
 function conflict(facts: NamedFacts, state: JobState, verb: string): Problem {
   return new Problem('job-state-conflict', {
     detail: `job ${facts.id} is ${state} and cannot be ${verb}`,
-    job: recordOf(facts),
+    job: JSON.parse(recordText(facts)),
   });
 }

@@ -4,7 +4,8 @@
 
 import type { AddressPolicy } from '../domain/address.ts';
 import { type BackoffPolicy, backoffDelayMs, defaultBackoff } from '../domain/backoff.ts';
-import { recordText, sendJson } from './answer.ts';
+import { recordText } from '../domain/record.ts';
+import { sendJson } from './answer.ts';
 import { bodyFaults, type Route, refusals } from './route.ts';
 import { NewJob, Preview } from './schemas/job.ts';
 import { factsOfNew, submissionOf } from './submission.ts';

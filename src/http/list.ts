@@ -2,7 +2,8 @@
 // Invariant: a job looks here as it does when it is read alone.
 // Next room: actions/list.ts.
 import type { Actions } from '../actions/actions.ts';
-import { recordText, sendJson } from './answer.ts';
+import { recordText } from '../domain/record.ts';
+import { sendJson } from './answer.ts';
 import { linkNext, nextLink } from './page.ts';
 import { type Route, refusals, storeFaults } from './route.ts';
 import { JobList, ListQuery } from './schemas/list.ts';

@@ -7,7 +7,7 @@ import type { Actions } from '../actions/actions.ts';
 import type { WaitLimits } from '../domain/expectation.ts';
 import { isTerminal, jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
-import type { NamedFacts } from '../domain/record.ts';
+import { type NamedFacts, statusText } from '../domain/record.ts';
 import {
   departure,
   existing,
@@ -20,7 +20,6 @@ import {
   sendJson,
   sendNobody,
   setRetryAfter,
-  statusText,
 } from './answer.ts';
 import { wishedWait } from './negotiate.ts';
 import { type Route, refusals, storeFaults } from './route.ts';
