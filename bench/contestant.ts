@@ -10,10 +10,32 @@ export interface Contestant {
   prepare(url: string): Promise<void>;
   /** Enqueues `count` no-op jobs with the payload, as fast as its documentation suggests. */
   fill(url: string, count: number, payload: object): Promise<void>;
+  /** Opens what enqueues one job at a time, as a request handler would. */
+  produce(url: string, payload: object): Promise<Producer>;
   /** Starts one worker that calls `onRun` with the id of each job it runs. */
   work(url: string, concurrency: number, onRun: (id: string) => void): Promise<{ stop(): Promise<void> }>;
   /** A cheap statement with one boolean `empty`: nothing waits and nothing runs. */
   emptyQuery: string;
+}
+
+export interface Producer {
+  /** Answers after the commit with the id that `onRun` will name. */
+  enqueue(): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** A moment of one job, on the clock that all processes of the machine share, in ms. */
+export type Moment = readonly [id: string, at: number];
+
+/** Jobs that were enqueued at a fixed rate, warm-up included. */
+export interface Trickled {
+  /** When each was enqueued, measured ones only. */
+  sent: Moment[];
+  /** How long each of them took to enqueue, in ms. */
+  took: number[];
+  /** Ids of all, those of the warm-up too. */
+  ids: string[];
+  node_us: number;
 }
 
 /** What one drain gave. `seconds` runs from the first handler call until the store holds nothing more. */
@@ -25,12 +47,21 @@ export interface Drained {
   postgres_us: number;
 }
 
+/** An open loop: what is slow does not slow down those who ask. */
+export interface Trickle {
+  per_second: number;
+  warm_up_seconds: number;
+  seconds: number;
+}
+
 export interface Asks {
   prepare: { ask: object; answer: null };
   fill: { ask: { count: number }; answer: { seconds: number } };
   drain: { ask: { count: number; concurrency: number; postmaster: number }; answer: Drained };
   begin: { ask: { workers: number; concurrency: number }; answer: null };
-  collect: { ask: object; answer: { ids: string[] } };
+  /** Awaits `count` deliveries, lingers so that doubles show, and stops. */
+  collect: { ask: { count?: number }; answer: { ids: string[]; starts: Moment[]; node_us: number } };
+  trickle: { ask: Trickle; answer: Trickled };
 }
 
 /** A contestant's process. */
@@ -42,9 +73,11 @@ export interface Stage {
 const stageFile = fileURLToPath(new URL('./contestants/stage.ts', import.meta.url));
 const longest_ask_ms = 180_000;
 
-/** Starts a contestant by the name of its module, in a process of its own. */
-export function enter(contestant: string, url: string): Stage {
-  const child = fork(stageFile, [contestant, url], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+/** Starts a contestant by the name of its module, in a process of its own; `words` are for the module. */
+export function enter(contestant: string, url: string, ...words: string[]): Stage {
+  const child = fork(stageFile, [contestant, url, ...words], {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
   return {
     async ask(name, ask) {
       const answer = await answerOf(child, { name, ...ask });

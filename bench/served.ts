@@ -15,8 +15,12 @@ export interface Server {
 }
 
 /** Starts a program that prints "listens on http://…:port". */
-export async function serve(words: string[], url: string): Promise<Server> {
-  const env = { PATH: process.env.PATH, DATABASE_URL: url, PORT: '0' };
+export async function serve(
+  words: string[],
+  url: string,
+  more: Readonly<Record<string, string>> = {},
+): Promise<Server> {
+  const env = { PATH: process.env.PATH, DATABASE_URL: url, PORT: '0', ...more };
   const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'inherit'] });
   const port = await portOf(child);
   return {

@@ -15,32 +15,41 @@ export const contestant: Contestant = {
   },
 
   async fill(url, count, payload) {
-    const errand = await start(url, { ERRAND_ROLES: 'api' });
-    const text = JSON.stringify(payload);
-    const submit = () =>
-      errand.actions.submit({
-        queue: 'default',
-        type: 'noop',
-        priority: 5,
-        max_attempts: 8,
-        timeout_seconds: 60,
-        payload: text,
-        run_at: null,
-        delay_ms: null,
-        expires_at: null,
-        backoff: null,
-        tags: null,
-        options: null,
-        idempotency: null,
-      });
+    const { enqueue, close } = await this.produce(url, payload);
     // The first job of a type makes its lane: once in the life of a database, so not a part of the figure.
-    await submit();
+    await enqueue();
     let left = count - 1;
     const caller = async () => {
-      while (left-- > 0) await submit();
+      while (left-- > 0) await enqueue();
     };
     await Promise.all(Array.from({ length: calls_in_flight }, caller));
-    await errand.drain(true);
+    await close();
+  },
+
+  async produce(url, payload) {
+    const errand = await start(url, { ERRAND_ROLES: 'api' });
+    const text = JSON.stringify(payload);
+    return {
+      async enqueue() {
+        const { id } = await errand.actions.submit({
+          queue: 'default',
+          type: 'noop',
+          priority: 5,
+          max_attempts: 8,
+          timeout_seconds: 60,
+          payload: text,
+          run_at: null,
+          delay_ms: null,
+          expires_at: null,
+          backoff: null,
+          tags: null,
+          options: null,
+          idempotency: null,
+        });
+        return id;
+      },
+      close: () => errand.drain(true),
+    };
   },
 
   async work(url, concurrency, onRun) {

@@ -6,6 +6,7 @@ import type { Contestant } from '../contestant.ts';
 
 interface Utils {
   migrate(): Promise<void>;
+  addJob(identifier: string, payload: object): Promise<{ id: string }>;
   addJobs(specs: { identifier: string; payload: object }[]): Promise<unknown>;
   release(): Promise<void>;
 }
@@ -41,6 +42,14 @@ export const contestant: Contestant = {
     };
     await Promise.all(Array.from({ length: calls_in_flight }, caller));
     await utils.release();
+  },
+
+  async produce(url, payload) {
+    const utils = await makeWorkerUtils({ connectionString: url });
+    return {
+      enqueue: async () => (await utils.addJob('noop', payload)).id,
+      close: () => utils.release(),
+    };
   },
 
   async work(url, concurrency, onRun) {

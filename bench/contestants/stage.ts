@@ -5,8 +5,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import { cpuOfServer } from '../accounts.ts';
-import type { Answer, Asks, Contestant, Drained } from '../contestant.ts';
+import type { Answer, Asks, Contestant, Drained, Moment } from '../contestant.ts';
 import { payload } from '../payload.ts';
+import { nowOfMachine, trickle } from '../trickle.ts';
 
 const [name = '', url = ''] = process.argv.slice(2);
 const { contestant } = (await import(`./${name}.ts`)) as { contestant: Contestant };
@@ -15,7 +16,9 @@ const look_ms = 5;
 const linger_ms = 300;
 
 let underWay: { stop(): Promise<void> }[] = [];
-let seen: string[] = [];
+let seen: Moment[] = [];
+let awaited: { count: number; resolve: () => void } | undefined;
+let cpuAtBegin = process.cpuUsage();
 
 const answers: { [Name in keyof Asks]: (ask: Asks[Name]['ask']) => Promise<Asks[Name]['answer']> } = {
   async prepare() {
@@ -34,15 +37,35 @@ const answers: { [Name in keyof Asks]: (ask: Asks[Name]['ask']) => Promise<Asks[
   async begin({ workers, concurrency }) {
     seen = [];
     const started = Array.from({ length: workers }, () =>
-      contestant.work(url, concurrency, (id) => seen.push(id)),
+      contestant.work(url, concurrency, (id) => {
+        seen.push([id, nowOfMachine()]);
+        if (seen.length === awaited?.count) awaited.resolve();
+      }),
     );
     underWay = await Promise.all(started);
+    cpuAtBegin = process.cpuUsage();
     return null;
   },
 
-  async collect() {
+  async collect({ count = 0 }) {
+    if (seen.length < count) {
+      await new Promise<void>((resolve) => {
+        awaited = { count, resolve };
+      });
+    }
+    await pause(linger_ms);
+    const { user, system } = process.cpuUsage(cpuAtBegin);
     await Promise.all(underWay.map((worker) => worker.stop()));
-    return { ids: seen };
+    return { ids: seen.map(([id]) => id), starts: seen, node_us: user + system };
+  },
+
+  async trickle(ask) {
+    const producer = await contestant.produce(url, payload);
+    try {
+      return await trickle(ask, producer);
+    } finally {
+      await producer.close();
+    }
   },
 };
 

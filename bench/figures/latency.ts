@@ -1,0 +1,91 @@
+// Figure: how soon a job starts in another process on a system that is otherwise idle: 50 jobs a second, one by one.
+// Invariants: every system enqueues by its own library and runs alone, in a database of its own; the order alternates; the
+// clock runs from the enqueue call to the first line of the handler.
+// Next room: starts.ts, which takes one system.
+import { calmRounds, type Rounds } from '../calm.ts';
+import type { Figure, FigureOptions, Profile } from '../figure.ts';
+import { inTurn, ratios, spreadOf } from '../measure.ts';
+import { payloadText } from '../payload.ts';
+import { installPeers } from '../peers.ts';
+import { type Starts, type System, startsOf } from '../starts.ts';
+
+const systems = {
+  errand: { contestant: 'errand', concurrency: 50 },
+  graphile: { contestant: 'graphile', concurrency: 24 },
+} as const satisfies Record<string, System>;
+
+type Name = keyof typeof systems;
+const names = Object.keys(systems) as Name[];
+const postgresPeers = ['graphile'] as const satisfies Name[];
+
+const times: Record<Profile, { rounds: number; seconds: number }> = {
+  short: { rounds: 3, seconds: 8 },
+  long: { rounds: 5, seconds: 20 },
+};
+const per_second = 50;
+const warm_up_seconds = 1;
+
+type Round = Record<Name, Starts>;
+
+export async function latency(options: FigureOptions): Promise<Figure> {
+  const { ground, profile, say } = options;
+  await installPeers(say);
+  const { rounds = times[profile].rounds } = options;
+  const { seconds } = times[profile];
+  let databases = 0;
+  const taken = await calmRounds<Round>({
+    rounds,
+    server: ground.pid,
+    say,
+    async take(round) {
+      const all: Partial<Round> = {};
+      for (const name of inTurn(round, names)) {
+        const trickle = { per_second, warm_up_seconds, seconds };
+        all[name] = await startsOf(ground, `latency_${databases++}`, systems[name], trickle);
+      }
+      say(`latency: ${names.map((name) => `${name} ${all[name]?.p50_ms.toFixed(1)}`).join(', ')} ms`);
+      return all as Round;
+    },
+  });
+  return figureOf(taken, seconds);
+}
+
+function figureOf({ kept, others, remarks }: Rounds<Round>, seconds: number): Figure {
+  const each = (name: Name, pick: (starts: Starts) => number) => kept.map((round) => pick(round[name]));
+  const p99 = (name: Name) => each(name, (starts) => starts.p99_ms);
+  const best = kept.map((round) => Math.min(...postgresPeers.map((name) => round[name].p99_ms)));
+  const line = (name: Name, what: string, unit: string, pick: (starts: Starts) => number) => ({
+    what: `${name}: ${what}`,
+    unit,
+    spread: spreadOf(each(name, pick)),
+  });
+  return {
+    name: 'latency',
+    title: `Start latency at ${per_second} jobs/s, another process, idle system`,
+    goals: [
+      {
+        what: 'start latency, p99',
+        against: 'the best Postgres peer',
+        ...{ at: 'most', value: 1, unit: '×' },
+        seen: spreadOf(ratios(p99('errand'), best)),
+      },
+    ],
+    lines: [
+      ...names.flatMap((name) => [
+        line(name, 'p50', 'ms', (starts) => starts.p50_ms),
+        line(name, 'p95', 'ms', (starts) => starts.p95_ms),
+        line(name, 'p99', 'ms', (starts) => starts.p99_ms),
+        line(name, 'Node CPU', 'µs/job', (starts) => starts.node_us),
+        line(name, 'database CPU', 'µs/job', (starts) => starts.postgres_us),
+      ]),
+      { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
+    ],
+    setup: {
+      rate: `${per_second} single jobs each second, at random moments of their 20 ms, for ${seconds} s after ${warm_up_seconds} s`,
+      processes: 'one that enqueues by the library of the system, one that runs a worker',
+      payload: `${payloadText.length} bytes`,
+      clock: 'enqueue call until the first line of the handler',
+    },
+    checks: ['delivered = unique = enqueued for each system in every round', ...remarks],
+  };
+}
