@@ -1,12 +1,16 @@
 // The figures by name, in the order in which they are taken and printed.
 // Next room: each of them; run.ts, which takes them.
 import type { Entry } from '../figure.ts';
+import { backlog } from './backlog.ts';
 import { batches } from './batch.ts';
 import { drain } from './drain.ts';
+import { history } from './history.ts';
 import { latency } from './latency.ts';
 import { post } from './post.ts';
+import { price } from './price.ts';
 import { steady } from './rates.ts';
 import { schedules } from './schedules.ts';
+import { snapshot } from './snapshot.ts';
 import { wal } from './wal.ts';
 
 export const figures: Readonly<Record<string, Entry>> = {
@@ -16,5 +20,9 @@ export const figures: Readonly<Record<string, Entry>> = {
   batch: { isShort: true, take: batches },
   latency: { isShort: true, take: latency },
   rates: { isShort: false, take: steady },
+  backlog: { isShort: false, take: backlog },
+  snapshot: { isShort: false, take: snapshot },
+  history: { isShort: false, take: history },
+  price: { isShort: false, take: price },
   schedules: { isShort: false, take: schedules },
 };
