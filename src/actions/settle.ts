@@ -7,14 +7,21 @@ import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell } from '../store/callbacks.ts';
 import { type Pool, sqlState } from '../store/db.ts';
-import { type Ending, findOutcomes, isTerminal, type Settled, settleJobs } from '../store/endings.ts';
+import {
+  type Answered,
+  type Ending,
+  findOutcomes,
+  isTerminal,
+  matched,
+  settleJobs,
+} from '../store/endings.ts';
 import { Flush } from '../store/flush.ts';
 import type { Ready } from './ready.ts';
 
 export { noDetails } from '../store/endings.ts';
 
 /** The accepted ending, or null: the lease was lost and what the caller brings is dropped. */
-export type SettleAnswer = (Settled & { repeated: boolean }) | null;
+export type SettleAnswer = Answered;
 
 /** Ends one start of a job that stands in `lane`. */
 export type Settle = (ending: Ending, lane: { queue: string; type: string }) => Promise<SettleAnswer>;
@@ -34,15 +41,15 @@ export interface SettleOptions {
 /** Builds the verb. Throws DatabaseLost: the caller may repeat, an ending that took effect is then told so. */
 export function settling(options: SettleOptions): Settle {
   const { db, open, ready, events, onEnded, onLater, now } = options;
-  const flush = new Flush<Ending, SettleAnswer>({
-    run: async (endings) => {
+  const flush = new Flush<Settling, SettleAnswer>({
+    run: async (batch) => {
+      const endings = batch.map((one) => one.ending);
       const starts = endings.map((ending) => ending.start);
-      const settled = await write(endings, open.emptiedBy(starts));
+      const answers = await write(endings, open.emptiedBy(starts));
       open.ended(starts);
-      const answers = match(endings, settled);
-      const missing = endings.filter((_, i) => answers[i] === null);
-      if (missing.length > 0) await recognise(db, endings, answers, missing);
-      follow(settled, endings);
+      follow(answers, endings);
+      await recognise(db, endings, answers);
+      tell(batch, answers);
       return answers;
     },
     inFlight: 2,
@@ -53,68 +60,67 @@ export function settling(options: SettleOptions): Settle {
   });
 
   /** A job whose end is to be told of ends in one transaction with the job that tells. */
-  async function write(endings: Ending[], emptied: string[]): Promise<Settled[]> {
+  async function write(endings: Ending[], emptied: string[]): Promise<SettleAnswer[]> {
     if (!endings.some(({ start }) => start.callback)) return settleJobs(db, endings, emptied);
     const { settled, told } = await db.transaction((tx) => settleAndTell(tx, endings, emptied));
     ready.announce(told);
-    return settled;
+    return matched(endings, settled);
   }
 
-  function follow(settled: Settled[], endings: Ending[]): void {
-    const ended = settled.filter(isTerminal).map((one) => one.job_id);
+  function follow(answers: readonly SettleAnswer[], endings: Ending[]): void {
+    const ended: string[] = [];
+    const again: { lane: number; prio: number }[] = [];
+    answers.forEach((answer, i) => {
+      if (answer === null) return;
+      if (isTerminal(answer)) ended.push(answer.job_id);
+      if (answer.next_at === null) return;
+      const { start, status, delay_ms } = endings[i] as Ending;
+      if (delay_ms) onLater(delay_ms);
+      else again.push({ lane: start.lane, prio: prioAfter(status, start.prio) });
+    });
     if (ended.length > 0) onEnded(ended);
-    const again = new Set(settled.filter((one) => one.next_at !== null).map((one) => one.job_id));
-    if (again.size === 0) return;
-    for (const { start, delay_ms } of endings) if (again.has(start.job_id) && delay_ms) onLater(delay_ms);
-    ready.announce(
-      endings
-        .filter((ending) => again.has(ending.start.job_id) && ending.delay_ms === 0)
-        .map(({ start, status }) => ({
-          lane: start.lane,
-          prio:
-            status === 'lost' ? prioAfterLoss(start.prio) : status === 'retry' ? start.prio % 10 : start.prio,
-        })),
-    );
+    if (again.length > 0) ready.announce(again);
   }
 
-  return async (ending, lane) => {
-    const answer = await flush.add(ending);
-    const { job_id, epoch, attempt, started_at } = ending.start;
-    if (answer === null) {
-      events.emit('lease.refused', { job_id, epoch, verb: ending.status });
-    } else if (!answer.repeated) {
-      events.emit('job.ended', {
-        job_id,
-        ...lane,
-        epoch,
-        attempt,
-        outcome: answer.status,
-        class: ending.class,
-        run_ms: now().getTime() - new Date(started_at).getTime(),
-      });
-    }
-    return answer;
-  };
+  function tell(batch: readonly Settling[], answers: readonly SettleAnswer[]): void {
+    const at = now().getTime();
+    batch.forEach(({ ending, lane }, i) => {
+      const { job_id, epoch, attempt, started_at } = ending.start;
+      const answer = answers[i];
+      if (answer === null || answer === undefined) {
+        events.emit('lease.refused', { job_id, epoch, verb: ending.status });
+      } else if (!answer.repeated) {
+        events.emit('job.ended', {
+          job_id,
+          queue: lane.queue,
+          type: lane.type,
+          epoch,
+          attempt,
+          outcome: answer.status,
+          class: ending.class,
+          run_ms: at - started_at.getTime(),
+        });
+      }
+    });
+  }
+
+  return (ending, lane) => flush.add({ ending, lane });
 }
 
-function match(endings: readonly Ending[], settled: readonly Settled[]): SettleAnswer[] {
-  const byStart = new Map(settled.map((one) => [`${one.job_id}.${one.epoch}`, one]));
-  return endings.map(({ start }) => {
-    const key = `${start.job_id}.${start.epoch}`;
-    const one = byStart.get(key);
-    // The same start twice in one batch: the first is the one that was written.
-    byStart.delete(key);
-    return one === undefined ? null : { ...one, repeated: false };
-  });
+interface Settling {
+  ending: Ending;
+  lane: { queue: string; type: string };
+}
+
+/** Where a start that is to run again stands, as the statement decides it. */
+function prioAfter(status: Ending['status'], prio: number): number {
+  return status === 'lost' ? prioAfterLoss(prio) : status === 'retry' ? prio % 10 : prio;
 }
 
 /** An ending that was not accepted now may be one that was accepted before: a repeated call deserves the same answer. */
-async function recognise(
-  db: Pool,
-  endings: Ending[],
-  answers: SettleAnswer[],
-  missing: Ending[],
-): Promise<void> {
+async function recognise(db: Pool, endings: readonly Ending[], answers: SettleAnswer[]): Promise<void> {
+  const missing = endings.filter((_, i) => answers[i] === null);
+  if (missing.length === 0) return;
   const rows = await db.many(findOutcomes, [
     missing.map((ending) => ending.start.job_id),
     missing.map((ending) => ending.start.epoch),

@@ -3,16 +3,16 @@
 // Invariant: one callback for each job, whoever ends it; made only when its last outcome is written.
 // Next room: actions/settle.ts, actions/cancel.ts and actions/chores.ts, which end jobs.
 import type { Db } from './db.ts';
-import { type Ending, isTerminal, type Settled, settleJobs } from './endings.ts';
+import { type Ending, isTerminal, type Settled, settleWithin } from './endings.ts';
 import { sql } from './sql.ts';
 
-/** Settles like settleJobs and makes the callbacks of jobs that ended; run it in a transaction. */
+/** Settles by settleWithin and makes the callbacks of jobs that ended; run it in a transaction. */
 export async function settleAndTell(
   tx: Db,
   endings: readonly Ending[],
   emptied: readonly string[],
 ): Promise<{ settled: Settled[]; told: Told[] }> {
-  const settled = await settleJobs(tx, endings, emptied);
+  const settled = await settleWithin(tx, endings, emptied);
   const wanting = new Set(endings.filter(({ start }) => start.callback).map(({ start }) => start.job_id));
   const ended = settled.filter((one) => isTerminal(one) && wanting.has(one.job_id)).map((one) => one.job_id);
   return { settled, told: ended.length === 0 ? [] : await tx.many(insertCallbacks, [ended]) };

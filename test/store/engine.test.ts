@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { isHeldAlone } from '../../src/domain/suspicion.ts';
-import { type Claimed, claimJobs, listHeads, promoteDue } from '../../src/store/claims.ts';
+import { type Claimed, claimJobs, extendLeases, listHeads, promoteDue } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
-import { type Ending, findAbandoned, noDetails, settleJobs } from '../../src/store/endings.ts';
+import { type Ending, findAbandoned, noDetails, settleJobs, settleWithin } from '../../src/store/endings.ts';
 import { findJobs, insertJobs, takeOut } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
@@ -73,11 +73,10 @@ test('every job ends exactly once under claimers, cancellers, retries, releases,
   async function settle(jobs: readonly Claimed[], how: (job: Claimed) => Ending): Promise<void> {
     const endings = jobs.map(how);
     const settled = await settleJobs(db, endings, []);
-    const accepted = new Set(settled.map((one) => `${one.job_id}.${one.epoch}`));
-    for (const ending of endings) {
-      if (!accepted.has(`${ending.start.job_id}.${ending.start.epoch}`)) stale++;
+    endings.forEach((ending, i) => {
+      if (settled[i] === null) stale++;
       else if (ending.status === 'succeeded') finish(ending.start.job_id, 'succeeded');
-    }
+    });
   }
 
   async function claimer(seed: number): Promise<void> {
@@ -137,7 +136,7 @@ test('every job ends exactly once under claimers, cancellers, retries, releases,
             delay_ms: 0,
           }),
         );
-      await settleJobs(tx, endings, [...new Set(found.map((one) => one.lease))]);
+      await settleWithin(tx, endings, [...new Set(found.map((one) => one.lease))]);
     });
   }
 
@@ -216,7 +215,81 @@ test('a stale ending is refused also in one batch with the present ending of the
     [],
   );
   assert.deepEqual(
-    settled.map((one) => one.epoch),
-    [2],
+    settled.map((one) => one?.epoch ?? null),
+    [null, 2],
   );
 });
+
+test('an ending that comes again, or twice at once, is refused and leaves its neighbours alone', async () => {
+  const [first, second, third] = await oneLease(3);
+  assert.deepEqual(await settleJobs(db, [succeeded(first)], []), [accepted(first)]);
+  assert.deepEqual(await settleJobs(db, [first, second, first].map(succeeded), []), [
+    null,
+    accepted(second),
+    null,
+  ]);
+  assert.deepEqual(await settleJobs(db, [succeeded(third), succeeded(third)], [third.lease]), [
+    accepted(third),
+    null,
+  ]);
+});
+
+test('an ending waits for a heartbeat of its lease that is under way, and is accepted', async () => {
+  const [first, second] = await oneLease(2);
+  const beaten = Promise.withResolvers<void>();
+  const mayCommit = Promise.withResolvers<void>();
+  const beating = db.transaction(async (tx) => {
+    await tx.many(extendLeases, [[first.lease], 60]);
+    beaten.resolve();
+    await mayCommit.promise;
+  });
+  await beaten.promise;
+  const settling = settleJobs(db, [succeeded(first), succeeded(second)], [first.lease]);
+  const early = await Promise.race([settling, new Promise((resolve) => setTimeout(resolve, 50, 'waits'))]);
+  assert.equal(early, 'waits');
+  mayCommit.resolve();
+  await beating;
+  assert.deepEqual(await settling, [accepted(first), accepted(second)]);
+  assert.equal(await db.maybeOne(leaseOf, [first.lease]), undefined);
+});
+
+const leaseOf = sql<{ id: string }>`select id from errand.lease where id = $1`;
+
+const succeeded = (start: Claimed): Ending => ({
+  ...noDetails,
+  start,
+  status: 'succeeded',
+  result: start.job_id,
+});
+
+const accepted = ({ job_id, epoch }: Claimed) => ({
+  job_id,
+  epoch,
+  status: 'succeeded',
+  next_at: null,
+  repeated: false,
+});
+
+let leases = 0;
+
+/** So many jobs under one lease. */
+async function oneLease(count: number): Promise<[Claimed, Claimed, Claimed]> {
+  const lane = (await lanes.named('leases', String(leases++))).id;
+  await insertJobs(
+    db,
+    Array.from({ length: count }, () => aJob(lane)),
+  );
+  const { jobs } = await claimJobs(db, {
+    lanes: [lane],
+    prios: [aJob(lane).priority],
+    cursors: ['0'],
+    want: count,
+    owners: [owner],
+    apart: false,
+    lease_seconds: 60,
+    blocks: 1,
+  });
+  assert.equal(new Set(jobs.map((job) => job.lease)).size, 1);
+  assert.equal(jobs.length, count);
+  return jobs as [Claimed, Claimed, Claimed];
+}

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Claimed, claimJobs, listHeads } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
-import { noDetails, settleJobs } from '../../src/store/endings.ts';
+import { noDetails, settleJobs, settleWithin } from '../../src/store/endings.ts';
 import { findJobs, insertJobs } from '../../src/store/jobs.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { findCheckpoints, type Report, writeReports } from '../../src/store/progress.ts';
@@ -123,7 +123,7 @@ test('an ending under way is waited for, and then nothing is written', async () 
   const endWritten = Promise.withResolvers<void>();
   const mayCommit = Promise.withResolvers<void>();
   const ending = db.transaction(async (tx) => {
-    await settleJobs(tx, [{ ...noDetails, start, status: 'succeeded' }], []);
+    await settleWithin(tx, [{ ...noDetails, start, status: 'succeeded' }], []);
     endWritten.resolve();
     await mayCommit.promise;
   });
