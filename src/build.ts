@@ -32,6 +32,7 @@ import { OpenLeases } from './domain/open-leases.ts';
 import type { EventBus } from './events.ts';
 import { type App, buildApp } from './http/app.ts';
 import { office } from './office.ts';
+import type { Place } from './place.ts';
 import { api } from './roles/api.ts';
 import { runningChores } from './roles/chores.ts';
 import { endBy, type Service, stopAll } from './roles/service.ts';
@@ -66,6 +67,7 @@ export async function build(
   way: Way,
   events: EventBus,
   handlers: ReadonlyMap<string, Handler>,
+  place: Place | undefined,
 ) {
   let closed = false;
   const storeError = (where: string) => (error: unknown) => {
@@ -248,6 +250,7 @@ export async function build(
   let started = false;
   const health = watchingHealth({
     release,
+    holder,
     pingDatabase: () =>
       read.sound(ping, ({ read_only }) => (read_only ? 'postgres answers but refuses writes' : null)),
     pingRedis: hints === null ? null : () => hints.probe(),
@@ -264,7 +267,9 @@ export async function build(
     slots: () => runners,
     waiters: () => waiters.count,
     watch: () => ({ streams: watch.streams, jobs: watch.jobs }),
+    ...(place === undefined ? {} : { process: place.number }),
   });
+  place?.metricsFrom(metrics.text);
   const listener = new Listener(
     config.ERRAND_DIRECT_DATABASE_URL ?? way.url,
     {
@@ -281,7 +286,8 @@ export async function build(
     },
   );
   const lifecycle = { draining: () => draining, leaving: () => leaving };
-  const app = buildApp({ config, actions, events, metrics, health, lifecycle, clock });
+  const shown = place === undefined ? metrics : { ...metrics, text: place.metricsOfAll };
+  const app = buildApp({ config, actions, events, metrics: shown, health, lifecycle, clock });
   const front = api(app, config.HOST, config.PORT);
 
   const services: Service[] = [

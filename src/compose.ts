@@ -1,12 +1,13 @@
 // The start and the stop of the program: database, schema, handlers, then the parts in their order; and the drain.
-// Next room: build.ts, which makes the parts.
+// Next room: build.ts, which makes the parts; primary.ts, where several processes share the port.
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Actions } from './actions/actions.ts';
 import { build } from './build.ts';
 import type { Config } from './config.ts';
-import { startEmbeddedPostgres } from './embedded/postgres.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
 import { EventBus } from './events.ts';
+import type { Place } from './place.ts';
 import { type Anteroom, anteroom } from './roles/anteroom.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';
@@ -41,6 +42,8 @@ export interface ComposeOptions {
   log?: (line: string) => void;
   /** Ends the wait for the database. */
   signal?: AbortSignal;
+  /** Its place among the processes that share the port; absent: it is alone. */
+  place?: Place;
 }
 
 /** How often the database is looked at while the start waits for it, in ms; about. */
@@ -49,22 +52,14 @@ const wait_ms = 1_000;
 /** Builds and starts everything this process is to do; throws with the reason when it cannot. */
 export async function compose(config: Config, options: ComposeOptions): Promise<Errand> {
   const events = new EventBus();
-  logEvents(events, config.ERRAND_LOG_LEVEL, options.log ?? ((line) => process.stdout.write(line)));
-  const embedded =
-    config.DATABASE_URL === undefined
-      ? await startEmbeddedPostgres({ dataDir: config.ERRAND_DATA_DIR })
-      : null;
-  const url = config.DATABASE_URL ?? (embedded?.url as string);
+  const number = options.place?.number;
+  const always = number === undefined ? {} : { process: number };
+  const log = options.log ?? ((line) => process.stdout.write(line));
+  logEvents(events, config.ERRAND_LOG_LEVEL, log, always);
+  const { way, embedded } = await prepare(config, events, options);
   try {
-    const way = wayOf(config, url);
-    const direct = config.ERRAND_DIRECT_DATABASE_URL ?? url;
-    await patiently(config, events, options.signal, async () => {
-      if (options.migrate || embedded !== null) await migrate(config, url);
-      await checkServable(way, direct);
-    });
-    await prepareClock(direct, config.ERRAND_TEST_CLOCK);
     const handlers = await handlersOf(config, embedded !== null, options.handlers ?? []);
-    const parts = await build(config, way, events, handlers);
+    const parts = await build(config, way, events, handlers, options.place);
     await startAll(parts.services).catch(async (error) => {
       await parts.close();
       throw error;
@@ -80,6 +75,40 @@ export async function compose(config: Config, options: ComposeOptions): Promise<
         await embedded?.stop();
       },
     };
+  } catch (error) {
+    await embedded?.stop();
+    throw error;
+  }
+}
+
+/** Where the database is, once it can be served from. */
+export interface Ground {
+  way: Way;
+  embedded: EmbeddedPostgres | null;
+}
+
+/** Starts the embedded database where none is named, waits for what it must wait for, and migrates where that is wished. */
+export async function prepare(
+  config: Config,
+  events: EventBus,
+  { migrate: mayMigrate, signal, place }: Pick<ComposeOptions, 'migrate' | 'signal' | 'place'>,
+): Promise<Ground> {
+  const embedded =
+    config.DATABASE_URL === undefined
+      ? await startEmbeddedPostgres({ dataDir: config.ERRAND_DATA_DIR })
+      : null;
+  const url = config.DATABASE_URL ?? (embedded?.url as string);
+  try {
+    const way = wayOf(config, url);
+    const direct = config.ERRAND_DIRECT_DATABASE_URL ?? url;
+    // Others serve at the port of a process that shares it: there, nobody is told to wait.
+    const openRoom = place === undefined ? anteroom : () => ({ close: async () => {} });
+    await patiently({ config, events, signal, openRoom }, async () => {
+      if (mayMigrate || embedded !== null) await migrate(config, url);
+      await checkServable(way, direct);
+    });
+    await prepareClock(direct, config.ERRAND_TEST_CLOCK);
+    return { way, embedded };
   } catch (error) {
     await embedded?.stop();
     throw error;
@@ -104,11 +133,16 @@ function wayOf(config: Config, url: string): Way {
   };
 }
 
+interface Waiting {
+  config: Config;
+  events: EventBus;
+  signal: AbortSignal | undefined;
+  openRoom: (host: string, port: number, reason: () => string) => Anteroom | Promise<Anteroom>;
+}
+
 /** Does it again while what is in the way may pass, as long as the settings say; probes are answered meanwhile. */
 async function patiently(
-  config: Config,
-  events: EventBus,
-  signal: AbortSignal | undefined,
+  { config, events, signal, openRoom }: Waiting,
   check: () => Promise<void>,
 ): Promise<void> {
   const until = performance.now() + config.startWaitSeconds * 1_000;
@@ -130,7 +164,7 @@ async function patiently(
         reason = words;
         events.emit('service.said', { level: 'warn', message: `waiting: ${reason}` });
       }
-      room ??= await anteroom(config.HOST, config.PORT, () => reason ?? '');
+      room ??= await openRoom(config.HOST, config.PORT, () => reason ?? '');
       await pause(wait_ms * (0.5 + Math.random()), undefined, { signal });
     }
   } finally {

@@ -59,6 +59,11 @@ export const Environment = z.object({
     .pipe(z.array(z.enum([...roles, 'all'], `must be a list of ${roles.join(', ')}, or all`)).min(1))
     .transform((list): Role[] => (list.includes('all') ? [...roles] : (list as Role[])))
     .describe('What this process does: api, worker, dispatcher, several with commas, or all.'),
+  ERRAND_PROCESSES: count(1, 64)
+    .default(1)
+    .describe(
+      'Processes that share the port, to use more cores of one machine ([more cores](guides/operations.md#more-cores)). Every limit, pool and concurrency named here is that of each.',
+    ),
   ERRAND_AUTH: z.enum(['off']).optional().describe('off: no authentication. Implied on loopback only.'),
   ERRAND_HANDLERS_DIR: z
     .string()
@@ -71,7 +76,7 @@ export const Environment = z.object({
   ERRAND_HANDLER_THREADS: count(1, 256)
     .optional()
     .describe(
-      'Threads for handlers that ask for one; as many of their jobs run at once. Absent: one for each core.',
+      'Threads for handlers that ask for one; as many of their jobs run at once. Absent: one for each core, shared among ERRAND_PROCESSES.',
     ),
   ERRAND_PUSH_CONCURRENCY: count(1, 10_000)
     .default(128)
@@ -211,6 +216,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   if (parsed.data.ERRAND_TEST_CLOCK && env.NODE_ENV === 'production') {
     faults.push('ERRAND_TEST_CLOCK is for tests and NODE_ENV is "production"; unset one of the two');
   }
+  if (parsed.data.ERRAND_TEST_CLOCK && parsed.data.ERRAND_PROCESSES > 1) {
+    faults.push(
+      `ERRAND_PROCESSES "${parsed.data.ERRAND_PROCESSES}": the clock of tests moves one process; unset it or ERRAND_TEST_CLOCK`,
+    );
+  }
   const isLoopback = /^(127\.|::1$|localhost$)/.test(parsed.data.HOST);
   if (!isLoopback && parsed.data.ERRAND_AUTH === undefined) {
     faults.push(
@@ -228,7 +238,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     isLoopback,
     startWaitSeconds: parsed.data.ERRAND_START_WAIT_SECONDS ?? (isLoopback ? 0 : 60),
     drainDelaySeconds: parsed.data.ERRAND_DRAIN_DELAY_SECONDS ?? (isLoopback ? 0 : 5),
-    handlerThreads: parsed.data.ERRAND_HANDLER_THREADS ?? availableParallelism(),
+    handlerThreads:
+      parsed.data.ERRAND_HANDLER_THREADS ??
+      Math.max(1, Math.floor(availableParallelism() / parsed.data.ERRAND_PROCESSES)),
     privateTargets: parsed.data.ERRAND_PRIVATE_TARGETS ?? (isLoopback ? loopbackToo : publicOnly),
   });
 }

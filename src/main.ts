@@ -5,6 +5,8 @@ import { Command, Option } from 'commander';
 import { compose, describe, type Errand, migrate, release } from './compose.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { type Ask, applyDeclared, readDeclared, saidOf } from './declared.ts';
+import { takePlace } from './place.ts';
+import { composeMany } from './primary.ts';
 
 const program = new Command('errand')
   .description('HTTP job control on Postgres')
@@ -15,7 +17,10 @@ program
   .command('serve')
   .description('serve the API, run handlers and chores, as ERRAND_ROLES says')
   .option('--migrate', 'bring the schema up to date first')
-  .action((options: { migrate?: boolean }) => serve(options.migrate === true));
+  .addOption(new Option('--process <number>', 'one of ERRAND_PROCESSES').argParser(Number).hideHelp())
+  .action(({ migrate = false, process }: ServeOptions) =>
+    process === undefined ? serve(migrate) : serveAs(process),
+  );
 
 program
   .command('migrate')
@@ -93,24 +98,55 @@ function askingOver(url: string): Ask {
   };
 }
 
+interface ServeOptions {
+  migrate?: boolean;
+  process?: number;
+}
+
+/** What signals and accidents need to know of what serves. */
+type Serving = Omit<Errand, 'actions'>;
+
 async function serve(mayMigrate: boolean): Promise<void> {
   const config = readConfig();
   const ending = new AbortController();
-  const starting = compose(config, { migrate: mayMigrate, signal: ending.signal });
-  onSignals(starting, ending);
+  const options = { migrate: mayMigrate, signal: ending.signal };
+  const starting: Promise<Serving> =
+    config.ERRAND_PROCESSES > 1 ? composeMany(config, { ...options, onGivenUp }) : compose(config, options);
+  onSignals(starting, ending, () => process.exit(1));
+  const errand = await started(starting, ending);
+  process.stdout.write(banner(errand, config.REDIS_URL !== undefined));
+}
+
+/** One of several processes that share the port; the first of them, which forked it, has done what is done once. */
+async function serveAs(number: number): Promise<void> {
+  const place = takePlace(number);
+  const ending = new AbortController();
+  const starting = compose(readConfig(), { migrate: false, signal: ending.signal, place });
+  // A terminal and a supervisor tell every process, and the primary passes on what it is told: the same signal comes twice.
+  onSignals(starting, ending, () => {});
+  const { url, types } = await started(starting, ending);
+  place.up({ url, types });
+}
+
+async function started(starting: Promise<Serving>, ending: AbortController): Promise<Serving> {
   const errand = await starting.catch((error) => {
     if (ending.signal.aborted) process.exit(0);
     throw error;
   });
   onAccidents(errand);
-  process.stdout.write(banner(errand, config.REDIS_URL !== undefined));
+  return errand;
+}
+
+function onGivenUp(reason: string): void {
+  console.error(reason);
+  process.exit(1);
 }
 
 /**
- * SIGTERM gives balancers time, SIGINT does not; a second signal ends the process at once. Who is stopped while it starts
+ * SIGTERM gives balancers time, SIGINT does not; a second signal is told by `again`. Who is stopped while it starts
  * waits for nothing more, and gives back what it took: the first process of a container gets no signal it does not listen to.
  */
-function onSignals(starting: Promise<Errand>, ending: AbortController): void {
+function onSignals(starting: Promise<Serving>, ending: AbortController, again: () => void): void {
   let up = false;
   void starting.then(
     () => {
@@ -120,7 +156,7 @@ function onSignals(starting: Promise<Errand>, ending: AbortController): void {
   );
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, async () => {
-      if (ending.signal.aborted) process.exit(1);
+      if (ending.signal.aborted) return again();
       ending.abort();
       const atOnce = signal === 'SIGINT' || !up;
       // A start that fails is told of by whoever waits for it.
@@ -131,7 +167,7 @@ function onSignals(starting: Promise<Errand>, ending: AbortController): void {
 }
 
 /** A handler's stray rejection must not take the API and its neighbours along; anything else ends in an orderly stop. */
-function onAccidents({ events, drain }: Errand): void {
+function onAccidents({ events, drain }: Serving): void {
   const tell = (message: string, error: unknown) =>
     events.emit('service.said', {
       level: 'error',
@@ -149,7 +185,7 @@ function onAccidents({ events, drain }: Errand): void {
   });
 }
 
-function banner({ url, embedded, types }: Errand, withRedis: boolean): string {
+function banner({ url, embedded, types }: Serving, withRedis: boolean): string {
   const store =
     embedded === null
       ? 'postgres as DATABASE_URL says'

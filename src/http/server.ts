@@ -55,6 +55,8 @@ export function serving(limits: ServerLimits): (handler: RequestListener) => Ser
       handler,
     );
     server.maxConnections = limits.max_connections;
+    // Else processes that share a port would hand what is too much to each other for ever. (Node's types do not know it.)
+    Object.assign(server, { dropMaxConnection: true });
     server.on('checkExpectation', handler);
     server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
       const twin = request.headers['errand-expect'] as string | undefined;

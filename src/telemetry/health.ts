@@ -5,6 +5,8 @@
 
 export interface HealthOptions {
   release: string;
+  /** Which process this is, as leaders are named too. */
+  holder: string;
   /** Answers who leads; throws when the database does not answer or takes no writes. */
   pingDatabase: () => Promise<Leader>;
   /** Answers the round trip in ms; null = Redis is not configured. */
@@ -114,6 +116,7 @@ export function watchingHealth(options: HealthOptions): Health {
         body: {
           status,
           releaseId: options.release,
+          serviceId: options.holder,
           ...(isReady.ok ? {} : { output: isReady.reason }),
           checks: {
             'postgres:responseTime': [checkOf(postgres, 'fail')],

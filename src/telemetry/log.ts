@@ -7,11 +7,16 @@ const levels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 /** How much is logged. */
 export type Level = (typeof levels)[number];
 
-/** Prints events from `least` on; returns a function that ends that. */
-export function logEvents(events: EventBus, least: Level, write: (line: string) => void): void {
+/** Prints events from `least` on; `always` is in every line. */
+export function logEvents(
+  events: EventBus,
+  least: Level,
+  write: (line: string) => void,
+  always: Readonly<Record<string, unknown>> = {},
+): void {
   const say = (level: Level, message: string, fields: Record<string, unknown>): void => {
     if (levels.indexOf(level) < levels.indexOf(least)) return;
-    write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`);
+    write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...always, ...fields })}\n`);
   };
   events.on('service.said', ({ level, message, ...fields }) => say(level, message, fields));
   events.on('job.submitted', (event) => say('debug', 'job submitted', event));

@@ -28,6 +28,8 @@ export function metricsPage(events: EventBus): string {
     'saw since it started: add them up over all replicas, `sum by (queue) (rate(errand_jobs_finished_total[5m]))`. Gauges of',
     'the queue and of schedules tell of the database, and every replica tells the same: take one of them, `max by (queue)',
     '(errand_queue_depth)`. `queue` and `type` are labels of the first 200 pairs a process meets, later ones are `other`.',
+    'Where several processes share a port (`ERRAND_PROCESSES`), any of them tells the metrics of all, each with its number as the',
+    'label `process`: the same sums and maxima hold.',
     '',
     '| metric | kind | labels | meaning |',
     '| --- | --- | --- | --- |',

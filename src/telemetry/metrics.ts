@@ -27,6 +27,8 @@ export interface MetricsOptions {
   term: () => string | null;
   waiters: () => number;
   watch: () => { streams: number; jobs: number };
+  /** The number of this process among those that share its port: a label of all its metrics. Absent: it is alone. */
+  process?: number;
 }
 
 export interface Metrics {
@@ -54,6 +56,7 @@ export function metering(options: MetricsOptions): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const bounded = boundedNames();
+  if (options.process !== undefined) registry.setDefaultLabels({ process: String(options.process) });
 
   const submitted = new Counter({
     name: 'errand_jobs_submitted_total',
@@ -302,6 +305,19 @@ export function metering(options: MetricsOptions): Metrics {
       ours.map(({ name, type, help, labelNames }) => ({ name, type, help, labels: labelNames })),
     observeHttp: (route, method, status, took) => http.observe({ route, method, status }, took),
   };
+}
+
+/** The texts of several processes as one: what is said of a metric once, then the samples of all of them. */
+export function mergeTexts(texts: readonly string[]): string {
+  const samples = new Map<string, string[]>();
+  for (const block of texts.flatMap((text) => text.trimEnd().split('\n\n'))) {
+    const lines = block.split('\n');
+    const said = lines.filter((line) => line.startsWith('#')).join('\n');
+    const known = samples.get(said) ?? [];
+    samples.set(said, known);
+    known.push(...lines.filter((line) => !line.startsWith('#')));
+  }
+  return `${[...samples].map(([said, lines]) => [said, ...lines].join('\n')).join('\n\n')}\n`;
 }
 
 /** Queue and type as labels; past the bound they are all called "other", so no caller can grow the registry. */

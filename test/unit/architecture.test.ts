@@ -54,9 +54,16 @@ const floors: Readonly<Record<string, Floor>> = {
   'config.ts': { uses: ['domain'], packages: ['zod', 'node:*'] },
   'declared.ts': { uses: ['domain'], packages: ['yaml'] },
   'main.ts': {
-    uses: ['compose.ts', 'config.ts', 'declared.ts', 'events.ts'],
+    uses: ['compose.ts', 'primary.ts', 'place.ts', 'config.ts', 'declared.ts', 'events.ts'],
     packages: ['commander', 'node:*'],
   },
+  'primary.ts': {
+    uses: ['compose.ts', 'kept.ts', 'telemetry', 'events.ts'],
+    names: ['config.ts', 'place.ts'],
+    packages: [],
+  },
+  'kept.ts': { uses: [], names: ['events.ts', 'place.ts'], packages: ['node:*'] },
+  'place.ts': { uses: [], packages: [] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
   'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },

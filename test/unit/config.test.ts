@@ -108,3 +108,16 @@ test('a pooler needs a way around it', () => {
   );
   assert.throws(() => readConfig({ ERRAND_POOLER: 'session' }), /ERRAND_POOLER "session"/);
 });
+
+test('threads are shared among the processes, and the clock of tests moves one process only', () => {
+  const threads = readConfig({}).handlerThreads;
+  assert.equal(readConfig({}).ERRAND_PROCESSES, 1);
+  assert.equal(readConfig({ ERRAND_PROCESSES: '2' }).handlerThreads, Math.max(1, Math.floor(threads / 2)));
+  assert.equal(readConfig({ ERRAND_PROCESSES: '64' }).handlerThreads, Math.max(1, Math.floor(threads / 64)));
+  for (const wrong of ['0', '65', 'auto', '1.5'])
+    assert.throws(() => readConfig({ ERRAND_PROCESSES: wrong }), /ERRAND_PROCESSES "/, wrong);
+  assert.throws(
+    () => readConfig({ ERRAND_PROCESSES: '2', ERRAND_TEST_CLOCK: 'true' }),
+    /ERRAND_PROCESSES "2": the clock of tests moves one process; unset it or ERRAND_TEST_CLOCK/,
+  );
+});

@@ -24,6 +24,7 @@ afterEach(() => {
 
 function watching(over: Partial<HealthOptions> = {}): Health {
   health = watchingHealth({
+    holder: 'here:1',
     release: '1',
     async pingDatabase() {
       pings.database++;

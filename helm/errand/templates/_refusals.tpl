@@ -30,6 +30,9 @@ that, by values.schema.json.
 {{- if has (trimSuffix "_FILE" .name) $ours -}}
 {{- fail (printf "extraEnv names %s, which the chart sets from a value of its own or from a Secret; use that" .name) -}}
 {{- end -}}
+{{- if eq (trimSuffix "_FILE" .name) "ERRAND_PROCESSES" -}}
+{{- fail "extraEnv names ERRAND_PROCESSES, whose connections are not counted here; on Kubernetes run more replicas instead" -}}
+{{- end -}}
 {{- if and (eq (trimSuffix "_FILE" .name) "ERRAND_STATEMENT_TIMEOUT_SECONDS") (not (and .value (eq .name "ERRAND_STATEMENT_TIMEOUT_SECONDS"))) -}}
 {{- fail (printf "extraEnv names %s without a value, by which the grace period of pods is counted; give ERRAND_STATEMENT_TIMEOUT_SECONDS one" .name) -}}
 {{- end -}}
