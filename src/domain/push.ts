@@ -59,14 +59,14 @@ export interface Pushed {
   readonly options: JobOptions | null;
 }
 
-/** What a request needs besides; `span_id` is 16 hex digits of chance. */
+/** What a request needs besides; `span_id` is 16 hex digits of chance, of use only to a job that was submitted in a trace. */
 export interface Sending {
   readonly lease_id: string;
   readonly body: Buffer;
   readonly now: Date;
   readonly secrets: readonly Buffer[];
   readonly release: string;
-  readonly span_id: string;
+  readonly span_id: string | null;
 }
 
 /** Writes the headers of a push. */
@@ -152,7 +152,8 @@ function scheduleHeader(options: JobOptions | null): Record<string, string> {
 }
 
 /** The push is a child of the span that submitted the job (W3C Trace Context). */
-function traceHeaders(options: JobOptions | null, span_id: string): Record<string, string> {
+function traceHeaders(options: JobOptions | null, span_id: string | null): Record<string, string> {
+  if (span_id === null) return {};
   const parent = /^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$/.exec(options?.traceparent ?? '');
   if (parent === null) return {};
   const state = options?.tracestate === undefined ? {} : { tracestate: options.tracestate };

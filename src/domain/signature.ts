@@ -4,7 +4,8 @@
 // Next room: push.ts, which writes the headers.
 
 import { Buffer } from 'node:buffer';
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
+import { hmac } from './sealing.ts';
 
 /** What is signed; `timestamp` in seconds since 1970. */
 export interface SignedMessage {
@@ -55,5 +56,5 @@ const tolerance_seconds = 300;
 const most_signatures = 16;
 
 function digest({ id, timestamp, body }: SignedMessage, secret: Buffer): Buffer {
-  return createHmac('sha256', secret).update(`${id}.${timestamp}.`).update(body).digest();
+  return hmac(secret).update(`${id}.${timestamp}.`).update(body).digest();
 }

@@ -32,7 +32,7 @@ export function pushing(options: PushOptions): Execute {
     if (target === undefined) return failed('permanent', 'the job is to be pushed and has no target');
     const body = bytesOf(job.payload, job.options);
     const began = performance.now();
-    const span_id = randomBytes(8).toString('hex');
+    const span_id = job.options?.traceparent === undefined ? null : randomBytes(8).toString('hex');
     const headers = pushHeaders(job, {
       lease_id: seal(job),
       body,

@@ -51,41 +51,101 @@ export function sending(options: SenderOptions): Sender {
     connect: guarded(policy, resolve, connectTimeoutMs),
   });
 
-  async function exchange(request: TargetRequest, signal: AbortSignal): Promise<TargetAnswer> {
-    const { origin, pathname, search } = new URL(request.url);
-    const flood = new AbortController();
-    let interim = 0;
-    return pools.use(origin, async (pool) => {
-      const answer = await pool.request({
-        path: pathname + search,
-        method: request.method,
-        headers: request.headers,
-        body: request.body,
-        signal: AbortSignal.any([signal, flood.signal]),
-        onInfo: () => {
-          if (++interim > most_interim) flood.abort(new Failure('protocol', 'sent too many interim answers'));
-        },
-      });
-      return {
-        kind: 'answered',
-        status: answer.statusCode,
-        headers: single(answer.headers),
-        body: await bodyOf(answer, bodyLimit),
-      };
-    });
-  }
-
   return {
-    async send(request, signal) {
+    async send({ url, ...request }, signal) {
+      const { host, origin, pathname, search } = new URL(url);
+      const answering = new Answering(bodyLimit);
+      // A request that is still connecting does not hear of it before it is connected.
+      const onAbort = () => answering.fail(aborted());
+      signal.addEventListener('abort', onAbort, { once: true });
       try {
-        return await orAborted(exchange(request, signal), signal);
+        if (signal.aborted) throw aborted();
+        return await pools.use(origin, (pool) => {
+          pool.dispatch({ ...request, path: pathname + search }, answering);
+          return answering.answer;
+        });
       } catch (error) {
         const { reason, message } = signal.aborted ? aborted() : failureOf(error);
-        return { kind: 'failed', reason, detail: `${new URL(request.url).host} ${message}` };
+        return { kind: 'failed', reason, detail: `${host} ${message}` };
+      } finally {
+        signal.removeEventListener('abort', onAbort);
       }
     },
     close: () => pools.destroy(),
   };
+}
+
+/** Takes in the answer to one request as it comes. Streams and signals for each request would cost more than all of the rest. */
+class Answering implements Dispatcher.DispatchHandler {
+  readonly answer: Promise<TargetAnswer>;
+  #resolve: (answer: TargetAnswer) => void;
+  #reject: (reason: unknown) => void;
+  #limit: number;
+  #controller: Dispatcher.DispatchController | undefined;
+  #failure: Error | undefined;
+  #interim = 0;
+  #status = 0;
+  #headers: Record<string, string> = {};
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+    const { promise, resolve, reject } = Promise.withResolvers<TargetAnswer>();
+    this.answer = promise;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  /** Cuts the connection, now or as soon as there is one; what was answered before stands. */
+  fail(reason: Error): void {
+    this.#failure = reason;
+    this.#reject(reason);
+    this.#controller?.abort(reason);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#failure !== undefined) controller.abort(this.#failure);
+  }
+
+  onResponseStart(
+    _: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    if (status >= 200) {
+      this.#status = status;
+      this.#headers = single(headers);
+    } else if (++this.#interim > most_interim) {
+      this.fail(new Failure('protocol', 'sent too many interim answers'));
+    }
+  }
+
+  onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bytes += chunk.length;
+    if (this.#bytes <= this.#limit) this.#chunks.push(chunk);
+    else {
+      this.#answered(null);
+      this.fail(new Failure('too_large', 'answered with more than is taken'));
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#answered(Buffer.concat(this.#chunks));
+  }
+
+  onResponseError(_: Dispatcher.DispatchController, error: Error): void {
+    // Only a result must be whole; any other answer is in the status.
+    const needsBody = this.#status >= 200 && this.#status <= 299 && this.#status !== 202;
+    if (this.#status === 0 || needsBody) this.#reject(error);
+    else this.#answered(null);
+  }
+
+  /** The body as the bytes that came, or null when they were too many or did not all come. */
+  #answered(body: Buffer | null): void {
+    this.#resolve({ kind: 'answered', status: this.#status, headers: this.#headers, body });
+  }
 }
 
 const most_interim = 16;
@@ -141,15 +201,6 @@ const aborted = () => new Failure('aborted', 'had not answered when the request 
 const refused = () =>
   new Failure('address', 'leads to an address that may not be reached; see ERRAND_PRIVATE_TARGETS');
 
-/** A request that is still connecting does not hear its signal. */
-function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    work.then(resolve, reject);
-  });
-}
-
 /** Connects to addresses that may be reached, and to no others. */
 function guarded(
   policy: AddressPolicy,
@@ -191,30 +242,14 @@ function guarded(
   };
 }
 
-/** The body as the bytes that came, or null when there are more than `limit`; the rest is cut off with the connection. */
-async function bodyOf({ statusCode, body }: Dispatcher.ResponseData, limit: number): Promise<Buffer | null> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > limit) return null;
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks);
-  } catch (error) {
-    // Only a result must be whole; any other answer is in the status.
-    if (statusCode >= 200 && statusCode <= 299 && statusCode !== 202) throw error;
-    return null;
-  }
-}
-
+/** Of a header that came several times, the first. */
 function single(headers: Record<string, string | string[] | undefined>): Record<string, string> {
-  const entries = Object.entries(headers).flatMap(([name, value]) => {
+  const firsts: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
     const first = Array.isArray(value) ? value[0] : value;
-    return first === undefined ? [] : [[name.toLowerCase(), first] as const];
-  });
-  return Object.fromEntries(entries);
+    if (first !== undefined) firsts[name.toLowerCase()] = first;
+  }
+  return firsts;
 }
 
 function failureOf(error: unknown): Failure {
