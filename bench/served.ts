@@ -77,14 +77,19 @@ function stopped(child: ChildProcess): Promise<void> {
 }
 
 async function load(order: LoadOrder): Promise<LoadResult> {
-  const child = fork(pathOf('./load.ts'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  return answerFrom('./load.ts', order);
+}
+
+/** Starts a program beside this file that answers one order, and ends it with its answer. */
+export async function answerFrom<Result>(file: string, order: object): Promise<Result> {
+  const child = fork(pathOf(file), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   const limit = setTimeout(() => child.kill('SIGKILL'), 90_000);
   try {
     return await new Promise((resolve, reject) => {
       child.once('message', ({ value, error }: Answer) =>
-        error === undefined ? resolve(value as LoadResult) : reject(new Error(error)),
+        error === undefined ? resolve(value as Result) : reject(new Error(error)),
       );
-      child.once('exit', (code) => reject(new Error(`the load generator ended with ${code}`)));
+      child.once('exit', (code) => reject(new Error(`${file} ended with ${code}`)));
       child.send(order);
     });
   } finally {

@@ -1,6 +1,7 @@
 // Errand as its users run it: the whole program of src/compose.ts, jobs taken in by its own submit verb and run by a
 // handler in the process.
 // Next room: graphile.ts, the peer.
+import type { Submission } from '../../src/actions/submit.ts';
 import { compose } from '../../src/compose.ts';
 import { readConfig } from '../../src/config.ts';
 import { defineHandler } from '../../src/errand.ts';
@@ -28,24 +29,10 @@ export const contestant: Contestant = {
 
   async produce(url, payload) {
     const errand = await start(url, { ERRAND_ROLES: 'api' });
-    const text = JSON.stringify(payload);
+    const asked = submission(JSON.stringify(payload));
     return {
       async enqueue() {
-        const { id } = await errand.actions.submit({
-          queue: 'default',
-          type: 'noop',
-          priority: 5,
-          max_attempts: 8,
-          timeout_seconds: 60,
-          payload: text,
-          run_at: null,
-          delay_ms: null,
-          expires_at: null,
-          backoff: null,
-          tags: null,
-          options: null,
-          idempotency: null,
-        });
+        const { id } = await errand.actions.submit(asked);
         return id;
       },
       close: () => errand.drain(true),
@@ -63,7 +50,31 @@ export const contestant: Contestant = {
     and not exists (select from errand.later) "empty"`,
 };
 
-function start(url: string, env: Record<string, string>, handlers: ReturnType<typeof defineHandler>[] = []) {
+/** A no-op job with nothing that it does not need. */
+export function submission(payload: string): Submission {
+  return {
+    queue: 'default',
+    type: 'noop',
+    priority: 5,
+    max_attempts: 8,
+    timeout_seconds: 60,
+    payload,
+    run_at: null,
+    delay_ms: null,
+    expires_at: null,
+    backoff: null,
+    tags: null,
+    options: null,
+    idempotency: null,
+  };
+}
+
+/** The whole program, in this process. */
+export function start(
+  url: string,
+  env: Record<string, string>,
+  handlers: ReturnType<typeof defineHandler>[] = [],
+) {
   const config = readConfig({ DATABASE_URL: url, PORT: '0', ERRAND_LOG_LEVEL: 'warn', ...env });
   return compose(config, { migrate: false, handlers, log: (line) => process.stderr.write(line) });
 }

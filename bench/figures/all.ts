@@ -8,9 +8,12 @@ import { history } from './history.ts';
 import { latency } from './latency.ts';
 import { post } from './post.ts';
 import { price } from './price.ts';
+import { pull } from './pull.ts';
+import { push } from './push.ts';
 import { steady } from './rates.ts';
 import { schedules } from './schedules.ts';
 import { snapshot } from './snapshot.ts';
+import { sync } from './sync.ts';
 import { wal } from './wal.ts';
 
 export const figures: Readonly<Record<string, Entry>> = {
@@ -24,5 +27,8 @@ export const figures: Readonly<Record<string, Entry>> = {
   snapshot: { isShort: false, take: snapshot },
   history: { isShort: false, take: history },
   price: { isShort: false, take: price },
+  sync: { isShort: false, take: sync },
+  pull: { isShort: false, take: pull },
+  push: { isShort: false, take: push },
   schedules: { isShort: false, take: schedules },
 };
