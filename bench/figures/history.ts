@@ -120,7 +120,7 @@ export async function history({ rounds = 5, profile, ground, say }: FigureOption
       run: `${size.run.toLocaleString('en')} jobs a round, ${slots.toLocaleString('en')} slots in one process`,
       enqueue: 'single submits, 1,000 in flight',
       payload: `${payloadText.length} bytes`,
-      buffers: 'explain (analyze, buffers) of the generic plan, second run, rolled back',
+      buffers: 'pg_stat_statements, generic plans, the second of two runs that are rolled back',
     },
     checks: ['delivered = unique = finished in both stores; nothing is left leased', ...remarks],
   };
