@@ -103,10 +103,13 @@ export function claiming(options: ClaimOptions): Claim {
     for (const job of claimed) {
       if (job.payload === null) await fetchMissing(db, job, events);
       const lane = lanes.peek(job.lane) ?? (await lanes.get(job.lane));
-      const names = { queue: lane.queue, type: job.options?.type ?? lane.route };
-      if (job.expired) unfit.push(expire(settle, job, names).catch(report));
-      else if (checkpoints === undefined) unfit.push(giveBack(settle, job, names).catch(report));
-      else jobs.push(Object.assign(job, names, { checkpoint: checkpoints.get(job.job_id) ?? null }));
+      const named = job as Job;
+      named.queue = lane.queue;
+      named.type = job.options?.type ?? lane.route;
+      named.checkpoint = checkpoints?.get(job.job_id) ?? null;
+      if (job.expired) unfit.push(expire(settle, named).catch(report));
+      else if (checkpoints === undefined) unfit.push(giveBack(settle, named).catch(report));
+      else jobs.push(named);
     }
     await Promise.all(unfit);
     for (const job of jobs) {
@@ -131,12 +134,12 @@ function withoutJob(owners: ClaimAsk['owners'], claimed: readonly Claimed[]): Cl
   return rest as unknown as ClaimAsk['owners'];
 }
 
-type Names = Pick<Job, 'queue' | 'type'>;
+const none: ReadonlyMap<string, string> = new Map();
 
 /** First starts have none, so most claims ask nothing. */
 async function checkpointsOf(db: Pool, claimed: readonly Claimed[]): Promise<ReadonlyMap<string, string>> {
   const again = claimed.filter((job) => job.epoch > 1).map((job) => job.job_id);
-  if (again.length === 0) return new Map();
+  if (again.length === 0) return none;
   const rows = await db.many(findCheckpoints, [numbers(again)]);
   return new Map(rows.map((row) => [row.job_id, row.checkpoint]));
 }
@@ -147,7 +150,7 @@ async function fetchMissing(db: Pool, job: Claimed, events: EventBus): Promise<v
   Object.assign(job, await db.one(findClaimed, [job.job_id]));
 }
 
-async function expire(settle: Settle, job: Claimed, names: Names): Promise<void> {
+async function expire(settle: Settle, job: Job): Promise<void> {
   await settle(
     {
       ...noDetails,
@@ -157,11 +160,11 @@ async function expire(settle: Settle, job: Claimed, names: Names): Promise<void>
       source: 'errand',
       error: 'expires_at passed before the next start',
     },
-    names,
+    job,
   );
 }
 
 /** Without its checkpoint a start would do over what is done. */
-async function giveBack(settle: Settle, job: Claimed, names: Names): Promise<void> {
-  await settle({ ...noDetails, start: job, status: 'released', delay_ms: 1_000 }, names);
+async function giveBack(settle: Settle, job: Job): Promise<void> {
+  await settle({ ...noDetails, start: job, status: 'released', delay_ms: 1_000 }, job);
 }

@@ -31,7 +31,21 @@ export interface SeenHead {
   blocks: number;
 }
 
-interface ClaimRow extends Claimed, SeenHead {}
+/** One row of the answer: a lease with what its starts have in common, or a job of it, or a head. */
+interface ClaimRow {
+  lease: string | null;
+  job_id: string | null;
+  max_attempts: number;
+  created_at: Date;
+  payload: string;
+  rare: Pick<Claimed, 'expired' | 'backoff' | 'options'> | null;
+  facts: LeaseFacts | null;
+  seen: SeenHead | null;
+}
+
+/** Times are in ms since 1970. */
+type LeaseFacts = Pick<Claimed, 'epoch' | 'attempt' | 'lane' | 'prio' | 'owner' | 'wait_ms'> &
+  Record<'started_at' | 'until' | 'deadline', number>;
 
 /**
  * Claims up to `want` jobs from heads, walking them by age and priority and locking no more blocks than it needs.
@@ -62,13 +76,57 @@ export async function claimJobs(
     ask.blocks,
     ask.apart,
   ]);
+  return read(rows);
+}
+
+function read(rows: readonly ClaimRow[]): { jobs: Claimed[]; heads: SeenHead[] } {
   const jobs: Claimed[] = [];
   const heads: SeenHead[] = [];
-  for (const row of rows) {
-    if (row.lease === null) heads.push(row);
-    else jobs.push(row);
+  const leases = new Map<string, Common>();
+  for (const { lease, facts, seen } of rows) {
+    if (seen !== null) heads.push(seen);
+    if (lease !== null && facts !== null) leases.set(lease, commonOf(lease, facts));
+  }
+  let common: Common | undefined;
+  for (const { lease, job_id, max_attempts, created_at, payload, rare } of rows) {
+    if (lease === null || job_id === null) continue;
+    if (common?.lease !== lease) common = leases.get(lease) as Common;
+    // Written out: these objects are most of what a claim leaves to the garbage collector.
+    jobs.push({
+      lease: common.lease,
+      job_id,
+      epoch: common.epoch,
+      attempt: common.attempt,
+      lane: common.lane,
+      prio: common.prio,
+      owner: common.owner,
+      started_at: common.started_at,
+      until: common.until,
+      deadline: common.deadline,
+      wait_ms: common.wait_ms,
+      max_attempts,
+      created_at,
+      expired: rare?.expired ?? false,
+      backoff: rare?.backoff ?? null,
+      options: rare?.options ?? null,
+      callback: rare?.options?.callback !== undefined,
+      payload,
+    });
   }
   return { jobs, heads };
+}
+
+type Common = ReturnType<typeof commonOf>;
+
+/** Jobs of a lease share its dates, so nobody may change one. */
+function commonOf(lease: string, facts: LeaseFacts) {
+  return {
+    ...facts,
+    lease,
+    started_at: new Date(facts.started_at),
+    until: new Date(facts.until),
+    deadline: new Date(facts.deadline),
+  };
 }
 
 // The locking sub-select sits in a lateral under a limit, so it locks block after block until there are enough; joins
@@ -106,17 +164,24 @@ with hd as materialized (
   where take > 0 and seq in (select seq from d union all select seq from u)
   returning *
 )
-select l.id lease, i.id job_id, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.until, l.deadline,
-  j.max_attempts, j.created_at, (extract(epoch from l.started_at - t.at) * 1000)::float8 wait_ms, coalesce(j.expires_at <= errand.now(), false) expired,
-  j.backoff, j.options, coalesce(j.options ? 'callback', false) callback, j.payload,
-  null::int head, null::bigint first_live, null::bigint xmin, null::bigint xmax, null::int blocks
-from l cross join lateral (select at from t where t.seq = l.blk) t cross join lateral unnest(l.ids) i(id)
-left join lateral (select max_attempts, created_at, expires_at, backoff, options, payload from errand.job
-  where job.id = i.id offset 0) j on true
+select id lease, null::bigint job_id, null::int2 max_attempts, null::timestamptz created_at, null::text payload, null::json rare,
+  json_build_object('epoch', epoch, 'attempt', attempt, 'lane', lane, 'prio', prio, 'owner', owner,
+    'started_at', extract(epoch from started_at) * 1000, 'until', extract(epoch from until) * 1000,
+    'deadline', extract(epoch from deadline) * 1000,
+    'wait_ms', extract(epoch from started_at - (select at from t where t.seq = l.blk)) * 1000) facts, null::json seen
+from l
 union all
-select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-  i::int, first_live, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-  pg_snapshot_xmax(pg_current_snapshot())::text::bigint, (select count(*)::int from t where take > 0)
+select l.id, i.id, j.max_attempts, j.created_at, j.payload, j.rare, null, null
+from l cross join lateral unnest(l.ids) i(id)
+left join lateral (
+  select max_attempts, created_at, payload,
+    case when expires_at is not null or backoff is not null or options is not null then json_build_object(
+      'expired', coalesce(expires_at <= errand.now(), false), 'backoff', backoff, 'options', options) end rare
+  from errand.job where job.id = i.id offset 0) j on true
+union all
+select null, null, null, null, null, null, null,
+  json_build_object('head', i, 'first_live', first_live::text, 'xmin', pg_snapshot_xmin(pg_current_snapshot())::text,
+    'xmax', pg_snapshot_xmax(pg_current_snapshot())::text, 'blocks', (select count(*) from t where take > 0))
 from hd`;
 
 /** Heads that hold something now: a skip scan of the index, two steps per head. */

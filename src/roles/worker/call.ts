@@ -3,6 +3,7 @@
 // deadline, its lease or the drain.
 // Next room: handlers.ts, what a handler is; judge.ts; run.ts, which settles the verdict.
 import type { Job } from '../../actions/claim.ts';
+import type { Verdict } from '../../domain/outcome.ts';
 import { readPayload } from '../../domain/payload.ts';
 import {
   checkpointText,
@@ -11,7 +12,7 @@ import {
   reportText,
   type StartFacts,
 } from './handlers.ts';
-import { judge } from './judge.ts';
+import { isThenable, judge } from './judge.ts';
 import { type ReportOptions, Reports } from './report.ts';
 import type { Execute, Running } from './run.ts';
 
@@ -22,17 +23,21 @@ export interface CallOptions extends ReportOptions {
 
 /** Builds the execution by handlers in this process. */
 export function calling(handlers: ReadonlyMap<string, Handler>, options: CallOptions): Execute {
-  return async (running) => {
+  return (running) => {
     const { job } = running;
     const handler = handlers.get(job.type) as Handler;
     const reports = new Reports(running, options);
     const work = () =>
       untilQuit(handler.run(readPayload(job.payload, job.options), contextOf(running, reports)), running);
-    const verdict = await judge(work, options.limit, () => running.stopped === 'deadline');
-    const left = reports.finish();
-    if (left !== undefined) await left;
-    return verdict;
+    const verdict = judge(work, options.limit, () => running.stopped === 'deadline');
+    return verdict instanceof Promise
+      ? verdict.then((late) => finished(late, reports))
+      : finished(verdict, reports);
   };
+}
+
+function finished(verdict: Verdict, reports: Reports): Verdict | Promise<Verdict> {
+  return reports.finish()?.then(() => verdict) ?? verdict;
 }
 
 /** What a handler is told of its start. */
@@ -53,11 +58,14 @@ export function factsOf(job: Job): StartFacts {
   };
 }
 
-function contextOf({ job, abort }: Running, reports: Reports): HandlerContext {
+function contextOf(running: Running, reports: Reports): HandlerContext {
+  const { job } = running;
   return {
     ...factsOf(job),
     last_checkpoint: job.checkpoint === null ? null : JSON.parse(job.checkpoint),
-    signal: abort.signal,
+    get signal() {
+      return running.signal;
+    },
     progress: (value) => reports.progress(reportText(value)),
     checkpoint: async (value) => reports.checkpoint(checkpointText(value)),
   };
@@ -65,10 +73,9 @@ function contextOf({ job, abort }: Running, reports: Reports): HandlerContext {
 
 /** Waits for work, but no longer than until the start has to quit. What needs no waiting is handed back as it is. */
 function untilQuit(work: unknown, running: Running): unknown {
-  if (typeof (work as PromiseLike<unknown> | null | undefined)?.then !== 'function') return work;
-  // Made here, because most of a fast handler's cost would be promises it never needed.
+  if (!isThenable(work)) return work;
   return new Promise((resolve, reject) => {
     running.quit = reject;
-    (work as PromiseLike<unknown>).then(resolve, reject);
+    work.then(resolve, reject);
   });
 }

@@ -5,27 +5,47 @@
 import { failed, type Verdict } from '../../domain/outcome.ts';
 import { JobError, jsonText } from './handlers.ts';
 
-/** Does the work and says how it went; `limit` is that of a result in bytes, `wasLate` whether its time was over. */
-export async function judge(
+/**
+ * Does the work and says how it went; `limit` is that of a result in bytes, `wasLate` whether its time was over. Work that
+ * needs no waiting is judged at once: most of a fast handler's cost would be promises it never needed.
+ */
+export function judge(
   work: () => unknown,
   limit: number,
   wasLate: () => boolean = () => false,
-): Promise<Verdict> {
+): Verdict | Promise<Verdict> {
   try {
-    const returned = await work();
-    if (returned === undefined) return { kind: 'succeeded', result: null, created_uri: null };
-    const result = jsonText(returned);
-    // The next attempt would return the same.
-    if (result === null) return failed('permanent', 'the result is not JSON');
-    if (Buffer.byteLength(result) > limit) {
-      return failed('permanent', `the result is larger than ${limit} bytes`);
-    }
-    return { kind: 'succeeded', result, created_uri: null };
+    const returned = work();
+    if (!isThenable(returned)) return returnedVerdict(returned, limit);
+    return Promise.resolve(returned)
+      .then((value) => returnedVerdict(value, limit))
+      .catch((error) => thrownVerdict(error, wasLate()));
   } catch (error) {
-    if (error instanceof JobError)
-      return { ...failed(error.class, messageOf(error)), retry_after_seconds: error.retry_after_seconds };
-    return failed(wasLate() ? 'timeout' : 'retryable', messageOf(error));
+    return thrownVerdict(error, wasLate());
   }
+}
+
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function';
+}
+
+const nothing: Verdict = Object.freeze({ kind: 'succeeded', result: null, created_uri: null });
+
+function returnedVerdict(returned: unknown, limit: number): Verdict {
+  if (returned === undefined) return nothing;
+  const result = jsonText(returned);
+  // The next attempt would return the same.
+  if (result === null) return failed('permanent', 'the result is not JSON');
+  if (Buffer.byteLength(result) > limit) {
+    return failed('permanent', `the result is larger than ${limit} bytes`);
+  }
+  return { kind: 'succeeded', result, created_uri: null };
+}
+
+function thrownVerdict(error: unknown, wasLate: boolean): Verdict {
+  if (error instanceof JobError)
+    return { ...failed(error.class, messageOf(error)), retry_after_seconds: error.retry_after_seconds };
+  return failed(wasLate ? 'timeout' : 'retryable', messageOf(error));
 }
 
 /** Whatever was thrown, in words: an error may carry anything as its message. */

@@ -27,7 +27,7 @@ export interface PushOptions {
 export function pushing(options: PushOptions): Execute {
   const { sender, secrets, seal, release, resultLimit, onAnswered } = options;
   return async (running) => {
-    const { job, abort } = running;
+    const { job } = running;
     const target = job.options?.target;
     if (target === undefined) return failed('permanent', 'the job is to be pushed and has no target');
     const body = bytesOf(job.payload, job.options);
@@ -41,7 +41,10 @@ export function pushing(options: PushOptions): Execute {
       release,
       span_id,
     });
-    const answer = await sender.send({ url: target.url, method: target.method, headers, body }, abort.signal);
+    const answer = await sender.send(
+      { url: target.url, method: target.method, headers, body },
+      running.signal,
+    );
     const wasLate = running.stopped === 'deadline' && answer.kind === 'failed';
     const verdict = wasLate
       ? failed('timeout', stopReasons.deadline)

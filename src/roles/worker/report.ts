@@ -6,7 +6,7 @@
 import type { Progress } from '../../actions/progress.ts';
 import type { Events } from '../../events.ts';
 import type { ReportText } from './handlers.ts';
-import { type Running, stop, stopReasons, withRetries } from './run.ts';
+import { type Running, stopReasons, withRetries } from './run.ts';
 
 export interface ReportOptions {
   progress: Progress;
@@ -47,7 +47,7 @@ export class Reports {
     const { job } = this.#running;
     const stood = await withRetries(this.#running, () => this.#options.progress(job, { checkpoint: text }));
     if (stood) return;
-    stop(this.#running, 'lost');
+    this.#running.stop('lost');
     throw new Error(stopReasons.lost);
   }
 
@@ -84,7 +84,7 @@ export class Reports {
       .progress(this.#running.job, { progress })
       .then(
         (stood) => {
-          if (!stood) stop(this.#running, 'lost');
+          if (!stood) this.#running.stop('lost');
         },
         (error) => {
           // Only news: the next value, or none, will do.

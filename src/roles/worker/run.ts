@@ -22,27 +22,43 @@ export const stopReasons = {
 export type StopReason = keyof typeof stopReasons;
 
 /** A start under way. */
-export interface Running {
-  job: Job;
-  abort: AbortController;
-  stopped: StopReason | null;
-  cancel_requested: boolean;
+export class Running {
+  readonly job: Job;
   /** When it was handed to us, on our own monotonic clock: the database's clock may differ from ours. */
-  began: number;
+  readonly began: number;
+  stopped: StopReason | null = null;
+  cancel_requested = false;
   /** Ends the wait for the work; a cancel is a request and does not. Absent until something is waited for. */
-  quit: ((reason: Error) => void) | undefined;
-}
+  quit: ((reason: Error) => void) | undefined = undefined;
+  #reason: Error | undefined = undefined;
+  #abort: AbortController | undefined = undefined;
 
-/** Tells a start to stop. What it still brings after a loss is dropped. */
-export function stop(running: Running, reason: StopReason): void {
-  if (running.stopped === null || reason === 'lost') running.stopped = reason;
-  const error = new Error(stopReasons[reason]);
-  running.abort.abort(error);
-  if (reason !== 'cancelled') running.quit?.(error);
+  constructor(job: Job, began: number) {
+    this.job = job;
+    this.began = began;
+  }
+
+  /** Aborts when the start is told to stop. Made when it is first asked for: it costs more than a fast handler. */
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#reason !== undefined) this.#abort.abort(this.#reason);
+    }
+    return this.#abort.signal;
+  }
+
+  /** Tells the start to stop. What it still brings after a loss is dropped. */
+  stop(reason: StopReason): void {
+    if (this.stopped === null || reason === 'lost') this.stopped = reason;
+    const error = new Error(stopReasons[reason]);
+    this.#reason ??= error;
+    this.#abort?.abort(error);
+    if (reason !== 'cancelled') this.quit?.(error);
+  }
 }
 
 /** Does the work of a start. Never throws: whatever happens to the work is a verdict. */
-export type Execute = (running: Running) => Promise<Verdict>;
+export type Execute = (running: Running) => Verdict | Promise<Verdict>;
 
 export interface RunOptions {
   execute: Execute;
@@ -56,14 +72,15 @@ export interface RunOptions {
 /** Runs one claimed job to its settled end, or to where somebody else has taken over. */
 export async function runStart(running: Running, options: RunOptions): Promise<void> {
   const { job } = running;
-  const verdict = await options.execute(running);
+  const executed = options.execute(running);
+  const verdict = executed instanceof Promise ? await executed : executed;
   if (running.stopped === 'lost') return;
   if (verdict.kind === 'handed_over') {
     // The database cuts this to the deadline. Null means that whoever took over has ended the start already.
     await withRetries(running, () => options.heartbeat(job, Math.ceil(lastsMs(job) / 1_000)));
   } else {
     const end = ending(running, verdict, options);
-    await withRetries(running, () => options.settle(end, { queue: job.queue, type: job.type }));
+    await withRetries(running, () => options.settle(end, job));
   }
 }
 
@@ -73,10 +90,11 @@ function ending(
   { source, random }: RunOptions,
 ): Ending {
   const { job, stopped } = running;
-  const plain = { ...noDetails, start: job };
   if (verdict.kind === 'succeeded') {
-    return { ...plain, status: 'succeeded', result: verdict.result, created_uri: verdict.created_uri };
+    const { result, created_uri } = verdict;
+    return { ...noDetails, start: job, status: 'succeeded', result, created_uri };
   }
+  const plain = { ...noDetails, start: job };
   if (stopped === 'drain' && !running.cancel_requested) return { ...plain, status: 'released', delay_ms: 0 };
   if (running.cancel_requested) return { ...plain, status: 'cancelled', source, error: verdict.message };
   const next = afterFailure({

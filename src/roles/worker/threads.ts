@@ -42,15 +42,15 @@ export function threading(handlers: ReadonlyMap<string, Handler>, options: Threa
   pool.on('error', (error) => options.onError('threads', error));
 
   async function inThread(running: Running, reports: Reports): Promise<Verdict> {
-    const { job, abort } = running;
+    const { job, signal } = running;
     const { port1: port, port2 } = new MessageChannel();
     const kill = new AbortController();
     let grace: NodeJS.Timeout | undefined;
     const onAbort = () => {
-      say(port, { abort: messageOf(abort.signal.reason) });
+      say(port, { abort: messageOf(signal.reason) });
       grace = setTimeout(() => kill.abort(), grace_ms);
     };
-    abort.signal.addEventListener('abort', onAbort, { once: true });
+    signal.addEventListener('abort', onAbort, { once: true });
     port.on('message', (said: FromThread) => hear(said, reports, port));
     try {
       const task: Task = {
@@ -68,7 +68,7 @@ export function threading(handlers: ReadonlyMap<string, Handler>, options: Threa
       return failed('retryable', `the thread was ended: ${why}`);
     } finally {
       clearTimeout(grace);
-      abort.signal.removeEventListener('abort', onAbort);
+      signal.removeEventListener('abort', onAbort);
       // What it said last may not have been heard yet.
       for (let last = receiveMessageOnPort(port); last !== undefined; last = receiveMessageOnPort(port)) {
         hear(last.message as FromThread, reports, port);

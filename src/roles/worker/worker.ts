@@ -12,7 +12,7 @@ import type { Pool } from '../../store/db.ts';
 import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
 import { endBy, type Service } from '../service.ts';
-import { type Running, type RunOptions, runStart, stop } from './run.ts';
+import { Running, type RunOptions, runStart } from './run.ts';
 
 export interface WorkerOptions extends RunOptions {
   name: string;
@@ -87,7 +87,7 @@ export function worker(options: WorkerOptions): Worker {
         want,
         lease_seconds: options.lease_seconds,
       });
-      for (const job of jobs) begin(job);
+      begin(jobs);
       full = jobs.length === want && want >= 100;
       if (jobs.length > 0) contended = 0;
       // Another claimer holds the blocks for a moment: what it leaves is ours to take, so look again soon.
@@ -97,20 +97,23 @@ export function worker(options: WorkerOptions): Worker {
     }
   }
 
-  function begin(job: Job): void {
-    const one: Running = {
-      job,
-      abort: new AbortController(),
-      stopped: null,
-      cancel_requested: false,
-      began: performance.now(),
-      quit: undefined,
-    };
-    running.add(one);
-    leaseOf(job).jobs.add(one);
-    void runStart(one, options)
-      .catch((error) => onError('settle', error))
-      .finally(() => end(one));
+  function begin(jobs: readonly Job[]): void {
+    const now = performance.now();
+    const starts = jobs.map((job) => new Running(job, now));
+    for (const one of starts) {
+      running.add(one);
+      leaseOf(one.job).jobs.add(one);
+    }
+    for (const one of starts) void run(one);
+  }
+
+  async function run(one: Running): Promise<void> {
+    try {
+      await runStart(one, options);
+    } catch (error) {
+      onError('settle', error);
+    }
+    end(one);
   }
 
   function end(one: Running): void {
@@ -135,7 +138,7 @@ export function worker(options: WorkerOptions): Worker {
     if (known !== undefined) return known;
     const jobs = new Set<Running>();
     const timer = setTimeout(() => {
-      for (const one of jobs) stop(one, 'deadline');
+      for (const one of jobs) one.stop('deadline');
     }, deadline.getTime() - started_at.getTime());
     const made = { jobs, deadline: timer };
     leases.set(lease, made);
@@ -152,14 +155,14 @@ export function worker(options: WorkerOptions): Worker {
     for (const one of running) {
       if (!asked.has(one.job.lease)) continue;
       const cancels = standing.get(one.job.lease);
-      if (cancels === undefined) stop(one, 'lost');
+      if (cancels === undefined) one.stop('lost');
       else if (cancels.includes(one.job.job_id)) askToStop(one);
     }
   }
 
   function askToStop(one: Running): void {
     one.cancel_requested = true;
-    stop(one, 'cancelled');
+    one.stop('cancelled');
   }
 
   const rounds: Loop = loop({ name: 'claim', every_ms: poll_ms, run: claimRound, onError });
@@ -199,7 +202,7 @@ export function worker(options: WorkerOptions): Worker {
       const left = Math.max(0, deadline - performance.now() - 2_000);
       await endBy(performance.now() + left, options.name, done).catch(() => {});
       // What has not ended by now is given back; a handler that ignores its signal loses its slot, not its job.
-      for (const one of running) stop(one, 'drain');
+      for (const one of running) one.stop('drain');
       await endBy(performance.now() + 2_000, options.name, done).catch(() => {});
       await renewals.stop(deadline);
     },
