@@ -1,9 +1,11 @@
 // Every metric. It counts events and reads gauges when scraped; labels are queue, type, outcome and class with a bound on
 // their number, never ids or raw paths.
 // Invariant: a scrape costs the database at most two queries in ten seconds.
-// Next room: http/metrics.ts, which serves it.
+// Next room: series.ts, for those that are counted with every request; http/metrics.ts, which serves it.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { terminalStates } from '../domain/job.ts';
 import type { EventBus } from '../events.ts';
+import { Counts, Distributions } from './series.ts';
 
 /** What one lane holds, as the gauges show it. */
 export interface LaneDepth {
@@ -48,6 +50,7 @@ interface Described {
 }
 
 const most_series = 200;
+const ends: ReadonlySet<string> = new Set(terminalStates);
 const depth_age_ms = 10_000;
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900];
 
@@ -58,50 +61,43 @@ export function metering(options: MetricsOptions): Metrics {
   const bounded = boundedNames();
   if (options.process !== undefined) registry.setDefaultLabels({ process: String(options.process) });
 
-  const submitted = new Counter({
+  const submitted = new Counts(registry, {
     name: 'errand_jobs_submitted_total',
     help: 'Jobs accepted from callers and made by schedules; replayed = the idempotency key named a job that was there already.',
     labelNames: ['queue', 'type', 'replayed'],
-    registers,
   });
-  const finished = new Counter({
+  const finished = new Counts(registry, {
     name: 'errand_jobs_finished_total',
     help: 'Jobs that reached a terminal state.',
     labelNames: ['queue', 'type', 'outcome'],
-    registers,
   });
-  const attempts = new Counter({
+  const attempts = new Counts(registry, {
     name: 'errand_attempts_total',
     help: 'Attempts that ended, by outcome and class of failure.',
     labelNames: ['queue', 'type', 'outcome', 'class'],
-    registers,
   });
-  const startLatency = new Histogram({
+  const startLatency = new Distributions(registry, {
     name: 'errand_start_latency_seconds',
     help: 'From when a job was due to its start.',
     labelNames: ['queue', 'type'],
     buckets: seconds,
-    registers,
   });
-  const runTime = new Histogram({
+  const runTime = new Distributions(registry, {
     name: 'errand_run_seconds',
     help: 'From the start of an attempt to its end.',
     labelNames: ['queue', 'type', 'outcome'],
     buckets: seconds,
-    registers,
   });
-  const pushes = new Counter({
+  const pushes = new Counts(registry, {
     name: 'errand_push_requests_total',
     help: 'Requests to targets: succeeded, handed_over, the class of the failure, or aborted.',
     labelNames: ['outcome'],
-    registers,
   });
-  const pushTime = new Histogram({
+  const pushTime = new Distributions(registry, {
     name: 'errand_push_request_seconds',
     help: 'Requests to targets, until their answer was read or the request was cut.',
     labelNames: ['outcome'],
     buckets: seconds,
-    registers,
   });
   const refused = new Counter({
     name: 'errand_stale_leases_refused_total',
@@ -119,12 +115,11 @@ export function metering(options: MetricsOptions): Metrics {
     labelNames: ['direction'],
     registers,
   });
-  const http = new Histogram({
+  const http = new Distributions(registry, {
     name: 'errand_http_request_seconds',
     help: 'Requests by route template, until the answer was handed to the system.',
     labelNames: ['route', 'method', 'status'],
     buckets: seconds,
-    registers,
   });
   const storeErrors = new Counter({
     name: 'errand_store_errors_total',
@@ -231,21 +226,24 @@ export function metering(options: MetricsOptions): Metrics {
   }
 
   const { events } = options;
-  events.on('job.submitted', ({ queue, type, replayed }) => {
-    submitted.inc({ ...bounded(queue, type), replayed: String(replayed) });
+  events.on('job.submitted', (event) => {
+    const { queue, type } = bounded(event.queue, event.type);
+    submitted.of(queue, type, event.replayed ? 'true' : 'false').value++;
   });
-  events.on('job.claimed', ({ queue, type, wait_ms }) => {
-    startLatency.observe(bounded(queue, type), Math.max(0, wait_ms) / 1_000);
+  events.on('job.claimed', (event) => {
+    const { queue, type } = bounded(event.queue, event.type);
+    startLatency.of(queue, type).observe(Math.max(0, event.wait_ms) / 1_000);
   });
-  events.on('job.ended', ({ queue, type, outcome, class: cause, run_ms, epoch }) => {
-    const labels = bounded(queue, type);
-    if (epoch > 0) attempts.inc({ ...labels, outcome, class: cause ?? 'none' });
-    if (run_ms !== null) runTime.observe({ ...labels, outcome }, Math.max(0, run_ms) / 1_000);
-    if (['succeeded', 'dead', 'cancelled', 'expired'].includes(outcome)) finished.inc({ ...labels, outcome });
+  events.on('job.ended', (event) => {
+    const { queue, type } = bounded(event.queue, event.type);
+    const { outcome, run_ms } = event;
+    if (event.epoch > 0) attempts.of(queue, type, outcome, event.class ?? 'none').value++;
+    if (run_ms !== null) runTime.of(queue, type, outcome).observe(Math.max(0, run_ms) / 1_000);
+    if (ends.has(outcome)) finished.of(queue, type, outcome).value++;
   });
   events.on('target.answered', ({ outcome, took_ms }) => {
-    pushes.inc({ outcome });
-    pushTime.observe({ outcome }, took_ms / 1_000);
+    pushes.of(outcome).value++;
+    pushTime.of(outcome).observe(took_ms / 1_000);
   });
   events.on('slot.decided', ({ outcome, reason, slots, lateness_ms }) => {
     decided.inc({ outcome, reason: reason ?? 'none' }, slots ?? 1);
@@ -303,7 +301,7 @@ export function metering(options: MetricsOptions): Metrics {
     },
     described: () =>
       ours.map(({ name, type, help, labelNames }) => ({ name, type, help, labels: labelNames })),
-    observeHttp: (route, method, status, took) => http.observe({ route, method, status }, took),
+    observeHttp: (route, method, status, took) => http.of(route, method, status).observe(took),
   };
 }
 
@@ -322,16 +320,16 @@ export function mergeTexts(texts: readonly string[]): string {
 
 /** Queue and type as labels; past the bound they are all called "other", so no caller can grow the registry. */
 function boundedNames(): (queue: string, type: string) => { queue: string; type: string } {
-  const known = new Map<string, { queue: string; type: string }>();
+  const known = new Map<string, Map<string, { queue: string; type: string }>>();
   const other = { queue: 'other', type: 'other' };
+  let count = 0;
   return (queue, type) => {
-    const key = `${queue}/${type}`;
-    let labels = known.get(key);
-    if (labels === undefined) {
-      if (known.size >= most_series) return other;
-      labels = { queue, type };
-      known.set(key, labels);
-    }
-    return labels;
+    const labels = known.get(queue)?.get(type);
+    if (labels !== undefined) return labels;
+    if (count >= most_series) return other;
+    count++;
+    const made = { queue, type };
+    known.set(queue, (known.get(queue) ?? new Map()).set(type, made));
+    return made;
   };
 }
