@@ -20,6 +20,10 @@ declare module 'fastify' {
     /** The time by which jobs are due. */
     now(): Date;
   }
+  interface FastifyRequest {
+    /** The template of the route, once a hook of the route has run. */
+    template: string | undefined;
+  }
 }
 
 export interface ContextOptions {
@@ -52,7 +56,13 @@ export const context = fp<ContextOptions>(
     app.decorate('now', now);
     let closing = false;
 
+    // By the answer itself: Fastify's own hook for it adds two listeners, and takes them away, for each request.
     app.addHook('onRequest', (request, reply, done) => {
+      const began = performance.now();
+      reply.raw.on('finish', () => {
+        const route = request.template ?? request.routeOptions.url ?? 'unrouted';
+        metrics.observeHttp(route, request.method, reply.statusCode, (performance.now() - began) / 1_000);
+      });
       setDefaultHeaders(request, reply);
       done(closing ? stopping() : undefined);
     });
@@ -65,14 +75,13 @@ export const context = fp<ContextOptions>(
     });
 
     // Bound per route: asking the request for its route builds an object each time.
+    app.decorateRequest('template');
     app.addHook('onRoute', (route) => {
-      const observe = observing(metrics, route.url);
-      route.onResponse = [observe, ...[route.onResponse ?? []].flat()];
-    });
-    const observeUnrouted = observing(metrics, 'unrouted');
-    app.addHook('onResponse', (request, reply, done) => {
-      if (request.is404) observeUnrouted(request, reply, done);
-      else done();
+      const remember = (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
+        request.template = route.url;
+        done();
+      };
+      route.onRequest = [remember, ...[route.onRequest ?? []].flat()];
     });
 
     app.addHook('preClose', async () => {
@@ -82,13 +91,6 @@ export const context = fp<ContextOptions>(
   },
   { name: 'errand-context' },
 );
-
-function observing(metrics: Metrics, route: string) {
-  return (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
-    metrics.observeHttp(route, request.method, reply.statusCode, reply.elapsedTime / 1_000);
-    done();
-  };
-}
 
 function stopping(): Problem {
   return new Problem('draining', { detail: 'this server is stopping; repeat the request' });
