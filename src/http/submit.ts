@@ -46,7 +46,7 @@ export function submitJob(actions: Actions, reach: AddressPolicy): Route<{ Body:
   };
 }
 
-async function submit(
+function submit(
   actions: Actions,
   reach: AddressPolicy,
   request: FastifyRequest<{ Body: NewJob }>,
@@ -72,17 +72,23 @@ export async function submitAndAnswer(
   reply: FastifyReply,
   { submission, mode, cancelsRunning }: Submitting,
 ): Promise<FastifyReply> {
+  if (mode.kind === 'async') {
+    const submitted = await actions.submit(submission);
+    return accepted(actions, pointing(reply, submitted), mode, submission, submitted);
+  }
   const began = performance.now();
   const place = placeFor(actions, mode);
   const submitted = await actions.submit(submission).finally(() => place?.leave());
   const { id, replayed } = submitted;
-  if (replayed) reply.header('idempotency-replayed', 'true');
-  reply.header('link', `<${statusPath(id)}>; rel="status"`);
-  if (mode.kind === 'async') return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
-  reply.header('errand-job-id', id);
-  if (place === null) return sendAccepted(reply, mode, await factsOf(actions, submission, submitted));
+  pointing(reply, submitted).header('errand-job-id', id);
+  if (place === null) return accepted(actions, reply, mode, submission, submitted);
   const hasKey = submission.idempotency !== null;
   return answerAfterWait(actions, reply, { id, mode, began, isOurs: !replayed, hasKey, cancelsRunning });
+}
+
+function pointing(reply: FastifyReply, { id, replayed }: Submitted): FastifyReply {
+  if (replayed) reply.header('idempotency-replayed', 'true');
+  return reply.header('link', `<${statusPath(id)}>; rel="status"`);
 }
 
 /** What is known of a job that was submitted, without asking the database for one that is new. */
@@ -92,6 +98,17 @@ export async function factsOf(
   submitted: Submitted,
 ): Promise<NamedFacts> {
   return submitted.replayed ? existing(inspect, submitted.id) : factsOfNew(submission, submitted);
+}
+
+function accepted(
+  actions: Actions,
+  reply: FastifyReply,
+  mode: AnswerMode,
+  submission: Submission,
+  submitted: Submitted,
+): FastifyReply | Promise<FastifyReply> {
+  if (!submitted.replayed) return sendAccepted(reply, mode, factsOfNew(submission, submitted));
+  return factsOf(actions, submission, submitted).then((facts) => sendAccepted(reply, mode, facts));
 }
 
 function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {

@@ -45,12 +45,11 @@ export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flush
     numbers(groups.prios),
     numbers(groups.timeouts),
     numbers(groups.of),
-    jobs.map((job) => job.payload),
     numbers(jobs.map((job) => job.max_attempts)),
   ];
   const heads = groups.lanes.map((lane, i) => ({ lane, prio: groups.prios[i] as number }));
   if (jobs.every(isPlain)) {
-    const row = await db.one(insertPlain, common);
+    const row = await db.one(insertPlain, [...common, jobs.map((job) => job.payload).join(separator)]);
     const inserted = row.ids.map((id) => ({
       id,
       created_at: row.created_at,
@@ -61,6 +60,7 @@ export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flush
   }
   const rows = await db.many(insertFull, [
     ...common,
+    jobs.map((job) => job.payload),
     jobs.map((job) => job.run_at),
     jobs.map((job) => job.delay_ms),
     jobs.map((job) => job.expires_at),
@@ -77,8 +77,13 @@ export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flush
   return { inserted, heads, first_block: rows[0]?.first_block ?? '0' };
 }
 
+// One text is cheaper to write and to read than an array of texts, whose elements are escaped. JSON never holds this
+// character; a payload that does, whatever it is, goes the other way.
+const separator = '\u0001';
+
 function isPlain(job: NewJob): boolean {
   return (
+    !job.payload.includes(separator) &&
     job.idempotency === null &&
     job.run_at === null &&
     job.delay_ms === null &&
@@ -119,7 +124,8 @@ with s as materialized (
     array_agg(timeout_seconds order by g) timeout_seconds from s
 ), x as materialized (
   select nextval('errand.job_id_seq') id, g, payload, max_attempts, n
-  from unnest($4::int[], $5::text[], $6::int2[]) with ordinality u(g, payload, max_attempts, n)
+  from rows from (unnest($4::int[]), unnest($5::int2[]), string_to_table($6, e'\x01')) with ordinality
+    u(g, max_attempts, payload, n)
 ), j as (
   insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload)
   select id, (select seq from a)[g], (select lane from a)[g], (select timeout_seconds from a)[g], (select prio from a)[g],
@@ -148,9 +154,9 @@ with s as materialized (
     array_agg(timeout_seconds order by g) timeout_seconds from s
 ), x as materialized (
   select nextval('errand.job_id_seq') id, u.*, coalesce(u.at, errand.now() + u.delay_ms * interval '1 ms') run_at
-  from unnest($4::int[], $5::text[], $6::int2[], $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::text[],
+  from unnest($4::int[], $5::int2[], $6::text[], $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::text[],
     $11::text[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[]) with ordinality
-    u(g, payload, max_attempts, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, options, n)
+    u(g, max_attempts, payload, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, options, n)
 ), k as (
   -- Sorted, so that two batches with the same keys wait for each other instead of deadlocking.
   insert into errand.idem (tenant, route, key, job_id, print)
