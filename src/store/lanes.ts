@@ -49,6 +49,10 @@ export class Lanes {
     for (const lane of await this.#db.many(listLanes, [highest - 1_000])) this.#keep(lane);
   }
 
+  get count(): number {
+    return this.#byId.size;
+  }
+
   all(): Iterable<Lane> {
     return this.#byId.values();
   }

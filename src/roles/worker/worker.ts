@@ -58,12 +58,17 @@ export function worker(options: WorkerOptions): Worker {
   let starved = false;
 
   function lanesServed(): ReadonlySet<number> {
-    const all = [...lanes.all()];
-    if (all.length !== servedOf) {
-      served = new Set(all.filter(serves).map((lane) => lane.id));
-      servedOf = all.length;
+    if (lanes.count !== servedOf) {
+      served = new Set([...lanes.all()].filter(serves).map((lane) => lane.id));
+      servedOf = lanes.count;
     }
     return served;
+  }
+
+  /** A round that finds nothing costs little, but there is one for each flush of submits that go elsewhere. */
+  function mayClaim(): boolean {
+    const { heads } = options;
+    return heads.anyReady(lanesServed()) || heads.anySuspect(lanesServed());
   }
 
   let isStopping = false;
@@ -187,7 +192,9 @@ export function worker(options: WorkerOptions): Worker {
     },
     start() {
       isStopping = false;
-      unlisten = ready.on(() => rounds.wake());
+      unlisten = ready.on(() => {
+        if (mayClaim()) rounds.wake();
+      });
       void rounds.start();
       void renewals.start();
     },
