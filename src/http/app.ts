@@ -35,7 +35,7 @@ import { readResult, readStatus } from './status.ts';
 import { submitJob } from './submit.ts';
 import { moveClock, readClock } from './test-clock.ts';
 import { unrouted } from './unrouted.ts';
-import { checking, validatorCompiler } from './validate.ts';
+import { checking, sparing, validatorCompiler } from './validate.ts';
 
 /** The API, ready to listen. */
 export type App = FastifyInstance;
@@ -192,8 +192,9 @@ function verbsOf(scope: FastifyInstance, bodyLimit: number) {
   const verb =
     (method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE') =>
     <G extends object>(url: string, route: Route<G>): void => {
-      const { check, ...rest } = route as Route;
-      const compiler = check === undefined ? validatorCompiler : checking(check);
+      const { check, usual, ...rest } = route as Route;
+      const compiler =
+        check !== undefined ? checking(check) : usual !== undefined ? sparing(usual) : validatorCompiler;
       scope.route({
         method,
         url,

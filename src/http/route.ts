@@ -41,6 +41,8 @@ export interface Route<Generic extends RouteGenericInterface = RouteGenericInter
   };
   /** Checks the body instead of its schema, which then only documents it. */
   readonly check?: (body: unknown) => unknown;
+  /** What the schema of the body makes of one it surely takes; null: ask the schema. */
+  readonly usual?: (body: unknown) => object | null;
   readonly handler: (
     request: FastifyRequest<Generic>,
     reply: FastifyReply,

@@ -12,7 +12,7 @@ import type { ProblemSlug } from '../domain/problems.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath, storedHeaders } from './answer.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
-import { Job, JsonValue, NewJob } from './schemas/job.ts';
+import { Job, JsonValue, NewJob, usualJob } from './schemas/job.ts';
 import { factsOfNew, refuseImpossible, submissionOf, traceOf } from './submission.ts';
 import { answerAfterWait } from './waiting.ts';
 
@@ -42,6 +42,7 @@ export function submitJob(actions: Actions, reach: AddressPolicy): Route<{ Body:
       body: NewJob,
       response: submitResponses(),
     },
+    usual: usualJob,
     handler: (request, reply) => submit(actions, reach, request, reply),
   };
 }

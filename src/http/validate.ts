@@ -39,6 +39,18 @@ export function checking(check: (body: unknown) => unknown): FastifySchemaCompil
   };
 }
 
+/** A validator that spares the usual body its schema: zod costs more than all else that is read of a request. */
+export function sparing(usual: (body: unknown) => object | null): FastifySchemaCompiler<z.ZodType> {
+  return (part) => {
+    const checks = validatorCompiler(part);
+    if (part.httpPart !== 'body') return checks;
+    return (data) => {
+      const value = usual(data);
+      return value === null ? checks(data) : { value };
+    };
+  };
+}
+
 /** What a schema makes of a value; throws `validation-failed` with pointers that begin at `at`. */
 export function checked<T>(schema: z.ZodType<T>, data: unknown, at = '#'): T {
   const parsed = schema.safeParse(data, { error: remedy });
