@@ -34,7 +34,9 @@ export function inspecting(db: Pool, named: (facts: JobFacts) => Promise<NamedFa
       const byId = new Map(rows.map((row) => [row.id, row]));
       return ids.map((id) => byId.get(id));
     },
+    // The running read is the gap, as for submits; the second is for when one is stuck.
     inFlight: 2,
+    overtakeMs: 20,
     max: 200,
     gapMs: 0,
     maxWaiting: 5_000,
