@@ -5,6 +5,7 @@
 // Next room: post.ts, which starts it as a process of its own.
 import { connect } from 'node:net';
 import { quantile } from './measure.ts';
+import { ordinaryClient } from './ordinary.ts';
 
 export interface LoadOrder {
   port: number;
@@ -13,6 +14,8 @@ export interface LoadOrder {
   connections: number;
   warm_up_seconds: number;
   seconds: number;
+  /** Absent: raw sockets. */
+  client?: 'undici';
 }
 
 export interface LoadResult {
@@ -53,15 +56,18 @@ async function load(order: LoadOrder): Promise<LoadResult> {
   const began = performance.now();
   const from = began + warm_up_seconds * 1_000;
   const until = from + seconds * 1_000;
+  const onAnswer: OnAnswer = (status, sentAt, now) => {
+    statuses[status] = (statuses[status] ?? 0) + 1;
+    if (now >= from && now < until) times.push(now - sentAt);
+    return now < until;
+  };
+  const ordinary = order.client === undefined ? null : ordinaryClient(order);
   await Promise.all(
     Array.from({ length: connections }, () =>
-      converse(port, request, (status, sentAt, now) => {
-        statuses[status] = (statuses[status] ?? 0) + 1;
-        if (now >= from && now < until) times.push(now - sentAt);
-        return now < until;
-      }),
+      ordinary === null ? converse(port, request, onAnswer) : ordinary.converse(onAnswer),
     ),
   );
+  await ordinary?.close();
   const sorted = Float64Array.from(times).sort();
   return {
     per_second: sorted.length / seconds,
@@ -71,7 +77,8 @@ async function load(order: LoadOrder): Promise<LoadResult> {
   };
 }
 
-type OnAnswer = (status: string, sentAt: number, now: number) => boolean;
+/** Counts an answer; says whether to send another request. */
+export type OnAnswer = (status: string, sentAt: number, now: number) => boolean;
 
 /** One connection: sends the request again as long as `onAnswer` says so. Understands answers with Content-Length. */
 function converse(port: number, request: Buffer, onAnswer: OnAnswer): Promise<void> {

@@ -28,7 +28,7 @@ const jobsOf = { single: 1, batch } as const;
 
 export async function batches({ rounds = 6, ground, say }: FigureOptions): Promise<Figure> {
   const url = await ground.database('batch');
-  const server = await serve([pathOf('../../src/main.ts'), 'serve', '--migrate'], url);
+  const server = await serve([pathOf('../src/main.ts'), 'serve', '--migrate'], url);
   const all: Pair[] = [];
   try {
     const { kept, others, remarks } = await calmRounds<Pair>({

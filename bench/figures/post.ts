@@ -1,4 +1,5 @@
-// Figure: what POST /v1/jobs costs over bare Fastify: one job for each request on 64 keep-alive connections.
+// Figure: what POST /v1/jobs costs over bare Fastify: one job for each request on 64 keep-alive connections, asked by raw
+// sockets, which leave the machine to the server, and by an ordinary client, as callers ask.
 // Invariants: both servers are whole processes that stay up for all rounds; every 202 is a row in the end, and every row
 // was a 202.
 // Next room: served.ts, which puts a server under load.
@@ -22,31 +23,42 @@ const order = {
 };
 
 type Name = 'errand' | 'fastify';
+const names: Name[] = ['errand', 'fastify'];
 type Pair = Record<Name, Round>;
+const clients = ['sockets', 'undici'] as const;
+type Client = (typeof clients)[number];
+/** One round: the comparison by either client. */
+type Asked = Record<Client, Pair>;
 
 export async function post({ rounds = 10, ground, say }: FigureOptions): Promise<Figure> {
   const url = await ground.database('post');
   const programs: Record<Name, string[]> = {
-    errand: [pathOf('../../src/main.ts'), 'serve', '--migrate'],
+    errand: [pathOf('../src/main.ts'), 'serve', '--migrate'],
     fastify: [pathOf('./contestants/fastify.ts')],
   };
   const servers: Partial<Record<Name, Server>> = {};
-  const all: Pair[] = [];
+  const all: Asked[] = [];
   try {
-    for (const name of ['errand', 'fastify'] as const) servers[name] = await serve(programs[name], url);
+    for (const name of names) servers[name] = await serve(programs[name], url);
     const taken = await calmRounds({
       rounds,
       server: ground.pid,
       say,
       async take(round) {
-        const pair: Partial<Pair> = {};
-        for (const name of inTurn<Name>(round, ['errand', 'fastify'])) {
-          pair[name] = await measure(servers[name] as Server, ground.pid, order);
+        const asked: Partial<Asked> = {};
+        for (const client of clients) {
+          const pair: Partial<Pair> = {};
+          const asking = client === 'undici' ? { ...order, client } : order;
+          for (const name of inTurn(round, names)) {
+            pair[name] = await measure(servers[name] as Server, ground.pid, asking);
+          }
+          const { errand, fastify } = pair as Pair;
+          asked[client] = { errand, fastify };
+          const rates = `${Math.round(errand.per_second)} against ${Math.round(fastify.per_second)}`;
+          say(`post, ${client}: ${rates} requests/s`);
         }
-        const { errand, fastify } = pair as Pair;
-        all.push({ errand, fastify });
-        say(`post: ${Math.round(errand.per_second)} against ${Math.round(fastify.per_second)} requests/s`);
-        return { errand, fastify };
+        all.push(asked as Asked);
+        return asked as Asked;
       },
     });
     // Rounds that were dropped put their rows there as well.
@@ -56,37 +68,41 @@ export async function post({ rounds = 10, ground, say }: FigureOptions): Promise
   }
 }
 
-function figureOf({ kept, others, remarks }: Rounds<Pair>, statements: number): Figure {
-  const rates = (name: Name) => kept.map((pair) => pair[name].per_second);
-  const line = (name: Name, what: string, unit: string, pick: (round: Round) => number) => ({
-    what: `${name}: ${what}`,
-    unit,
-    spread: spreadOf(kept.map((pair) => pick(pair[name]))),
-  });
+function figureOf({ kept, others, remarks }: Rounds<Asked>, statements: number): Figure {
+  const rates = (client: Client, name: Name) => kept.map((asked) => asked[client][name].per_second);
+  const ratio = (client: Client) => spreadOf(ratios(rates(client, 'errand'), rates(client, 'fastify')));
+  const line =
+    (client: Client, name: Name) => (what: string, unit: string, pick: (round: Round) => number) => ({
+      what: `${name}, ${client}: ${what}`,
+      unit,
+      spread: spreadOf(kept.map((asked) => pick(asked[client][name]))),
+    });
+  const linesOf = (client: Client, name: Name) => {
+    const of = line(client, name);
+    return [
+      of('requests', '/s', (round) => round.per_second),
+      of('p50', 'ms', (round) => round.p50_ms),
+      of('p99', 'ms', (round) => round.p99_ms),
+      of('Node CPU', 'µs/request', (round) => round.node_us),
+      ...(name === 'errand' ? [of('database CPU', 'µs/request', (round) => round.postgres_us)] : []),
+    ];
+  };
+  const goal = { against: 'bare Fastify', at: 'least', value: 0.7, stretch: 0.9, unit: '×' } as const;
   return {
     name: 'post',
     title: 'POST of one job, one process',
     goals: [
-      {
-        what: 'POST of one job',
-        against: 'bare Fastify',
-        ...{ at: 'least', value: 0.7, stretch: 0.9, unit: '×' },
-        seen: spreadOf(ratios(rates('errand'), rates('fastify'))),
-      },
+      { what: 'POST of one job, by raw sockets', ...goal, seen: ratio('sockets') },
+      { what: 'POST of one job, by undici', ...goal, seen: ratio('undici') },
     ],
     lines: [
-      ...(['errand', 'fastify'] as const).flatMap((name) => [
-        line(name, 'requests', '/s', (round) => round.per_second),
-        line(name, 'p50', 'ms', (round) => round.p50_ms),
-        line(name, 'p99', 'ms', (round) => round.p99_ms),
-        line(name, 'Node CPU', 'µs/request', (round) => round.node_us),
-      ]),
-      line('errand', 'database CPU', 'µs/request', (round) => round.postgres_us),
+      ...clients.flatMap((client) => names.flatMap((name) => linesOf(client, name))),
       { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
       { what: 'errand: statements', unit: '/request', spread: spreadOf([statements]) },
     ],
     setup: {
       connections: String(connections),
+      clients: 'raw sockets at about 10 µs for each request; undici Pool, each in a process of its own',
       'seconds each round': `${seconds} after ${warm_up_seconds} of warm-up`,
       payload: `${payloadText.length} bytes`,
       'bare Fastify': 'the same request validated against a JSON schema, static 202 with Location',
@@ -105,9 +121,10 @@ function figureOf({ kept, others, remarks }: Rounds<Pair>, statements: number): 
 /** Every 202 is a row and every row a 202; returns statements for each request. */
 async function deliveryCheck(
   url: string,
-  pairs: readonly Pair[],
+  all: readonly Asked[],
   ask: FigureOptions['ground']['ask'],
 ): Promise<number> {
+  const pairs = all.flatMap((asked) => clients.map((client) => asked[client]));
   for (const { statuses } of pairs.flatMap(({ errand, fastify }) => [errand, fastify])) {
     const other = Object.keys(statuses).filter((status) => status !== '202');
     if (other.length > 0) throw new Error(`answers other than 202: ${JSON.stringify(statuses)}; no figure`);

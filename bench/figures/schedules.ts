@@ -34,7 +34,7 @@ interface Idle {
 
 export async function schedules({ rounds = 6, ground, say }: FigureOptions): Promise<Figure> {
   const url = await ground.database('schedules');
-  const server = await serve([pathOf('../../src/main.ts'), 'serve', '--migrate'], url);
+  const server = await serve([pathOf('../src/main.ts'), 'serve', '--migrate'], url);
   const stage = { url, server, ground };
   try {
     const none = await idle(stage);
