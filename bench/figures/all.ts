@@ -6,6 +6,7 @@ import { batches } from './batch.ts';
 import { drain } from './drain.ts';
 import { history } from './history.ts';
 import { latency } from './latency.ts';
+import { layerPrices } from './layers.ts';
 import { post } from './post.ts';
 import { price } from './price.ts';
 import { pull } from './pull.ts';
@@ -20,6 +21,7 @@ export const figures: Readonly<Record<string, Entry>> = {
   wal: { isShort: true, take: wal },
   drain: { isShort: true, take: drain },
   post: { isShort: true, take: post },
+  layers: { isShort: false, take: layerPrices },
   batch: { isShort: true, take: batches },
   latency: { isShort: true, take: latency },
   rates: { isShort: false, take: steady },
