@@ -16,6 +16,8 @@ export interface Rounds<T> {
 
 export interface RoundsOptions<T> {
   rounds: number;
+  /** How many to take in all to get calm ones; absent: three times as many. */
+  most?: number | undefined;
   /** Process id of the database server. */
   server: number;
   take: (round: number) => Promise<T>;
@@ -29,10 +31,10 @@ const patience_ms = 20_000;
 
 /** Takes rounds until enough of them were calm. */
 export async function calmRounds<T>(options: RoundsOptions<T>): Promise<Rounds<T>> {
-  const { rounds, server, take, say } = options;
+  const { rounds, most = rounds * tries_per_round, server, take, say } = options;
   const taken: { value: T; others: number }[] = [];
   const calm = () => taken.filter(({ others }) => isCalm(others)).length;
-  for (let attempt = 0; attempt < rounds * tries_per_round && calm() < rounds; attempt++) {
+  for (let attempt = 0; attempt < most && calm() < rounds; attempt++) {
     await untilCalm(server);
     const watch = watchOthers(server);
     // The order of contestants alternates with what was kept, so that the kept rounds are balanced.
@@ -44,7 +46,7 @@ export async function calmRounds<T>(options: RoundsOptions<T>): Promise<Rounds<T
   // Stable: among equals the earlier stays first.
   const best = [...taken].sort((a, b) => weight(a.others) - weight(b.others)).slice(0, rounds);
   const disturbed = best.filter(({ others }) => !isCalm(others));
-  const most = Math.max(...disturbed.map(({ others }) => others));
+  const worst = Math.max(...disturbed.map(({ others }) => others));
   return {
     kept: best.map(({ value }) => value),
     others: best.map(({ others }) => others),
@@ -52,7 +54,7 @@ export async function calmRounds<T>(options: RoundsOptions<T>): Promise<Rounds<T
       disturbed.length === 0
         ? []
         : [
-            `${disturbed.length} of ${rounds} rounds were disturbed: others used up to ${most.toFixed(1)} cores`,
+            `${disturbed.length} of ${rounds} rounds were disturbed: others used up to ${worst.toFixed(1)} cores`,
           ],
   };
 }

@@ -1,6 +1,6 @@
 // Both ends of a contestant: what a system must offer to be compared, and the handle on the process it runs in.
 // Invariant: every contestant is driven by the same code (contestants/stage.ts) and counted by the same rules.
-// Next room: contestants/stage.ts.
+// Next room: contestants/stage.ts; drained.ts, which runs the clock over several of them.
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -8,14 +8,22 @@ import { fileURLToPath } from 'node:url';
 export interface Contestant {
   /** Brings its schema up to date. */
   prepare(url: string): Promise<void>;
-  /** Enqueues `count` no-op jobs with the payload, as fast as its documentation suggests. */
-  fill(url: string, count: number, payload: object): Promise<void>;
+  /** Enqueues `count` no-op jobs with the payload, as fast as its documentation suggests; returns the seconds of the calls. */
+  fill(url: string, count: number, payload: object): Promise<number>;
   /** Opens what enqueues one job at a time, as a request handler would. */
   produce(url: string, payload: object): Promise<Producer>;
   /** Starts one worker that calls `onRun` with the id of each job it runs. */
   work(url: string, concurrency: number, onRun: (id: string) => void): Promise<{ stop(): Promise<void> }>;
-  /** A cheap statement with one boolean `empty`: nothing waits and nothing runs. */
-  emptyQuery: string;
+  look(url: string): Promise<Look>;
+}
+
+/** A look at what the store holds. */
+export interface Look {
+  /** Nothing waits and nothing runs. */
+  isEmpty(): Promise<boolean>;
+  /** How many of those ever enqueued are done. */
+  finished(enqueued: number): Promise<number>;
+  close(): Promise<void>;
 }
 
 export interface Producer {
@@ -38,13 +46,13 @@ export interface Trickled {
   node_us: number;
 }
 
-/** What one drain gave. `seconds` runs from the first handler call until the store holds nothing more. */
-export interface Drained {
+/** Where the workers of one process are. */
+export interface Progress {
   delivered: number;
-  unique: number;
-  seconds: number;
+  /** When the first handler was called, and what the server had used by then; null before. */
+  first: { at: number; server_us: number } | null;
+  /** CPU of this process since its first handler call. */
   node_us: number;
-  postgres_us: number;
 }
 
 /** An open loop: what is slow does not slow down those who ask. */
@@ -57,11 +65,18 @@ export interface Trickle {
 export interface Asks {
   prepare: { ask: object; answer: null };
   fill: { ask: { count: number }; answer: { seconds: number } };
-  drain: { ask: { count: number; concurrency: number; postmaster: number }; answer: Drained };
-  begin: { ask: { workers: number; concurrency: number }; answer: null };
+  /** Starts workers; `server` is the process id whose CPU is counted. */
+  begin: { ask: { workers: number; concurrency: number; server?: number }; answer: null };
+  progress: { ask: object; answer: Progress };
+  empty: { ask: object; answer: { isEmpty: boolean } };
+  /** Waits until the store is empty. */
+  settled: { ask: object; answer: { at: number; server_us: number } };
   /** Awaits `count` deliveries, lingers so that doubles show, and stops. */
   collect: { ask: { count?: number }; answer: { ids: string[]; starts: Moment[]; node_us: number } };
+  finished: { ask: { enqueued: number }; answer: { finished: number } };
   trickle: { ask: Trickle; answer: Trickled };
+  /** One job after the other: the next is sent when the last is done. */
+  serial: { ask: { count: number }; answer: { ids: string[] } };
 }
 
 /** A contestant's process. */

@@ -45,6 +45,8 @@ export interface FigureOptions {
   rounds: number | undefined;
   profile: Profile;
   ground: Ground;
+  /** The contestant that stands for Errand: itself, or one with a planted fault. */
+  errand: string;
   say: (line: string) => void;
 }
 

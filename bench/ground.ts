@@ -1,6 +1,6 @@
 // The ground all contestants stand on: one durable PostgreSQL of our own, a fresh database for each of them in each
-// round, and the accounts of its processes.
-// Invariant: the server belongs to this run alone and goes with it, data included; databases are not dropped in between,
+// round, the accounts of its processes, and a Redis for those that need one.
+// Invariant: the servers belong to this run alone and go with it, data included; databases are not dropped in between,
 // because a drop forces a checkpoint into the next contestant's round.
 // Next room: contestant.ts, the processes that run on it.
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -8,6 +8,7 @@ import { availableParallelism, cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../src/embedded/postgres.ts';
+import { type Persistence, type Redis, startRedis } from './redis.ts';
 
 /** Durable defaults; what differs from them is the same for all contestants and printed with the figures. */
 export const settings = {
@@ -36,6 +37,8 @@ export interface Ground {
   database(name: string): Promise<string>;
   /** Runs one statement, as superuser, on the given database. */
   ask<Row extends pg.QueryResultRow>(url: string, text: string, params?: unknown[]): Promise<Row[]>;
+  /** A Redis of this run, started when it is first asked for. */
+  redis(persistence: Persistence): Promise<Redis>;
   stop(): Promise<void>;
 }
 
@@ -47,6 +50,7 @@ export async function prepareGround(): Promise<Ground> {
     const server = await startEmbeddedPostgres({ dataDir: folder, database: 'postgres', settings });
     const lock = await readFile(join(server.dataDir, 'postmaster.pid'), 'utf8');
     await refuseWeakServer(server.url);
+    const redis = new Map<Persistence, Promise<Redis>>();
     return {
       machine: machineWith(server.version),
       pid: Number(lock.split('\n')[0]),
@@ -58,7 +62,13 @@ export async function prepareGround(): Promise<Ground> {
         return url.href;
       },
       ask,
+      redis(persistence) {
+        const one = redis.get(persistence) ?? startRedis(folder, persistence);
+        redis.set(persistence, one);
+        return one;
+      },
       async stop() {
+        await Promise.allSettled([...redis.values()].map(async (one) => (await one).stop()));
         await server.stop();
         await remove();
       },

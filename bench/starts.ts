@@ -4,6 +4,7 @@
 // Next room: contestants/stage.ts, which is both processes; figures/latency.ts and figures/rates.ts, which ask.
 import { cpuOf, cpuOfServer } from './accounts.ts';
 import { enter, type Stage, type Trickle } from './contestant.ts';
+import { checkDelivery } from './delivery.ts';
 import type { Ground } from './ground.ts';
 import { quantile } from './measure.ts';
 import { pathOf, type Server, serve } from './served.ts';
@@ -51,12 +52,7 @@ export async function startsOf(
     // Callers of an API are somebody else's process; with a library they are the one that pays for it.
     const asking_us = server === undefined ? trickled.node_us : cpuOf(server.pid) - used.server;
     const { ids, starts, node_us } = await worker.ask('collect', { count: trickled.ids.length });
-    const unique = new Set([...ids, ...trickled.ids]).size;
-    if (ids.length !== trickled.ids.length || unique !== ids.length) {
-      throw new Error(
-        `${contestant} delivered ${ids.length}, unique ${unique} of ${trickled.ids.length}; no figure`,
-      );
-    }
+    checkDelivery(contestant, { enqueued: trickled.ids.length, sent: trickled.ids, ids });
     const startedAt = new Map(starts);
     const waits = Float64Array.from(trickled.sent, ([id, at]) => (startedAt.get(id) as number) - at).sort();
     return {

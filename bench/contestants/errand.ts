@@ -1,12 +1,13 @@
 // Errand as its users run it: the whole program of src/compose.ts, jobs taken in by its own submit verb and run by a
 // handler in the process.
-// Next room: graphile.ts, the peer.
+// Next room: graphile.ts, pg-boss.ts and bullmq.ts, the peers.
 import type { Submission } from '../../src/actions/submit.ts';
 import { compose } from '../../src/compose.ts';
 import { readConfig } from '../../src/config.ts';
 import { defineHandler } from '../../src/errand.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import type { Contestant } from '../contestant.ts';
+import { lookAt } from './look.ts';
 
 const calls_in_flight = 1_000;
 
@@ -23,8 +24,11 @@ export const contestant: Contestant = {
     const caller = async () => {
       while (left-- > 0) await enqueue();
     };
+    const began = performance.now();
     await Promise.all(Array.from({ length: calls_in_flight }, caller));
+    const seconds = (performance.now() - began) / 1_000;
     await close();
+    return seconds;
   },
 
   async produce(url, payload) {
@@ -46,8 +50,12 @@ export const contestant: Contestant = {
     return { stop: () => errand.drain(true) };
   },
 
-  emptyQuery: `select not exists (select from errand.block) and not exists (select from errand.lease)
-    and not exists (select from errand.later) "empty"`,
+  look: (url) =>
+    lookAt(url, {
+      empty: `select not exists (select from errand.block) and not exists (select from errand.lease)
+        and not exists (select from errand.later) "empty"`,
+      finished: `select count(*)::int finished from errand.outcome where status = 'succeeded'`,
+    }),
 };
 
 /** A no-op job with nothing that it does not need. */

@@ -1,8 +1,10 @@
-// graphile-worker in the fastest preset its documentation describes: a local queue of 500 and batched completions.
-// It is installed in bench/peers/ and typed here, because a check-out without it must compile.
-// Next room: peers/package.json.
-import { createRequire } from 'node:module';
+// graphile-worker in the fastest preset its documentation describes (worker.graphile.org/docs/performance): a local queue
+// of 500, completions batched without delay.
+// Next room: pg-boss.ts.
 import type { Contestant } from '../contestant.ts';
+import { peer } from '../peers.ts';
+import { inChunks } from './chunks.ts';
+import { lookAt } from './look.ts';
 
 interface Utils {
   migrate(): Promise<void>;
@@ -17,11 +19,7 @@ interface Graphile {
   Logger: new (factory: () => () => void) => object;
 }
 
-const peers = createRequire(new URL('../peers/package.json', import.meta.url));
-const { makeWorkerUtils, run, Logger } = peers('graphile-worker') as Graphile;
-
-const jobs_per_call = 500;
-const calls_in_flight = 4;
+const { makeWorkerUtils, run, Logger } = await peer<Graphile>('graphile-worker');
 
 export const contestant: Contestant = {
   async prepare(url) {
@@ -32,16 +30,11 @@ export const contestant: Contestant = {
 
   async fill(url, count, payload) {
     const utils = await makeWorkerUtils({ connectionString: url });
-    let left = count;
-    const caller = async () => {
-      while (left > 0) {
-        const size = Math.min(jobs_per_call, left);
-        left -= size;
-        await utils.addJobs(Array.from({ length: size }, () => ({ identifier: 'noop', payload })));
-      }
-    };
-    await Promise.all(Array.from({ length: calls_in_flight }, caller));
+    const seconds = await inChunks(count, (size) =>
+      utils.addJobs(Array.from({ length: size }, () => ({ identifier: 'noop', payload }))),
+    );
     await utils.release();
+    return seconds;
   },
 
   async produce(url, payload) {
@@ -75,5 +68,13 @@ export const contestant: Contestant = {
     return { stop: () => runner.stop() };
   },
 
-  emptyQuery: `select not exists (select from graphile_worker._private_jobs) "empty"`,
+  look: (url) =>
+    lookAt(
+      url,
+      {
+        empty: `select not exists (select from graphile_worker._private_jobs) "empty"`,
+        finished: `select -count(*)::int finished from graphile_worker._private_jobs`,
+      },
+      false,
+    ),
 };

@@ -3,9 +3,8 @@
 // start-up nor unfinished completions are counted for anybody; deliveries are counted past the end, so doubles show.
 // Next room: errand.ts and graphile.ts, the contestants.
 import { setTimeout as pause } from 'node:timers/promises';
-import pg from 'pg';
 import { cpuOfServer } from '../accounts.ts';
-import type { Answer, Asks, Contestant, Drained, Moment } from '../contestant.ts';
+import type { Answer, Asks, Contestant, Look, Moment, Progress } from '../contestant.ts';
 import { payload } from '../payload.ts';
 import { nowOfMachine, trickle } from '../trickle.ts';
 
@@ -13,12 +12,18 @@ const [name = '', url = ''] = process.argv.slice(2);
 const { contestant } = (await import(`./${name}.ts`)) as { contestant: Contestant };
 
 const look_ms = 5;
+const serial_look_ms = 1;
 const linger_ms = 300;
+const patience_ms = 60_000;
 
 let underWay: { stop(): Promise<void> }[] = [];
 let seen: Moment[] = [];
 let awaited: { count: number; resolve: () => void } | undefined;
 let cpuAtBegin = process.cpuUsage();
+let server: number | undefined;
+let first: Progress['first'] = null;
+let cpuAtFirst = process.cpuUsage();
+let opened: Promise<Look> | undefined;
 
 const answers: { [Name in keyof Asks]: (ask: Asks[Name]['ask']) => Promise<Asks[Name]['answer']> } = {
   async prepare() {
@@ -27,24 +32,32 @@ const answers: { [Name in keyof Asks]: (ask: Asks[Name]['ask']) => Promise<Asks[
   },
 
   async fill({ count }) {
-    const began = performance.now();
-    await contestant.fill(url, count, payload);
-    return { seconds: (performance.now() - began) / 1_000 };
+    return { seconds: await contestant.fill(url, count, payload) };
   },
 
-  drain: ({ count, concurrency, postmaster }) => drain(count, concurrency, postmaster),
-
-  async begin({ workers, concurrency }) {
+  async begin({ workers, concurrency, server: pid }) {
     seen = [];
-    const started = Array.from({ length: workers }, () =>
-      contestant.work(url, concurrency, (id) => {
-        seen.push([id, nowOfMachine()]);
-        if (seen.length === awaited?.count) awaited.resolve();
-      }),
-    );
+    first = null;
+    server = pid;
+    await look();
+    const started = Array.from({ length: workers }, () => contestant.work(url, concurrency, onRun));
     underWay = await Promise.all(started);
     cpuAtBegin = process.cpuUsage();
     return null;
+  },
+
+  async progress() {
+    const { user, system } = process.cpuUsage(cpuAtFirst);
+    return { delivered: seen.length, first, node_us: user + system };
+  },
+
+  async empty() {
+    return { isEmpty: await (await look()).isEmpty() };
+  },
+
+  async settled() {
+    await untilEmpty(look_ms);
+    return { at: nowOfMachine(), server_us: cpuOfStore() };
   },
 
   async collect({ count = 0 }) {
@@ -59,6 +72,10 @@ const answers: { [Name in keyof Asks]: (ask: Asks[Name]['ask']) => Promise<Asks[
     return { ids: seen.map(([id]) => id), starts: seen, node_us: user + system };
   },
 
+  async finished({ enqueued }) {
+    return { finished: await (await look()).finished(enqueued) };
+  },
+
   async trickle(ask) {
     const producer = await contestant.produce(url, payload);
     try {
@@ -66,6 +83,19 @@ const answers: { [Name in keyof Asks]: (ask: Asks[Name]['ask']) => Promise<Asks[
     } finally {
       await producer.close();
     }
+  },
+
+  async serial({ count }) {
+    seen = [];
+    const producer = await contestant.produce(url, payload);
+    const worker = await contestant.work(url, 1, onRun);
+    for (let sent = 0; sent < count; sent++) {
+      await producer.enqueue();
+      await untilEmpty(serial_look_ms);
+    }
+    await worker.stop();
+    await producer.close();
+    return { ids: seen.map(([id]) => id) };
   },
 };
 
@@ -82,36 +112,30 @@ function reply(answer: Answer): void {
   process.send?.(answer);
 }
 
-async function drain(count: number, concurrency: number, postmaster: number): Promise<Drained> {
-  const db = new pg.Client({ connectionString: url });
-  await db.connect();
-  const ids = new Set<string>();
-  let delivered = 0;
-  let began = 0;
-  let cpu = process.cpuUsage();
-  let server = 0;
-  const { promise: allRan, resolve } = Promise.withResolvers<void>();
-  const worker = await contestant.work(url, concurrency, (id) => {
-    if (delivered === 0) {
-      began = performance.now();
-      cpu = process.cpuUsage();
-      server = cpuOfServer(postmaster);
-    }
-    ids.add(id);
-    if (++delivered === count) resolve();
-  });
-  await allRan;
-  while (!(await isEmpty(db))) await pause(look_ms);
-  const seconds = (performance.now() - began) / 1_000;
-  const used = process.cpuUsage(cpu);
-  const postgres_us = cpuOfServer(postmaster) - server;
-  await pause(linger_ms);
-  await worker.stop();
-  await db.end();
-  return { delivered, unique: ids.size, seconds, node_us: used.user + used.system, postgres_us };
+function onRun(id: string): void {
+  if (first === null) {
+    first = { at: nowOfMachine(), server_us: cpuOfStore() };
+    cpuAtFirst = process.cpuUsage();
+  }
+  seen.push([id, nowOfMachine()]);
+  if (seen.length === awaited?.count) awaited.resolve();
 }
 
-async function isEmpty(db: pg.Client): Promise<boolean> {
-  const { rows } = await db.query<{ empty: boolean }>(contestant.emptyQuery);
-  return rows[0]?.empty === true;
+/** Where nobody asks for it, /proc is not read: that would be a delay in the first handler call. */
+function cpuOfStore(): number {
+  return server === undefined ? Number.NaN : cpuOfServer(server);
+}
+
+function look(): Promise<Look> {
+  opened ??= contestant.look(url);
+  return opened;
+}
+
+async function untilEmpty(every_ms: number): Promise<void> {
+  const store = await look();
+  const giveUp = performance.now() + patience_ms;
+  while (!(await store.isEmpty())) {
+    if (performance.now() > giveUp) throw new Error(`the store is not empty after ${patience_ms} ms`);
+    await pause(every_ms);
+  }
 }

@@ -1,155 +1,214 @@
-// Figure: how fast a backlog of no-op jobs is run by one process, against graphile-worker in its fastest preset.
-// Invariants: every round takes all contestants on the same server with fresh databases and a warm-up drain in the same
-// process; what autovacuum would do within a minute is done for all before the clock starts; delivered = unique =
-// enqueued = finished or there is no figure; uniqueness is also held under four claimers that take blocks in part.
-// Next room: contestants/stage.ts, which runs the clock.
-import { calmRounds } from '../calm.ts';
-import { type Drained, enter } from '../contestant.ts';
-import type { Figure, FigureOptions } from '../figure.ts';
-import type { Ground } from '../ground.ts';
+// Figure: how fast a backlog of no-op jobs is run by one and by two processes, against graphile-worker, pg-boss and BullMQ,
+// each in its fastest configuration.
+// Invariants: every round takes all systems, on fresh databases of the same servers and after a warm-up drain in the same
+// processes; what autovacuum would do within a minute is done for all before the clock starts; a figure needs the delivery
+// check, and the race of four partial claimers.
+// Next room: ../drained.ts, which runs the clock; ../systems.ts, who is compared.
+import { calmRounds, type Rounds } from '../calm.ts';
+import { enter } from '../contestant.ts';
+import { statementsOf } from '../counters.ts';
+import { checkDelivery } from '../delivery.ts';
+import { drain as drainOf } from '../drained.ts';
+import type { Figure, FigureOptions, Goal } from '../figure.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
 import { installPeers } from '../peers.ts';
+import { race_check, raceOnce } from '../race.ts';
+import { placeFor, type System, setupOf, systems } from '../systems.ts';
 
-const backlog = 60_000;
-const warm_up = 6_000;
-// Each at its own best: Errand's slots are promises, graphile's are loops with a local queue of 500 behind them.
-const concurrency = { errand: 2_000, graphile: 24 };
-const race_jobs = 12_000;
-const race_concurrency = 7;
-
-type System = keyof typeof concurrency;
-
-// Without statistics graphile-worker's query takes a bad plan; that says nothing of an installation older than a minute,
-// so it is shown and not held against it.
-const names = ['errand', 'graphile', 'graphile, no statistics'] as const;
-type Name = (typeof names)[number];
-
-function systemOf(name: Name): System {
-  return name === 'errand' ? 'errand' : 'graphile';
-}
-
-const finishedQuery = {
-  errand: `select count(*)::int finished from errand.outcome where status = 'succeeded'`,
-  // It keeps no history: what is not there any more is what it calls finished.
-  graphile: `select $1::int - count(*)::int finished from graphile_worker._private_jobs`,
+const sizes = {
+  short: { backlog: 30_000, warm_up: 3_000, rounds: 3 },
+  long: { backlog: 60_000, warm_up: 6_000, rounds: 5 },
 };
 
-export async function drain({ rounds = 5, ground, say }: FigureOptions): Promise<Figure> {
+interface Contender {
+  system: System;
+  processes: 1 | 2;
+  /** False: the tables are as the fill left them, which says nothing of an installation older than a minute. */
+  hasStatistics: boolean;
+}
+
+interface Result {
+  per_second: number;
+  /** CPU in µs for each job. */
+  node_us: number;
+  store_us: number;
+  /** Enqueue and run; NaN outside Postgres. */
+  statements: number;
+}
+
+type Round = Map<string, Result>;
+
+const all = Object.keys(systems) as System[];
+const peersInPostgres = ['graphile-worker', 'pg-boss'] as const;
+const others = ['BullMQ', 'BullMQ, AOF'] as const;
+const inPostgres: readonly System[] = ['errand', ...peersInPostgres];
+
+export async function drain(options: FigureOptions): Promise<Figure> {
+  const { ground, say, profile, errand } = options;
+  const size = sizes[profile];
+  const rounds = options.rounds ?? size.rounds;
   await installPeers(say);
+  await raceOnce(ground, errand);
+  const contenders: Contender[] = [
+    ...([1, 2] as const).flatMap((processes) =>
+      all.map((system) => ({ system, processes, hasStatistics: true })),
+    ),
+    ...(profile === 'short'
+      ? []
+      : inPostgres.map((system) => ({ system, processes: 1 as const, hasStatistics: false }))),
+  ];
   let databases = 0;
-  const { kept, others, remarks } = await calmRounds({
+  const taken = await calmRounds<Round>({
     rounds,
+    most: profile === 'short' ? rounds + 1 : undefined,
     server: ground.pid,
     say,
     async take(round) {
-      const drained: Partial<Record<Name, Drained>> = {};
-      for (const name of inTurn(round, names)) {
-        drained[name] = await drainOnce(ground, name, `drain_${databases++}`);
+      const results: Round = new Map();
+      for (const contender of inTurn(round, contenders)) {
+        const result = await drainOnce(contender, `drain_${databases++}`, size, options);
+        results.set(labelOf(contender), result);
+        say(`  ${labelOf(contender)}: ${Math.round(result.per_second)} jobs/s`);
       }
-      const all = drained as Record<Name, Drained>;
-      const rates = names.map((name) => Math.round(backlog / all[name].seconds));
-      say(`drain: ${rates.join(' against ')} jobs/s`);
-      return all;
+      say(`drain: round of ${contenders.length} taken`);
+      return results;
     },
   });
-  await race(ground);
-  say(`drain: ${race_jobs} jobs through four partial claimers, each delivered once`);
-
-  const rates = (name: Name) => kept.map((pair) => backlog / pair[name].seconds);
-  const each = (name: Name, what: 'node_us' | 'postgres_us') =>
-    kept.map((pair) => pair[name][what] / backlog);
   return {
     name: 'drain',
-    title: 'Drain of no-op jobs, one process',
-    goals: [
-      {
-        what: 'drain of no-op jobs, one process',
-        against: 'graphile-worker, fast preset',
-        ...{ at: 'least', value: 2.5, stretch: 3, unit: '×' },
-        seen: spreadOf(ratios(rates('errand'), rates('graphile'))),
-      },
-    ],
-    lines: [
-      ...names.flatMap((name) => [
-        { what: `${name}: jobs run`, unit: '/s', spread: spreadOf(rates(name)) },
-        { what: `${name}: Node CPU`, unit: 'µs/job', spread: spreadOf(each(name, 'node_us')) },
-        { what: `${name}: database CPU`, unit: 'µs/job', spread: spreadOf(each(name, 'postgres_us')) },
-      ]),
-      { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
-    ],
+    title: 'Drain of no-op jobs by one and by two processes',
+    goals: goalsOf(taken),
+    lines: linesOf(contenders, taken),
     setup: {
-      backlog: `${backlog} jobs`,
-      'warm-up': `${warm_up} jobs, in the same process`,
-      'Errand handler concurrency': String(concurrency.errand),
-      'graphile-worker': '0.18.0, localQueue.size 500, completeJobBatchDelay 0, failJobBatchDelay 0',
-      'graphile concurrentJobs': String(concurrency.graphile),
+      backlog: `${size.backlog} jobs`,
+      'warm-up': `${size.warm_up} jobs, in the same processes`,
+      ...(await setupOf(all, options)),
       statistics: 'vacuum (analyze) between fill and drain, except where the line says otherwise',
       clock: 'first handler call until nothing waits and nothing runs in the store',
+      statements:
+        'enqueue by single submits, 1,000 in flight, and run; both ends start and stop within the count',
     },
     checks: [
-      'delivered = unique = enqueued = finished in every round, for both',
-      `${race_jobs} jobs through four claimers of ${race_concurrency} slots in two processes: each delivered once`,
-      ...remarks,
+      'delivered = unique = enqueued = finished in every drain, for all',
+      race_check,
+      ...taken.remarks,
     ],
   };
 }
 
-async function drainOnce(ground: Ground, name: Name, database: string): Promise<Drained> {
-  const url = await ground.database(database);
-  const system = systemOf(name);
-  const stage = enter(system, url);
+async function drainOnce(
+  { system, processes, hasStatistics }: Contender,
+  database: string,
+  { backlog, warm_up }: { backlog: number; warm_up: number },
+  options: FigureOptions,
+): Promise<Result> {
+  const { ground } = options;
+  const { module, concurrency, url, server } = await placeFor(system, database, options);
+  const isInPostgres = inPostgres.includes(system);
+  const stages = Array.from({ length: processes }, () => enter(module, url));
+  const [leader] = stages as [(typeof stages)[0]];
   try {
-    const shared = { concurrency: concurrency[system], postmaster: ground.pid };
-    await stage.ask('prepare', {});
-    await stage.ask('fill', { count: warm_up });
-    await stage.ask('drain', { count: warm_up, ...shared });
-    await stage.ask('fill', { count: backlog });
-    if (name !== 'graphile, no statistics') await ground.ask(url, 'vacuum (analyze)');
-    const drained = await stage.ask('drain', { count: backlog, ...shared });
-    const total = backlog + warm_up;
-    const params = system === 'graphile' ? [total] : [];
-    const [row] = await ground.ask<{ finished: number }>(url, finishedQuery[system], params);
-    const { delivered, unique } = drained;
-    if (delivered !== backlog || unique !== backlog || row?.finished !== total) {
-      throw new Error(
-        `${name} delivered ${delivered}, unique ${unique}, finished ${row?.finished} of ${total}; no figure`,
-      );
-    }
-    return drained;
-  } finally {
-    await stage.leave();
-  }
-}
-
-/** Prefetching many jobs at once hides double deliveries, so this race takes blocks in small bites. */
-async function race(ground: Ground): Promise<void> {
-  const url = await ground.database('drain_race');
-  const stages = [enter('errand', url), enter('errand', url)] as const;
-  try {
-    await stages[0].ask('prepare', {});
-    await stages[0].ask('fill', { count: race_jobs });
-    await Promise.all(
-      stages.map((stage) => stage.ask('begin', { workers: 2, concurrency: race_concurrency })),
-    );
-    await untilFinished(ground, url, race_jobs);
-    const ids = (await Promise.all(stages.map((stage) => stage.ask('collect', {})))).map(({ ids }) => ids);
-    const delivered = ids.flat();
-    const unique = new Set(delivered).size;
-    if (delivered.length !== race_jobs || unique !== race_jobs) {
-      throw new Error(`four claimers delivered ${delivered.length}, unique ${unique} of ${race_jobs}`);
-    }
-    if (ids.some((one) => one.length === 0)) throw new Error('one process ran nothing: the race was none');
+    await leader.ask('prepare', {});
+    await leader.ask('fill', { count: warm_up });
+    await drainOf(stages, { count: warm_up, concurrency, server });
+    const before = isInPostgres ? await statementsOf(ground, url) : Number.NaN;
+    await leader.ask('fill', { count: backlog });
+    if (isInPostgres && hasStatistics) await ground.ask(url, 'vacuum (analyze)');
+    const drained = await drainOf(stages, { count: backlog, concurrency, server });
+    const statements = isInPostgres ? (await statementsOf(ground, url)) - before : Number.NaN;
+    const { finished } = await leader.ask('finished', { enqueued: backlog + warm_up });
+    checkDelivery(`${system} in ${processes}`, {
+      enqueued: backlog,
+      ids: drained.ids,
+      finished: finished - warm_up,
+    });
+    return {
+      per_second: backlog / drained.seconds,
+      node_us: drained.node_us / backlog,
+      store_us: drained.postgres_us / backlog,
+      statements: statements / backlog,
+    };
   } finally {
     await Promise.all(stages.map((stage) => stage.leave()));
   }
 }
 
-async function untilFinished(ground: Ground, url: string, count: number): Promise<void> {
-  const giveUp = performance.now() + 120_000;
-  for (;;) {
-    const [row] = await ground.ask<{ finished: number }>(url, finishedQuery.errand);
-    if (row?.finished === count) return;
-    if (performance.now() > giveUp) throw new Error(`only ${row?.finished} of ${count} finished in 120 s`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+function labelOf({ system, processes, hasStatistics }: Contender): string {
+  const words = [system, processes === 1 ? '1 process' : `${processes} processes`];
+  return [...words, ...(hasStatistics ? [] : ['no statistics'])].join(', ');
+}
+
+function goalsOf({ kept }: Rounds<Round>): Goal[] {
+  const of = (system: System, processes: 1 | 2, what: keyof Result) =>
+    kept.map((round) => resultOf(round, labelOf({ system, processes, hasStatistics: true }))[what]);
+  const best = (rivals: readonly System[], processes: 1 | 2) =>
+    kept.map((_, i) =>
+      Math.max(...rivals.map((rival) => of(rival, processes, 'per_second')[i] ?? Number.NaN)),
+    );
+  const rates = (processes: 1 | 2): Goal[] => {
+    const what = `drain of no-op jobs, ${processes === 1 ? 'one process' : 'two processes'}`;
+    const errand = of('errand', processes, 'per_second');
+    return [
+      {
+        what,
+        against: 'the faster of graphile-worker and pg-boss',
+        ...{ at: 'least', value: 2.5, stretch: 3, unit: '×' },
+        seen: spreadOf(ratios(errand, best(peersInPostgres, processes))),
+      },
+      {
+        what,
+        against: 'BullMQ, the faster of both',
+        ...{ at: 'least', value: 4, stretch: 6, unit: '×' },
+        seen: spreadOf(ratios(errand, best(others, processes))),
+      },
+    ];
+  };
+  return [
+    ...rates(1),
+    ...rates(2),
+    {
+      what: 'database CPU to run a job at saturation',
+      ...{ at: 'most', value: 20, stretch: 13, unit: 'µs/job' },
+      seen: spreadOf(of('errand', 1, 'store_us')),
+    },
+    {
+      what: 'database CPU to run a job at saturation',
+      against: 'pg-boss',
+      ...{ at: 'most', value: 0.25, unit: '×' },
+      seen: spreadOf(ratios(of('errand', 1, 'store_us'), of('pg-boss', 1, 'store_us'))),
+    },
+    {
+      what: 'statements to enqueue and run a job at saturation',
+      ...{ at: 'most', value: 0.05, stretch: 0.03, unit: '/job' },
+      seen: spreadOf(of('errand', 1, 'statements')),
+    },
+  ];
+}
+
+function linesOf(contenders: readonly Contender[], { kept, others: cores }: Rounds<Round>): Figure['lines'] {
+  const line = (label: string, what: string, unit: string, pick: keyof Result) => ({
+    what: `${label}: ${what}`,
+    unit,
+    spread: spreadOf(kept.map((round) => resultOf(round, label)[pick])),
+  });
+  return [
+    ...contenders.flatMap((contender) => {
+      const label = labelOf(contender);
+      return [
+        line(label, 'jobs run', '/s', 'per_second'),
+        line(label, 'Node CPU', 'µs/job', 'node_us'),
+        line(label, 'store CPU', 'µs/job', 'store_us'),
+        ...(inPostgres.includes(contender.system)
+          ? [line(label, 'statements, enqueue and run', '/job', 'statements')]
+          : []),
+      ];
+    }),
+    { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(cores) },
+  ];
+}
+
+function resultOf(round: Round, label: string): Result {
+  const result = round.get(label);
+  if (result === undefined) throw new Error(`${label} was not taken`);
+  return result;
 }

@@ -5,6 +5,8 @@
 import { cpuOf, cpuOfServer } from '../accounts.ts';
 import { calmRounds } from '../calm.ts';
 import { enter } from '../contestant.ts';
+import { checkDelivery } from '../delivery.ts';
+import { drain } from '../drained.ts';
 import type { Figure, FigureOptions } from '../figure.ts';
 import type { Ground } from '../ground.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
@@ -139,10 +141,7 @@ async function pulled(ground: Ground, url: string, { jobs, loops, batch }: Batch
 }
 
 function check(result: Pulled, count: number): Pulled {
-  const unique = new Set(result.ids).size;
-  if (result.ids.length !== count || unique !== count) {
-    throw new Error(`pullers were handed ${result.ids.length}, unique ${unique} of ${count}; no figure`);
-  }
+  checkDelivery('pullers', { enqueued: count, ids: result.ids });
   return result;
 }
 
@@ -151,19 +150,14 @@ type Drain = Extract<(typeof ways)[Way], { concurrency: number }>;
 async function drained(ground: Ground, url: string, { jobs, concurrency }: Drain): Promise<Done> {
   const stage = enter('errand', url);
   try {
-    const shared = { concurrency, postmaster: ground.pid };
+    const shared = { concurrency, server: ground.pid };
     await stage.ask('prepare', {});
     await stage.ask('fill', { count: warm_up });
-    await stage.ask('drain', { count: warm_up, ...shared });
+    await drain([stage], { count: warm_up, ...shared });
     await stage.ask('fill', { count: jobs });
     await ground.ask(url, 'vacuum (analyze)');
-    const { delivered, unique, seconds, node_us, postgres_us } = await stage.ask('drain', {
-      count: jobs,
-      ...shared,
-    });
-    if (delivered !== jobs || unique !== jobs) {
-      throw new Error(`the drain delivered ${delivered}, unique ${unique} of ${jobs}; no figure`);
-    }
+    const { ids, seconds, node_us, postgres_us } = await drain([stage], { count: jobs, ...shared });
+    checkDelivery('the drain', { enqueued: jobs, ids });
     return {
       per_second: jobs / seconds,
       node_us: node_us / jobs,

@@ -6,6 +6,8 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { calmRounds } from '../calm.ts';
 import { enter } from '../contestant.ts';
+import { checkDelivery } from '../delivery.ts';
+import { drain } from '../drained.ts';
 import type { Figure, FigureOptions } from '../figure.ts';
 import type { Ground } from '../ground.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
@@ -95,26 +97,18 @@ async function errandPushes(
   const url = await ground.database(database);
   const stage = enter('push', url, `http://127.0.0.1:${port}/`);
   try {
-    const shared = { concurrency: inFlight, postmaster: ground.pid };
+    const shared = { concurrency: inFlight, server: ground.pid };
     await stage.ask('prepare', {});
     await stage.ask('fill', { count: warm_up });
-    await stage.ask('drain', { count: warm_up, ...shared });
+    await drain([stage], { count: warm_up, ...shared });
     await received(sink, warm_up);
     await stage.ask('fill', { count: jobs });
     await ground.ask(url, 'vacuum (analyze)');
-    const { delivered, unique, seconds, node_us, postgres_us } = await stage.ask('drain', {
-      count: jobs,
-      ...shared,
-    });
+    const { ids: pushed, seconds, node_us, postgres_us } = await drain([stage], { count: jobs, ...shared });
     const { ids } = await received(sink, jobs);
-    const [row] = await ground.ask<{ finished: number }>(
-      url,
-      `select count(*)::int finished from errand.outcome where status = 'succeeded'`,
-    );
-    const arrived = new Set(ids).size;
-    const counts = [delivered, unique, ids.length, arrived, (row?.finished ?? 0) - warm_up];
-    if (counts.some((one) => one !== jobs))
-      throw new Error(`${counts.join(', ')} of ${jobs} pushes; no figure`);
+    const { finished } = await stage.ask('finished', { enqueued: jobs });
+    checkDelivery('push', { enqueued: jobs, ids: pushed, finished: finished - warm_up });
+    checkDelivery('push, at the target', { enqueued: jobs, ids });
     return { per_second: jobs / seconds, node_us: node_us / jobs, postgres_us: postgres_us / jobs };
   } finally {
     await stage.leave();

@@ -7,11 +7,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import { enter } from '../contestant.ts';
+import { checkDelivery } from '../delivery.ts';
+import { drain } from '../drained.ts';
 import type { Figure, FigureOptions, Line } from '../figure.ts';
 import type { Ground } from '../ground.ts';
 import { assertDelivered, freshStore, type Ran, runFirst, slots, stockOf, submitEach } from '../inside.ts';
 import { ratios, spreadOf } from '../measure.ts';
-import { type Marked, untilEmpty } from '../meter.ts';
+import type { Marked } from '../meter.ts';
 import { payloadText } from '../payload.ts';
 import { installPeers } from '../peers.ts';
 import { perCall, type Slice, slices, steadyLoad, warm_up_ms } from '../steady.ts';
@@ -203,19 +205,14 @@ async function deadRows(ground: Ground, url: string): Promise<Record<string, num
 
 async function takePeer(ground: Ground, name: Peer, size: Size): Promise<Bursts> {
   const url = await ground.database(`snapshot_${name}`);
-  const { contestant } = (await import(`../contestants/${name}.ts`)) as {
-    contestant: { emptyQuery: string };
-  };
   const { concurrency } = peers[name];
   const stage = enter(name, url);
   const bursts: Bursts = { before: [], held: [] };
   const burst = async (): Promise<Ran> => {
     await stage.ask('fill', { count: size.burst });
-    const drained = await stage.ask('drain', { count: size.burst, concurrency, postmaster: ground.pid });
-    if (drained.delivered !== size.burst || drained.unique !== size.burst) {
-      throw new Error(`${name} delivered ${drained.delivered}, unique ${drained.unique}; no figure`);
-    }
-    return { jobs: size.burst, ...drained };
+    const drained = await drain([stage], { count: size.burst, concurrency, server: ground.pid });
+    checkDelivery(name, { enqueued: size.burst, ids: drained.ids });
+    return { jobs: size.burst, ...drained, delivered: size.burst, unique: size.burst };
   };
   const holder = new pg.Client({ connectionString: url });
   try {
@@ -233,11 +230,9 @@ async function takePeer(ground: Ground, name: Peer, size: Size): Promise<Bursts>
       await stage.ask('fill', { count: Math.min(each, size.held - filled) });
       await pause(Math.max(0, began + ((filled + each) / per_second) * 1_000 - performance.now()));
     }
-    await untilEmpty(ground, url, contestant.emptyQuery);
+    await stage.ask('settled', {});
     const { ids } = await stage.ask('collect', {});
-    if (ids.length !== size.held || new Set(ids).size !== size.held) {
-      throw new Error(`${name} delivered ${ids.length} of ${size.held} under the snapshot; no figure`);
-    }
+    checkDelivery(`${name} under the snapshot`, { enqueued: size.held, ids });
     for (let i = 0; i < size.bursts; i++) bursts.held.push(await burst());
     return bursts;
   } finally {

@@ -1,40 +1,56 @@
-// Figure: bytes of WAL for each job, enqueued, run and kept as history, with the statements and transactions that took.
+// Figure: bytes of WAL for each job, enqueued, run and kept as history, with the statements and transactions that took:
+// batched, and one job at a time, which is the worst case. The peers in Postgres stand beside it.
 // Invariant: WAL is counted for the whole cluster, so nothing else runs on it; the rounds are therefore not interleaved
 // with anything.
-// Next room: drain.ts, whose contestant runs the jobs.
+// Next room: ../counters.ts, which counts.
 import { enter } from '../contestant.ts';
+import { type Cost, costOf, countersOf } from '../counters.ts';
+import { checkDelivery } from '../delivery.ts';
+import { drain } from '../drained.ts';
 import type { Figure, FigureOptions } from '../figure.ts';
-import type { Ground } from '../ground.ts';
 import { spreadOf } from '../measure.ts';
 import { payloadText } from '../payload.ts';
+import { installPeers } from '../peers.ts';
+import { race_check, raceOnce } from '../race.ts';
+import { placeFor, type System, setupOf } from '../systems.ts';
 
-const jobs = 50_000;
-const concurrency = 1_000;
+const sizes = {
+  short: { jobs: 20_000, serial_jobs: 500, rounds: 1 },
+  long: { jobs: 50_000, serial_jobs: 2_000, rounds: 3 },
+};
+const compared = ['errand', 'graphile-worker', 'pg-boss'] as const satisfies System[];
 
-/** The state of the counters at one moment. */
-interface Counters {
-  lsn: string;
-  statements: number;
-  transactions: number;
+interface Result {
+  fill: Cost;
+  run: Cost;
+  run_us: number;
+  serial: Cost;
 }
 
-interface Cost {
-  wal: number;
-  statements: number;
-  transactions: number;
-}
-
-export async function wal({ rounds = 3, ground, say }: FigureOptions): Promise<Figure> {
-  const costs: { fill: Cost; run: Cost; postgres_us: number }[] = [];
+export async function wal(options: FigureOptions): Promise<Figure> {
+  const { ground, profile, say, errand } = options;
+  const size = sizes[profile];
+  const rounds = options.rounds ?? size.rounds;
+  await installPeers(say);
+  await raceOnce(ground, errand);
+  const results: Record<(typeof compared)[number], Result[]> = {
+    errand: [],
+    'graphile-worker': [],
+    'pg-boss': [],
+  };
   for (let round = 0; round < rounds; round++) {
-    const cost = await measure(ground, `wal_${round}`);
-    costs.push(cost);
-    say(`wal, round ${round + 1}: ${Math.round(cost.fill.wal)} + ${Math.round(cost.run.wal)} B/job`);
+    for (const system of compared) {
+      const result = await measure(system, `wal_${round}_${system.replace('-', '_')}`, size, options);
+      results[system].push(result);
+      const { fill, run, serial } = result;
+      const bytes = [fill, run, serial].map((cost) => Math.round(cost.wal));
+      say(`wal, ${system}: ${bytes[0]} + ${bytes[1]} B/job batched, ${bytes[2]} serial`);
+    }
   }
-  const line = (what: string, unit: string, pick: (cost: (typeof costs)[number]) => number) => ({
-    what,
+  const line = (system: System, what: string, unit: string, pick: (result: Result) => number) => ({
+    what: `${system}: ${what}`,
     unit,
-    spread: spreadOf(costs.map(pick)),
+    spread: spreadOf(results[system as keyof typeof results].map(pick)),
   });
   return {
     name: 'wal',
@@ -43,71 +59,67 @@ export async function wal({ rounds = 3, ground, say }: FigureOptions): Promise<F
       {
         what: 'WAL: enqueue + run + history, batched',
         ...{ at: 'most', value: 700, stretch: 620, unit: 'B/job' },
-        seen: spreadOf(costs.map(({ fill, run }) => fill.wal + run.wal)),
+        seen: spreadOf(results.errand.map(({ fill, run }) => fill.wal + run.wal)),
+      },
+      {
+        what: 'WAL: enqueue + run + history, one job at a time',
+        ...{ at: 'most', value: 1_500, stretch: 1_300, unit: 'B/job' },
+        seen: spreadOf(results.errand.map(({ serial }) => serial.wal)),
       },
     ],
-    lines: [
-      line('WAL of the enqueue', 'B/job', (cost) => cost.fill.wal),
-      line('WAL of the run, history included', 'B/job', (cost) => cost.run.wal),
-      line('statements of the enqueue', '/job', (cost) => cost.fill.statements),
-      line('statements of the run', '/job', (cost) => cost.run.statements),
-      line('transactions of the enqueue', '/job', (cost) => cost.fill.transactions),
-      line('transactions of the run', '/job', (cost) => cost.run.transactions),
-      line('database CPU of the run', 'µs/job', (cost) => cost.postgres_us),
-    ],
+    lines: compared.flatMap((system) => [
+      line(system, 'WAL of the enqueue', 'B/job', ({ fill }) => fill.wal),
+      line(system, 'WAL of the run', 'B/job', ({ run }) => run.wal),
+      line(system, 'WAL, one job at a time', 'B/job', ({ serial }) => serial.wal),
+      line(system, 'statements of the enqueue', '/job', ({ fill }) => fill.statements),
+      line(system, 'statements of the run', '/job', ({ run }) => run.statements),
+      line(system, 'transactions of the enqueue', '/job', ({ fill }) => fill.transactions),
+      line(system, 'transactions of the run', '/job', ({ run }) => run.transactions),
+      line(system, 'database CPU of the run', 'µs/job', ({ run_us }) => run_us),
+    ]),
     setup: {
-      jobs: String(jobs),
+      jobs: `${size.jobs}, and ${size.serial_jobs} one at a time: the next is sent when the last is done`,
       payload: `${payloadText.length} bytes`,
-      enqueue: '1,000 submits in flight, coalesced',
-      run: `in-process handler, ${concurrency} slots, no result`,
+      'Errand, enqueue': 'single submits, 1,000 in flight, coalesced',
+      ...(await setupOf(compared, options)),
+      history: 'Errand and pg-boss keep it, graphile-worker deletes finished jobs',
     },
-    checks: ['alone on the cluster', 'delivered = unique = enqueued in every round'],
+    checks: [
+      'alone on the cluster',
+      'delivered = unique = enqueued = finished in every round, for all',
+      race_check,
+    ],
   };
 }
 
-async function measure(ground: Ground, database: string) {
-  const url = await ground.database(database);
-  const stage = enter('errand', url);
+async function measure(
+  system: System,
+  database: string,
+  { jobs, serial_jobs }: { jobs: number; serial_jobs: number },
+  options: FigureOptions,
+): Promise<Result> {
+  const { ground } = options;
+  const { module, concurrency, url, server } = await placeFor(system, database, options);
+  const stage = enter(module, url);
   try {
     await stage.ask('prepare', {});
-    const start = await count(ground, url);
+    const start = await countersOf(ground, url);
     await stage.ask('fill', { count: jobs });
-    const filled = await count(ground, url);
-    const drained = await stage.ask('drain', { count: jobs, concurrency, postmaster: ground.pid });
-    const ran = await count(ground, url);
-    if (drained.delivered !== jobs || drained.unique !== jobs) {
-      throw new Error(`delivered ${drained.delivered}, unique ${drained.unique} of ${jobs}; no figure`);
-    }
+    const filled = await countersOf(ground, url);
+    const drained = await drain([stage], { count: jobs, concurrency, server });
+    const ran = await countersOf(ground, url);
+    const serial = await stage.ask('serial', { count: serial_jobs });
+    const served = await countersOf(ground, url);
+    const { finished } = await stage.ask('finished', { enqueued: jobs + serial_jobs });
+    const ids = [...drained.ids, ...serial.ids];
+    checkDelivery(system, { enqueued: jobs + serial_jobs, ids, finished });
     return {
-      fill: await between(ground, url, start, filled),
-      run: await between(ground, url, filled, ran),
-      postgres_us: drained.postgres_us / jobs,
+      fill: await costOf(ground, url, { from: start, to: filled, jobs }),
+      run: await costOf(ground, url, { from: filled, to: ran, jobs }),
+      run_us: drained.postgres_us / jobs,
+      serial: await costOf(ground, url, { from: ran, to: served, jobs: serial_jobs }),
     };
   } finally {
     await stage.leave();
   }
-}
-
-async function count(ground: Ground, url: string): Promise<Counters> {
-  // Counters of transactions are flushed by idle backends within a second.
-  await new Promise((resolve) => setTimeout(resolve, 1_200));
-  const [row] = await ground.ask<Counters>(
-    url,
-    `select pg_current_wal_insert_lsn()::text lsn, (select coalesce(sum(calls), 0) from pg_stat_statements
-       where dbid = d.oid and toplevel)::int statements, pg_stat_get_db_xact_commit(d.oid)::int transactions
-     from pg_database d where datname = current_database()`,
-  );
-  return row as Counters;
-}
-
-async function between(ground: Ground, url: string, from: Counters, to: Counters): Promise<Cost> {
-  const [row] = await ground.ask<{ bytes: number }>(url, 'select ($1::pg_lsn - $2::pg_lsn)::float8 bytes', [
-    to.lsn,
-    from.lsn,
-  ]);
-  return {
-    wal: (row as { bytes: number }).bytes / jobs,
-    statements: (to.statements - from.statements) / jobs,
-    transactions: (to.transactions - from.transactions) / jobs,
-  };
 }
