@@ -20,6 +20,8 @@ const sizes = {
 };
 const compared = ['errand', 'graphile-worker', 'pg-boss'] as const satisfies System[];
 
+const warm_up = 50;
+
 interface Result {
   fill: Cost;
   run: Cost;
@@ -98,6 +100,18 @@ async function measure(
   { jobs, serial_jobs }: { jobs: number; serial_jobs: number },
   options: FigureOptions,
 ): Promise<Result> {
+  return {
+    ...(await batched(system, database, jobs, options)),
+    serial: await oneByOne(system, `${database}_serial`, serial_jobs, options),
+  };
+}
+
+async function batched(
+  system: System,
+  database: string,
+  jobs: number,
+  options: FigureOptions,
+): Promise<Omit<Result, 'serial'>> {
   const { ground } = options;
   const { module, concurrency, url, server } = await placeFor(system, database, options);
   const stage = enter(module, url);
@@ -108,17 +122,41 @@ async function measure(
     const filled = await countersOf(ground, url);
     const drained = await drain([stage], { count: jobs, concurrency, server });
     const ran = await countersOf(ground, url);
-    const serial = await stage.ask('serial', { count: serial_jobs });
-    const served = await countersOf(ground, url);
-    const { finished } = await stage.ask('finished', { enqueued: jobs + serial_jobs });
-    const ids = [...drained.ids, ...serial.ids];
-    checkDelivery(system, { enqueued: jobs + serial_jobs, ids, finished });
+    const { finished } = await stage.ask('finished', { enqueued: jobs });
+    checkDelivery(system, { enqueued: jobs, ids: drained.ids, finished });
     return {
       fill: await costOf(ground, url, { from: start, to: filled, jobs }),
       run: await costOf(ground, url, { from: filled, to: ran, jobs }),
       run_us: drained.postgres_us / jobs,
-      serial: await costOf(ground, url, { from: ran, to: served, jobs: serial_jobs }),
     };
+  } finally {
+    await stage.leave();
+  }
+}
+
+async function oneByOne(
+  system: System,
+  database: string,
+  jobs: number,
+  options: FigureOptions,
+): Promise<Cost> {
+  const { ground } = options;
+  const { module, url } = await placeFor(system, database, options);
+  const stage = enter(module, url);
+  try {
+    await stage.ask('prepare', {});
+    // What a first job brings along, once in the life of a database, is not the price of the next one.
+    const warm = await stage.ask('serial', { count: warm_up });
+    const from = await countersOf(ground, url);
+    const { ids } = await stage.ask('serial', { count: jobs });
+    const to = await countersOf(ground, url);
+    const { finished } = await stage.ask('finished', { enqueued: warm_up + jobs });
+    checkDelivery(`${system}, one by one`, {
+      enqueued: warm_up + jobs,
+      ids: [...warm.ids, ...ids],
+      finished,
+    });
+    return await costOf(ground, url, { from, to, jobs });
   } finally {
     await stage.leave();
   }
