@@ -3,11 +3,11 @@
 // Next room: load.ts, the generator.
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { cpuOf, cpuOfServer } from './accounts.ts';
+import { cpuOfServer, cpuOfTree } from './accounts.ts';
 import type { Answer } from './contestant.ts';
 import type { LoadOrder, LoadResult } from './load.ts';
 
-/** A server under load, a process of its own. */
+/** A server under load: a process of its own, and those it has forked. */
 export interface Server {
   pid: number;
   port: number;
@@ -42,13 +42,13 @@ export async function measure(
   postmaster: number,
   order: Omit<LoadOrder, 'port'>,
 ): Promise<Round> {
-  const node = cpuOf(server.pid);
+  const node = cpuOfTree([server.pid]);
   const postgres = cpuOfServer(postmaster);
   const result = await load({ port: server.port, ...order });
   const answers = Object.values(result.statuses).reduce((sum, count) => sum + count, 0);
   return {
     ...result,
-    node_us: (cpuOf(server.pid) - node) / answers,
+    node_us: (cpuOfTree([server.pid]) - node) / answers,
     postgres_us: (cpuOfServer(postmaster) - postgres) / answers,
   };
 }

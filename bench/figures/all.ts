@@ -9,6 +9,7 @@ import { latency } from './latency.ts';
 import { layerPrices } from './layers.ts';
 import { post } from './post.ts';
 import { price } from './price.ts';
+import { processes } from './processes.ts';
 import { pull } from './pull.ts';
 import { push } from './push.ts';
 import { steady } from './rates.ts';
@@ -24,6 +25,7 @@ export const figures: Readonly<Record<string, Entry>> = {
   layers: { isShort: false, take: layerPrices },
   batch: { isShort: true, take: batches },
   latency: { isShort: true, take: latency },
+  processes: { isShort: false, take: processes },
   rates: { isShort: false, take: steady },
   backlog: { isShort: false, take: backlog },
   snapshot: { isShort: false, take: snapshot },
