@@ -29,12 +29,12 @@ interface Lease {
 const longest_ms = 60_000;
 
 process.once('message', async (order: PullOrder) => {
-  try {
-    process.send?.({ value: await pull(order) });
-  } catch (error) {
-    process.send?.({ error: String(error) });
-  }
-  process.disconnect();
+  const answer = await pull(order).then(
+    (value) => ({ value }),
+    (error) => ({ error: String(error) }),
+  );
+  // A disconnect does not wait for a long answer.
+  process.send?.(answer, () => process.disconnect());
 });
 
 async function pull({ port, count, loops, batch }: PullOrder): Promise<Pulled> {

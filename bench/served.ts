@@ -89,7 +89,8 @@ export async function answerFrom<Result>(file: string, order: object): Promise<R
       child.once('message', ({ value, error }: Answer) =>
         error === undefined ? resolve(value as Result) : reject(new Error(error)),
       );
-      child.once('exit', (code) => reject(new Error(`${file} ended with ${code}`)));
+      // Not its exit, which may be seen before the last of a long answer.
+      child.once('disconnect', () => reject(new Error(`${file} ended without an answer`)));
       child.send(order);
     });
   } finally {
