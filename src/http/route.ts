@@ -46,7 +46,7 @@ export interface Route<Generic extends RouteGenericInterface = RouteGenericInter
   readonly handler: (
     request: FastifyRequest<Generic>,
     reply: FastifyReply,
-  ) => FastifyReply | Promise<FastifyReply>;
+  ) => FastifyReply | Promise<FastifyReply | undefined>;
 }
 
 /** The groups of the document. */

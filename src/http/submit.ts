@@ -52,7 +52,7 @@ function submit(
   reach: AddressPolicy,
   request: FastifyRequest<{ Body: NewJob }>,
   reply: FastifyReply,
-): Promise<FastifyReply> {
+): Promise<FastifyReply | undefined> {
   const { body, answerMode: mode } = request;
   const aside = { idempotency: idempotencyOf(request), options: traceOf(request) };
   const submission = submissionOf(body, aside, reach);
@@ -72,24 +72,23 @@ export async function submitAndAnswer(
   actions: Actions,
   reply: FastifyReply,
   { submission, mode, cancelsRunning }: Submitting,
-): Promise<FastifyReply> {
-  if (mode.kind === 'async') {
-    const submitted = await actions.submit(submission);
-    return accepted(actions, pointing(reply, submitted), mode, submission, submitted);
-  }
+): Promise<FastifyReply | undefined> {
   const began = performance.now();
   const place = placeFor(actions, mode);
-  const submitted = await actions.submit(submission).finally(() => place?.leave());
+  const storing = actions.submit(submission);
+  const submitted = await (place === null ? storing : storing.finally(() => place.leave()));
   const { id, replayed } = submitted;
-  pointing(reply, submitted).header('errand-job-id', id);
-  if (place === null) return accepted(actions, reply, mode, submission, submitted);
-  const hasKey = submission.idempotency !== null;
-  return answerAfterWait(actions, reply, { id, mode, began, isOurs: !replayed, hasKey, cancelsRunning });
-}
-
-function pointing(reply: FastifyReply, { id, replayed }: Submitted): FastifyReply {
   if (replayed) reply.header('idempotency-replayed', 'true');
-  return reply.header('link', `<${statusPath(id)}>; rel="status"`);
+  reply.header('link', `<${statusPath(id)}>; rel="status"`);
+  if (mode.kind !== 'async') reply.header('errand-job-id', id);
+  if (mode.kind !== 'async' && place !== null) {
+    const hasKey = submission.idempotency !== null;
+    return answerAfterWait(actions, reply, { id, mode, began, isOurs: !replayed, hasKey, cancelsRunning });
+  }
+  const facts = replayed ? await existing(actions.inspect, id) : factsOfNew(submission, submitted);
+  sendAccepted(reply, mode, facts);
+  // Not the reply: it is thenable, so a promise that resolves with it takes a detour through its end.
+  return undefined;
 }
 
 /** What is known of a job that was submitted, without asking the database for one that is new. */
@@ -99,17 +98,6 @@ export async function factsOf(
   submitted: Submitted,
 ): Promise<NamedFacts> {
   return submitted.replayed ? existing(inspect, submitted.id) : factsOfNew(submission, submitted);
-}
-
-function accepted(
-  actions: Actions,
-  reply: FastifyReply,
-  mode: AnswerMode,
-  submission: Submission,
-  submitted: Submitted,
-): FastifyReply | Promise<FastifyReply> {
-  if (!submitted.replayed) return sendAccepted(reply, mode, factsOfNew(submission, submitted));
-  return factsOf(actions, submission, submitted).then((facts) => sendAccepted(reply, mode, facts));
 }
 
 function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
