@@ -8,13 +8,14 @@ import { sql } from './sql.ts';
 /** Parameters of Postgres by name, in the units and words of pg_settings. */
 export type SessionSettings = Readonly<Record<string, string>>;
 
-// jit and re-planning cost more than the statements they would speed up, and statistics of tables that are empty one moment
-// and full the next mislead the planner; see docs/storage.md.
+// jit and re-planning cost more than the statements they would speed up, a memo of look-ups by ids that never repeat more than
+// the look-ups, and statistics of tables that are empty one moment and full the next mislead the planner; see docs/storage.md.
 export const fixedPlans: SessionSettings = {
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
+  enable_memoize: 'off',
   jit: 'off',
 };
 
