@@ -40,8 +40,11 @@ export interface Wait {
 
 interface Seen {
   over: Exclude<WaitEnd, 'gone'>;
-  facts: NamedFacts;
+  /** With the result, where the job has ended. */
+  facts: Facts;
 }
+
+type Facts = NamedFacts & { result?: string | null };
 
 /** Waits and answers. */
 export async function answerAfterWait(
@@ -84,9 +87,13 @@ async function untilEnd(actions: Actions, reply: FastifyReply, wait: Wait): Prom
     // A timer may fire a millisecond early, and `waited_ms` is told to the caller.
     const over = left <= 0 ? 'time' : await actions.waiters.ended(wait.id, Math.ceil(left) + 1, gone);
     if (over === 'gone') return null;
-    const facts = await existing(actions.inspect, wait.id);
+    const facts = await (over === 'ended' ? awaited : existing)(actions.inspect, wait.id);
     if (over !== 'ended' || isTerminal(facts.state)) return { over, facts };
   }
+}
+
+async function awaited(inspect: Actions['inspect'], id: string): Promise<Facts> {
+  return (await inspect.awaited(id)) ?? missing(inspect, id);
 }
 
 function outcomeOf({ mode }: Wait, facts: NamedFacts): Answer | null {
@@ -96,14 +103,15 @@ function outcomeOf({ mode }: Wait, facts: NamedFacts): Answer | null {
 async function sendOutcome(
   { inspect }: Actions,
   reply: FastifyReply,
-  facts: NamedFacts,
+  facts: Facts,
   { status, body, location, content_location }: Answer,
 ): Promise<FastifyReply> {
   if (body instanceof Problem) throw body;
   if (location !== null) reply.header('location', headerSafe(location));
   if (content_location !== null) reply.header('content-location', headerSafe(content_location));
   if (body === 'none') return reply.code(status).send();
-  const result = body === 'result' ? (await inspect.result(facts.id))?.result : null;
+  const read = async () => facts.result ?? (await inspect.result(facts.id))?.result;
+  const result = body === 'result' ? await read() : null;
   return result == null ? sendRecord(reply, status, facts) : sendJson(reply, status, result);
 }
 

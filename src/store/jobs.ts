@@ -233,6 +233,11 @@ export interface JobFacts {
 
 export const findJobs = hot<JobFacts>('find_jobs')`select * from errand.job_facts($1)`;
 
+/** The same with the results, for callers who have waited for these jobs. */
+export const findAwaited = hot<JobFacts & { result: string | null }>('find_awaited')`
+select f.*, (select result from errand.outcome where job_id = f.id and status = 'succeeded') result
+from errand.job_facts($1) f`;
+
 /** Of these jobs, the ones that have ended. */
 export const findEnded = hot<{ job_id: string }>('find_ended')`
 select distinct o.job_id from unnest($1::bigint[]) i(id)

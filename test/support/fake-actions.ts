@@ -88,6 +88,10 @@ export class FakeJobs {
           const job = this.#look(`job ${id}`).get(id);
           return job === undefined ? undefined : { ...job.facts };
         },
+        awaited: async (id) => {
+          const job = this.#look(`job ${id}`).get(id);
+          return job === undefined ? undefined : { ...job.facts, result: job.result };
+        },
         isGone: async (id) => BigInt(id) <= BigInt(this.gone),
         payload: async (id) => this.#look(`payload ${id}`).get(id)?.payload,
         result: async (id) => {
