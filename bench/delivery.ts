@@ -36,3 +36,15 @@ export function checkCounts(what: string, { enqueued, delivered, unique, finishe
     `${what}: enqueued ${enqueued}, delivered ${delivered}, unique ${unique}, finished ${finished}; no figure`,
   );
 }
+
+/** How many requests were accepted; throws when one was not. */
+export function acceptedOf(what: string, statuses: Readonly<Record<string, number>>): number {
+  const { '202': accepted = 0, ...others } = statuses;
+  if (Object.keys(others).length === 0) return accepted;
+  throw new Error(`${what}: answers other than 202: ${JSON.stringify(statuses)}; no figure`);
+}
+
+/** Throws unless the store holds exactly what was told as stored. */
+export function checkStored(what: string, told: number, stored: number): void {
+  if (stored !== told) throw new Error(`${what}: told ${told} jobs as stored, holds ${stored}; no figure`);
+}

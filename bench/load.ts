@@ -16,6 +16,8 @@ export interface LoadOrder {
   seconds: number;
   /** Absent: raw sockets. */
   client?: 'undici';
+  /** With raw sockets: an Idempotency-Key for each request, unique by this beginning. */
+  keys?: string;
 }
 
 export interface LoadResult {
@@ -39,18 +41,9 @@ process.once('message', async (order: LoadOrder) => {
 });
 
 async function load(order: LoadOrder): Promise<LoadResult> {
-  const { port, path, body, connections, warm_up_seconds, seconds } = order;
+  const { port, connections, warm_up_seconds, seconds } = order;
   if (warm_up_seconds + seconds > most_seconds) throw new Error(`more than ${most_seconds} s of load`);
-  const request = Buffer.from(
-    [
-      `POST ${path} HTTP/1.1`,
-      `Host: 127.0.0.1:${port}`,
-      'Content-Type: application/json',
-      `Content-Length: ${Buffer.byteLength(body)}`,
-      '',
-      body,
-    ].join('\r\n'),
-  );
+  const requests = requestsOf(order);
   const statuses: Record<string, number> = {};
   const times: number[] = [];
   const began = performance.now();
@@ -64,7 +57,7 @@ async function load(order: LoadOrder): Promise<LoadResult> {
   const ordinary = order.client === undefined ? null : ordinaryClient(order);
   await Promise.all(
     Array.from({ length: connections }, () =>
-      ordinary === null ? converse(port, request, onAnswer) : ordinary.converse(onAnswer),
+      ordinary === null ? converse(port, requests, onAnswer) : ordinary.converse(onAnswer),
     ),
   );
   await ordinary?.close();
@@ -77,18 +70,32 @@ async function load(order: LoadOrder): Promise<LoadResult> {
   };
 }
 
+/** What to send next. */
+function requestsOf({ port, path, body, keys }: LoadOrder): () => Buffer {
+  const before = [
+    `POST ${path} HTTP/1.1`,
+    `Host: 127.0.0.1:${port}`,
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+  ].join('\r\n');
+  const whole = (head: string) => Buffer.from(`${head}\r\n\r\n${body}`);
+  const same = whole(before);
+  let sent = 0;
+  return keys === undefined ? () => same : () => whole(`${before}\r\nIdempotency-Key: ${keys}${sent++}`);
+}
+
 /** Counts an answer; says whether to send another request. */
 export type OnAnswer = (status: string, sentAt: number, now: number) => boolean;
 
 /** One connection: sends the request again as long as `onAnswer` says so. Understands answers with Content-Length. */
-function converse(port: number, request: Buffer, onAnswer: OnAnswer): Promise<void> {
+function converse(port: number, requests: () => Buffer, onAnswer: OnAnswer): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host: '127.0.0.1', port, noDelay: true });
     let text = '';
     let sentAt = 0;
     const send = () => {
       sentAt = performance.now();
-      socket.write(request);
+      socket.write(requests());
     };
     socket.setEncoding('latin1');
     socket.setTimeout(10_000, () => socket.destroy(new Error('no answer in 10 s')));

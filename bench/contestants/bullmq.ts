@@ -77,7 +77,8 @@ async function open(url: string): Promise<Queue> {
   return queue;
 }
 
-function addressOf(url: string): { host: string; port: number; db: number } {
+/** Where Redis listens, and which of its databases. */
+export function addressOf(url: string): { host: string; port: number; db: number } {
   const { hostname, port, pathname } = new URL(url);
   return { host: hostname, port: Number(port), db: Number(pathname.slice(1)) };
 }

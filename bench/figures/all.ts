@@ -3,11 +3,13 @@
 import type { Entry } from '../figure.ts';
 import { backlog } from './backlog.ts';
 import { batches } from './batch.ts';
+import { bulk } from './bulk.ts';
 import { drain } from './drain.ts';
 import { history } from './history.ts';
 import { latency } from './latency.ts';
 import { layerPrices } from './layers.ts';
 import { post } from './post.ts';
+import { postPeers } from './post-peers.ts';
 import { price } from './price.ts';
 import { processes } from './processes.ts';
 import { pull } from './pull.ts';
@@ -23,6 +25,8 @@ export const figures: Readonly<Record<string, Entry>> = {
   drain: { isShort: true, take: drain },
   post: { isShort: true, take: post },
   layers: { isShort: false, take: layerPrices },
+  'post-peers': { isShort: true, take: postPeers },
+  bulk: { isShort: true, take: bulk },
   batch: { isShort: true, take: batches },
   latency: { isShort: true, take: latency },
   processes: { isShort: false, take: processes },
