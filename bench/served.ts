@@ -3,6 +3,7 @@
 // Next room: load.ts, the generator.
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { tied } from '../test/support/children.ts';
 import { cpuOfServer, cpuOfTree } from './accounts.ts';
 import type { Answer } from './contestant.ts';
 import type { LoadOrder, LoadResult } from './load.ts';
@@ -14,6 +15,12 @@ export interface Server {
   stop(): Promise<void>;
 }
 
+// A run that is interrupted leaves none of them behind; on Linux not even one that is killed.
+const living = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of living) child.kill('SIGKILL');
+});
+
 /** Starts a program that prints "listens on http://…:port". */
 export async function serve(
   words: string[],
@@ -21,7 +28,10 @@ export async function serve(
   more: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   const env = { PATH: process.env.PATH, DATABASE_URL: url, PORT: '0', ...more };
-  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const [program, rest] = tied(process.execPath, words, 'TERM');
+  const child = spawn(program, rest, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  living.add(child);
+  child.once('exit', () => living.delete(child));
   const port = await portOf(child);
   return {
     pid: child.pid as number,
