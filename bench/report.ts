@@ -32,7 +32,8 @@ export function record(taken: readonly Taken[]): void {
   writeFileSync(page, markdown(all));
 }
 
-export function markdown(all: readonly Taken[]): string {
+/** Figures that could not be made are named, by name and reason. */
+export function markdown(all: readonly Taken[], failed: Readonly<Record<string, string>> = {}): string {
   return [
     '# Bench results',
     '',
@@ -41,6 +42,7 @@ export function markdown(all: readonly Taken[]): string {
     'answer after an fsynced commit; BullMQ does not wait for the disk, as its setup says.',
     '',
     ...summary(all),
+    ...Object.entries(failed).map(([name, reason]) => `- **No figure "${name}"**: ${reason}\n`),
     ...all.flatMap(section),
   ].join('\n');
 }
@@ -54,7 +56,10 @@ function summary(all: readonly Taken[]): string[] {
     '',
     ...goals
       .filter((goal) => verdictOn(goal) === 'missed')
-      .map(({ what, short }) => `- Missed, ${what}: ${short ?? 'the reason is not known yet'}.`),
+      .map(({ what, against, short }) => {
+        const row = against === undefined ? what : `${what} against ${against}`;
+        return `- Missed, ${row}: ${short ?? 'the reason is not known yet'}.`;
+      }),
     '',
   ];
 }
