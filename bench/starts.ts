@@ -5,15 +5,16 @@
 import { cpuOf, cpuOfServer } from './accounts.ts';
 import { enter, type Stage, type Trickle } from './contestant.ts';
 import { checkDelivery } from './delivery.ts';
-import type { Ground } from './ground.ts';
+import type { FigureOptions } from './figure.ts';
 import { quantile } from './measure.ts';
 import { pathOf, type Server, serve } from './served.ts';
+import { placeFor, type System } from './systems.ts';
 
-/** A system as it is compared: the module of the contestant, its words and its slots. */
-export interface System {
-  contestant: string;
-  words?: string[];
-  concurrency: number;
+/** How a system is asked. */
+export interface Way {
+  system: System;
+  /** For the module of the contestant. */
+  words?: readonly string[];
   /** Whether jobs are enqueued at its HTTP API, which is then a process of its own. */
   overHttp?: boolean;
 }
@@ -24,35 +25,36 @@ export interface Starts {
   p95_ms: number;
   p99_ms: number;
   node_us: number;
-  postgres_us: number;
+  /** Of Postgres, or of Redis. */
+  store_us: number;
 }
 
 /** Enqueues at the rate and says how soon the jobs started and what all of it cost. */
 export async function startsOf(
-  ground: Ground,
+  options: Pick<FigureOptions, 'ground' | 'errand'>,
   database: string,
-  { contestant, words = [], concurrency, overHttp = false }: System,
+  { system, words = [], overHttp = false }: Way,
   trickle: Trickle,
 ): Promise<Starts> {
-  const url = await ground.database(database);
-  const worker = enter(contestant, url, ...words);
+  const { module, concurrency, url, server: store } = await placeFor(system, database, options);
+  const worker = enter(module, url, ...words);
   let server: Server | undefined;
   let caller: Stage | undefined;
   try {
     await worker.ask('prepare', {});
     if (overHttp) server = await serve([pathOf('../src/main.ts'), 'serve'], url, { ERRAND_ROLES: 'api' });
-    caller = server === undefined ? enter(contestant, url, ...words) : enter('http', urlOf(server));
+    caller = server === undefined ? enter(module, url, ...words) : enter('http', urlOf(server));
     await worker.ask('begin', { workers: 1, concurrency });
     const used = {
-      postgres: cpuOfServer(ground.pid),
+      store: cpuOfServer(store),
       server: server === undefined ? 0 : cpuOf(server.pid),
     };
     const trickled = await caller.ask('trickle', trickle);
-    const postgres_us = cpuOfServer(ground.pid) - used.postgres;
+    const store_us = cpuOfServer(store) - used.store;
     // Callers of an API are somebody else's process; with a library they are the one that pays for it.
     const asking_us = server === undefined ? trickled.node_us : cpuOf(server.pid) - used.server;
     const { ids, starts, node_us } = await worker.ask('collect', { count: trickled.ids.length });
-    checkDelivery(contestant, { enqueued: trickled.ids.length, sent: trickled.ids, ids });
+    checkDelivery(system, { enqueued: trickled.ids.length, sent: trickled.ids, ids });
     const startedAt = new Map(starts);
     const waits = Float64Array.from(trickled.sent, ([id, at]) => (startedAt.get(id) as number) - at).sort();
     return {
@@ -60,7 +62,7 @@ export async function startsOf(
       p95_ms: quantile(waits, 0.95),
       p99_ms: quantile(waits, 0.99),
       node_us: (asking_us + node_us) / ids.length,
-      postgres_us: postgres_us / ids.length,
+      store_us: store_us / ids.length,
     };
   } finally {
     await Promise.all([worker.leave(), caller?.leave(), server?.stop()]);

@@ -1,5 +1,6 @@
 // pg-boss in the fastest way its documentation describes (pgboss.io/api/workers): batches of 1,000 fetched in a burst as
-// long as they come back full, two workers so that one fetches while the other completes; NOTIFY on, polling at its floor.
+// long as they come back full, two workers so that one fetches while the other completes; NOTIFY on, or off
+// with the word `polling`; polling at its floor.
 // Next room: bullmq.ts.
 import type { Contestant } from '../contestant.ts';
 import { peer } from '../peers.ts';
@@ -24,11 +25,12 @@ const { PgBoss } = await peer<PgBoss>('pg-boss');
 
 const queue = 'noop';
 const batch_size = 1_000;
+const notify = process.argv[4] !== 'polling';
 
 export const contestant: Contestant = {
   async prepare(url) {
     const boss = await start(url);
-    await boss.createQueue(queue, { notify: true });
+    await boss.createQueue(queue, { notify });
     await stop(boss);
   },
 
@@ -79,7 +81,7 @@ export const contestant: Contestant = {
 };
 
 async function start(url: string): Promise<Boss> {
-  const boss = new PgBoss({ connectionString: url, useListenNotify: true });
+  const boss = new PgBoss({ connectionString: url, useListenNotify: notify });
   boss.on('error', (error) => process.stderr.write(`pg-boss: ${error.message}\n`));
   await boss.start();
   return boss;

@@ -7,19 +7,23 @@ import type { Figure, FigureOptions, Profile } from '../figure.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
 import { payloadText } from '../payload.ts';
 import { installPeers } from '../peers.ts';
-import { type Starts, type System, startsOf } from '../starts.ts';
+import { type Starts, startsOf, type Way } from '../starts.ts';
+import { setupOf } from '../systems.ts';
 
-const systems = {
-  errand: { contestant: 'errand', concurrency: 50 },
-  graphile: { contestant: 'graphile', concurrency: 24 },
-} as const satisfies Record<string, System>;
+const ways = {
+  errand: { system: 'errand' },
+  'graphile-worker': { system: 'graphile-worker' },
+  'pg-boss': { system: 'pg-boss' },
+  'pg-boss, polling': { system: 'pg-boss', words: ['polling'] },
+  BullMQ: { system: 'BullMQ' },
+} as const satisfies Record<string, Way>;
 
-type Name = keyof typeof systems;
-const names = Object.keys(systems) as Name[];
-const postgresPeers = ['graphile'] as const satisfies Name[];
+type Name = keyof typeof ways;
+const names = Object.keys(ways) as Name[];
+const postgresPeers = ['graphile-worker', 'pg-boss', 'pg-boss, polling'] as const satisfies Name[];
 
 const times: Record<Profile, { rounds: number; seconds: number }> = {
-  short: { rounds: 3, seconds: 8 },
+  short: { rounds: 3, seconds: 5 },
   long: { rounds: 5, seconds: 20 },
 };
 const per_second = 50;
@@ -41,17 +45,23 @@ export async function latency(options: FigureOptions): Promise<Figure> {
       const all: Partial<Round> = {};
       for (const name of inTurn(round, names)) {
         const trickle = { per_second, warm_up_seconds, seconds };
-        all[name] = await startsOf(ground, `latency_${databases++}`, systems[name], trickle);
+        all[name] = await startsOf(options, `latency_${databases++}`, ways[name], trickle);
       }
       say(`latency: ${names.map((name) => `${name} ${all[name]?.p50_ms.toFixed(1)}`).join(', ')} ms`);
       return all as Round;
     },
   });
-  return figureOf(taken, seconds);
+  const setup = await setupOf(['errand', 'graphile-worker', 'pg-boss', 'BullMQ'], options);
+  return figureOf(taken, seconds, setup);
 }
 
-function figureOf({ kept, others, remarks }: Rounds<Round>, seconds: number): Figure {
+function figureOf(
+  { kept, others, remarks }: Rounds<Round>,
+  seconds: number,
+  setup: Record<string, string>,
+): Figure {
   const each = (name: Name, pick: (starts: Starts) => number) => kept.map((round) => pick(round[name]));
+  const p50 = (name: Name) => each(name, (starts) => starts.p50_ms);
   const p99 = (name: Name) => each(name, (starts) => starts.p99_ms);
   const best = kept.map((round) => Math.min(...postgresPeers.map((name) => round[name].p99_ms)));
   const line = (name: Name, what: string, unit: string, pick: (starts: Starts) => number) => ({
@@ -63,6 +73,12 @@ function figureOf({ kept, others, remarks }: Rounds<Round>, seconds: number): Fi
     name: 'latency',
     title: `Start latency at ${per_second} jobs/s, another process, idle system`,
     goals: [
+      {
+        what: 'start latency, p50',
+        against: 'BullMQ',
+        ...{ at: 'most', value: 1.5, stretch: 1, unit: '×' },
+        seen: spreadOf(ratios(p50('errand'), p50('BullMQ'))),
+      },
       {
         what: 'start latency, p99',
         against: 'the best Postgres peer',
@@ -76,13 +92,15 @@ function figureOf({ kept, others, remarks }: Rounds<Round>, seconds: number): Fi
         line(name, 'p95', 'ms', (starts) => starts.p95_ms),
         line(name, 'p99', 'ms', (starts) => starts.p99_ms),
         line(name, 'Node CPU', 'µs/job', (starts) => starts.node_us),
-        line(name, 'database CPU', 'µs/job', (starts) => starts.postgres_us),
+        line(name, 'CPU of the store', 'µs/job', (starts) => starts.store_us),
       ]),
       { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
     ],
     setup: {
       rate: `${per_second} single jobs each second, at random moments of their 20 ms, for ${seconds} s after ${warm_up_seconds} s`,
       processes: 'one that enqueues by the library of the system, one that runs a worker',
+      ...setup,
+      'pg-boss, polling': 'the same without LISTEN/NOTIFY',
       payload: `${payloadText.length} bytes`,
       clock: 'enqueue call until the first line of the handler',
     },
