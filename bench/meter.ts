@@ -18,7 +18,8 @@ export async function read(ground: Ground, url: string): Promise<Reading> {
     url,
     `select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8 wal, coalesce(sum(calls), 0)::float8 statements,
        coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 buffers
-     from pg_stat_statements s join pg_database d on d.oid = s.dbid where datname = current_database() and toplevel`,
+     from pg_stat_statements s join pg_database d on d.oid = s.dbid
+     where datname = current_database() and toplevel and query not like '%pg_stat_statements%'`,
   );
   return { ...(row as Omit<Reading, 'postgres_us'>), postgres_us: cpuOfServer(ground.pid) };
 }

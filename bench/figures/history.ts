@@ -1,5 +1,5 @@
 // Figure: what ten million finished jobs in the store cost those who enqueue and run: rates against an almost empty store,
-// and the buffers that hot statements touch, against a store of 200,000.
+// and the buffers that each verb of the store touches, against a store of 200,000.
 // Invariants: the history is what the engine would have left, rows and statistics; new jobs go into a partition that holds
 // half of it; delivered = unique = finished.
 // Next room: touched.ts, which counts the buffers.
@@ -18,7 +18,7 @@ import {
 } from '../inside.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
 import { payloadText } from '../payload.ts';
-import { type Hot, hotNames, touched } from '../touched.ts';
+import { touched, type Verb, verbs } from '../touched.ts';
 
 const sizes = {
   short: { finished: 400_000, few: 20_000, run: 6_000 },
@@ -43,12 +43,12 @@ type Round = Record<Store, Passage>;
 export async function history({ rounds = 5, profile, ground, say }: FigureOptions): Promise<Figure> {
   const size = sizes[profile];
   const finished = size.finished.toLocaleString('en');
-  const few = await touchedAmong(ground, 'history_few', size.few);
+  const { touched: few } = await openStore(ground, 'history_few', size.few);
   const open: Record<Store, Opened> = {
     empty: await openStore(ground, 'history_empty', 0),
     history: await openStore(ground, 'history_many', size.finished),
   };
-  const many = await touched(open.history.url, await laneOf(ground, open.history.url));
+  const many = open.history.touched;
   say(`history: ${finished} finished jobs made in ${Math.round(open.history.seconds)} s`);
   // The compiler's warm-up and the first look at each store are nobody's.
   for (const store of stores) await pass(ground, open[store], size.run);
@@ -71,7 +71,7 @@ export async function history({ rounds = 5, profile, ground, say }: FigureOption
 
   const of = (store: Store, pick: (passage: Passage) => number) => kept.map((round) => pick(round[store]));
   const compared = (pick: (passage: Passage) => number) => ratios(of('history', pick), of('empty', pick));
-  const growth = (name: Hot) => many[name] / few[name];
+  const growth = (name: Verb) => many[name] / few[name];
   return {
     name: 'history',
     title: `${finished} finished jobs present`,
@@ -89,10 +89,10 @@ export async function history({ rounds = 5, profile, ground, say }: FigureOption
         seen: spreadOf(compared(enqueueRateOf)),
       },
       {
-        what: 'buffers of the hot statement that grows most',
+        what: 'buffers of the verb that grows most',
         against: `${size.few.toLocaleString('en')} finished jobs`,
         ...{ at: 'most', value: 2, unit: '×' },
-        seen: spreadOf([Math.max(...hotNames.map(growth))]),
+        seen: spreadOf([Math.max(...verbs.map(growth))]),
       },
     ],
     lines: [
@@ -105,7 +105,7 @@ export async function history({ rounds = 5, profile, ground, say }: FigureOption
         },
         { what: `${store}: jobs enqueued`, unit: '/s', spread: spreadOf(of(store, enqueueRateOf)) },
       ]),
-      ...hotNames.flatMap((name) => [
+      ...verbs.flatMap((name) => [
         {
           what: `${name}: buffers for 100 jobs, ${size.few.toLocaleString('en')} finished`,
           unit: '',
@@ -120,7 +120,7 @@ export async function history({ rounds = 5, profile, ground, say }: FigureOption
       run: `${size.run.toLocaleString('en')} jobs a round, ${slots.toLocaleString('en')} slots in one process`,
       enqueue: 'single submits, 1,000 in flight',
       payload: `${payloadText.length} bytes`,
-      buffers: 'pg_stat_statements, generic plans, the second of two runs that are rolled back',
+      buffers: 'pg_stat_statements, 100 jobs through each verb of the store, the second hundred of two',
     },
     checks: ['delivered = unique = finished in both stores; nothing is left leased', ...remarks],
   };
@@ -129,6 +129,7 @@ export async function history({ rounds = 5, profile, ground, say }: FigureOption
 interface Opened {
   url: string;
   seconds: number;
+  touched: Record<Verb, number>;
   before: Stock;
   ran: Ran[];
 }
@@ -139,12 +140,10 @@ async function openStore(ground: Ground, name: string, finished: number): Promis
   if (finished > 0) await makeHistory(ground, url, finished);
   await ground.ask(url, 'vacuum (analyze)');
   const seconds = (performance.now() - began) / 1_000;
-  return { url, seconds, before: await stockOf(ground, url), ran: [] };
-}
-
-async function touchedAmong(ground: Ground, name: string, finished: number): Promise<Record<Hot, number>> {
-  const { url } = await openStore(ground, name, finished);
-  return touched(url, await laneOf(ground, url));
+  return {
+    ...{ url, seconds, touched: await touched(ground, url, await laneOf(ground, url)) },
+    ...{ before: await stockOf(ground, url), ran: [] },
+  };
 }
 
 /** Jobs that ran once and succeeded, in blocks of 500, one every 10 ms until now. */
