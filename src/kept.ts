@@ -12,7 +12,7 @@ export interface KeepOptions {
   events: EventBus;
   /** What the process is told when it is asked for metrics. */
   metricsOfAll: () => Promise<string>;
-  /** A start that followed another process has failed, the `failures`th in a row. */
+  /** A process that followed another ended at its start, the `failures`th to end too early in a row. */
   onFailed: (failures: number, reason: string) => void;
 }
 

@@ -19,7 +19,7 @@ export interface PrimaryOptions extends Pick<ComposeOptions, 'migrate' | 'signal
 /** What a process needs beyond the deadline of its drain to be gone, in ms. */
 const spare_ms = 3_000;
 
-/** So many starts in a row have failed before hope is given up, where no other process serves. */
+/** So often in a row a process has ended, last at its start, when hope is given up, if no other serves. */
 const most_failures = 5;
 
 /** Starts ERRAND_PROCESSES processes; throws with the reason when one cannot start. */

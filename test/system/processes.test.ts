@@ -2,6 +2,9 @@
 // for all. They are told apart by the process id that /health names.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
@@ -233,6 +236,24 @@ test('what keeps every process from starting is told once, and ends the start', 
   assert.equal(settings.match(/ERRAND_ROLES "boss"/g)?.length, 1, settings);
   const handlers = await wrong({ ERRAND_HANDLERS_DIR: '/no/such/folder' });
   assert.equal(handlers.match(/\/no\/such\/folder/g)?.length, 1, handlers);
+});
+
+test('when none serves and none can be started any more, the primary ends with the reason', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'errand-processes-'));
+  const service = await start(database.url, { ERRAND_HANDLERS_DIR: folder });
+  try {
+    const pids = await pidsOf(service);
+    await rm(folder, { recursive: true });
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    assert.equal(await exitOf(service.child), 1, service.output());
+    assert.match(
+      service.output(),
+      /no process is left and none can be started: process \d ended at its start/,
+    );
+  } finally {
+    await service.kill9();
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 test('a process that hangs is killed and another follows; meanwhile its neighbour answers', async () => {
