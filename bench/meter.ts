@@ -56,17 +56,18 @@ export type Marked = keyof typeof marks;
 
 export interface Calls {
   calls: number;
+  /** What they answered: of a claim its jobs, with a row for each lease and head. */
+  rows: number;
   buffers: number;
-  ms: number;
 }
 
-/** Calls, buffers and time of the marked statements so far. */
+/** Calls, rows and buffers of the marked statements so far. */
 export async function callsOf(ground: Ground, url: string): Promise<Record<Marked, Calls>> {
   const names = Object.keys(marks) as Marked[];
   const rows = await ground.ask<Calls & { name: Marked }>(
     url,
-    `select m.name, coalesce(sum(calls), 0)::float8 calls,
-       coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 buffers, coalesce(sum(total_exec_time), 0) ms
+    `select m.name, coalesce(sum(calls), 0)::float8 calls, coalesce(sum(rows), 0)::float8 "rows",
+       coalesce(sum(shared_blks_hit + shared_blks_read), 0)::float8 buffers
      from unnest($1::text[], $2::text[]) m(name, mark)
      left join (pg_stat_statements s join pg_database d on d.oid = s.dbid and datname = current_database())
        on toplevel and query not like '%pg_stat_statements%' and query like '%' || m.mark

@@ -80,12 +80,17 @@ function between(from: Slice, to: Slice): Slice {
   return Object.fromEntries(
     names.map((name) => {
       const [a, b] = [from[name], to[name]];
-      return [name, { calls: b.calls - a.calls, buffers: b.buffers - a.buffers, ms: b.ms - a.ms }];
+      return [name, { calls: b.calls - a.calls, rows: b.rows - a.rows, buffers: b.buffers - a.buffers }];
     }),
   ) as Slice;
 }
 
-export function perCall(slice: Slice | undefined, name: Marked): number {
-  const { calls, buffers } = slice?.[name] ?? { calls: 0, buffers: 0 };
-  return buffers / calls;
+/** Of a slice, for each call of a statement; NaN where there was none. */
+export function perCall(
+  slice: Slice | undefined,
+  name: Marked,
+  what: 'buffers' | 'rows' = 'buffers',
+): number {
+  const calls = slice?.[name];
+  return calls === undefined ? Number.NaN : calls[what] / calls.calls;
 }

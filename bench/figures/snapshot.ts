@@ -17,6 +17,7 @@ import type { Marked } from '../meter.ts';
 import { payloadText } from '../payload.ts';
 import { installPeers } from '../peers.ts';
 import { perCall, type Slice, slices, steadyLoad, warm_up_ms } from '../steady.ts';
+import { placeFor, type System, setupOf } from '../systems.ts';
 
 const sizes = {
   short: { burst: 4_000, bursts: 1, held: 12_000 },
@@ -27,9 +28,8 @@ type Size = (typeof sizes)['long'];
 const per_second = 4_000;
 const watched = ['submit', 'claim', 'settle'] as const satisfies readonly Marked[];
 
-// In what its documentation calls fast; the module of each knows the rest.
-const peers = { graphile: { concurrency: 24 } } as const;
-type Peer = keyof typeof peers;
+const peers = ['graphile-worker', 'pg-boss'] as const satisfies readonly System[];
+type Peer = (typeof peers)[number];
 
 /** Bursts before the snapshot and at its end. */
 interface Bursts {
@@ -37,7 +37,8 @@ interface Bursts {
   held: Ran[];
 }
 
-export async function snapshot({ rounds = 1, profile, ground, say }: FigureOptions): Promise<Figure> {
+export async function snapshot(options: FigureOptions): Promise<Figure> {
+  const { rounds = 1, profile, ground, say } = options;
   const size = sizes[profile];
   await installPeers(say);
   const own: Own[] = [];
@@ -45,8 +46,8 @@ export async function snapshot({ rounds = 1, profile, ground, say }: FigureOptio
     own.push(await takeOwn(ground, `snapshot_${round}`, size, say));
   }
   const other: Partial<Record<Peer, Bursts>> = {};
-  for (const name of Object.keys(peers) as Peer[]) {
-    other[name] = await takePeer(ground, name, size);
+  for (const name of peers) {
+    other[name] = await takePeer(options, name, size);
     say(`snapshot: ${name} ${show(rateRatios(other[name] as Bursts))}`);
   }
 
@@ -97,6 +98,12 @@ export async function snapshot({ rounds = 1, profile, ground, say }: FigureOptio
         spread: all(({ free }) => rateRatios(free)),
       },
       ...bufferLines,
+      // Three buffers of a claim are the look-up of a job: bigger claims touch more.
+      ...([0, -1] as const).map((at) => ({
+        what: `claim: rows, ${at === 0 ? 'first' : 'last'} slice`,
+        unit: '/call',
+        spread: all(({ slices }) => [perCall(slices.at(at), 'claim', 'rows')]),
+      })),
       { what: 'seconds held', unit: 's', spread: all(({ seconds }) => [seconds]) },
       ...[...new Set(own.flatMap(({ dead }) => Object.keys(dead)))].map((table) => ({
         what: `dead rows of ${table} at the end`,
@@ -117,7 +124,8 @@ export async function snapshot({ rounds = 1, profile, ground, say }: FigureOptio
       bursts: `${size.bursts} of ${size.burst.toLocaleString('en')} jobs, ${slots.toLocaleString('en')} slots`,
       slices: `${slices} of the load, after ${warm_up_ms / 1_000} s of it`,
       payload: `${payloadText.length} bytes`,
-      peers: 'the same count at the same rate, in bulk calls; each in the configuration of the drain',
+      peers: 'the same count at the same rate, in bulk calls',
+      ...(await setupOf(peers, options)),
     },
     checks: [
       'delivered = unique = finished; nothing waits and nothing is leased in the end',
@@ -203,10 +211,10 @@ async function deadRows(ground: Ground, url: string): Promise<Record<string, num
   return Object.fromEntries(rows.map(({ name, dead }) => [name, dead]));
 }
 
-async function takePeer(ground: Ground, name: Peer, size: Size): Promise<Bursts> {
-  const url = await ground.database(`snapshot_${name}`);
-  const { concurrency } = peers[name];
-  const stage = enter(name, url);
+async function takePeer(options: FigureOptions, name: Peer, size: Size): Promise<Bursts> {
+  const { ground } = options;
+  const { module, concurrency, url } = await placeFor(name, `snapshot_${peers.indexOf(name)}_peer`, options);
+  const stage = enter(module, url);
   const bursts: Bursts = { before: [], held: [] };
   const burst = async (): Promise<Ran> => {
     await stage.ask('fill', { count: size.burst });
