@@ -83,6 +83,9 @@ export async function build(
   // One connection renews the term while the other fires: no load on the rest of the process can starve them.
   const leads = config.ERRAND_ROLES.includes('dispatcher') ? pool('office', 2) : null;
   const pools = [intake, engine, read, ...(leads === null ? [] : [leads])];
+  // Crowds have a share: however many want jobs or lists, leases are renewed and ended, and single jobs are read.
+  const claims = engine.share(Math.max(1, config.ERRAND_ENGINE_CONNECTIONS - 2));
+  const browse = read.share(Math.max(1, config.ERRAND_READ_CONNECTIONS - 1));
   const closePools = () => Promise.all(pools.map((one) => one.end()));
 
   const lanes = new Lanes(read);
@@ -155,7 +158,7 @@ export async function build(
     onLater,
     now: () => clock?.now() ?? new Date(),
   });
-  const claim = claiming({ db: engine, heads, lanes, open, settle, events });
+  const claim = claiming({ db: claims, heads, lanes, open, settle, events });
   const cancel = cancelling({
     db: read,
     lanes,
@@ -172,9 +175,9 @@ export async function build(
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
     inspect,
-    history: recalling(read, workers),
+    history: recalling(browse, workers),
     list: listing({
-      db: read,
+      db: browse,
       named,
       secret: cursorSecret,
       // A job may be made by the last of a few statements of its transaction.
@@ -196,9 +199,9 @@ export async function build(
       secrets: [secret],
       random: Math.random,
     }),
-    schedules: scheduling({ db: read, secret: cursorSecret, events }),
+    schedules: scheduling({ db: browse, secret: cursorSecret, events }),
     trigger: triggering(intakeOf),
-    runs: running({ db: read, secret: cursorSecret }),
+    runs: running({ db: browse, secret: cursorSecret }),
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
     waiters,
     watch,

@@ -64,6 +64,8 @@ export interface Events {
   'chore.failed': { chore: string; error: unknown };
   'chore.ran': { chore: string; moved: number };
   'store.error': { where: string; error: unknown };
+  /** A request was answered 503: for load, or with the slug of a problem. */
+  'http.refused': { reason: string };
   'http.error': { request_id: string; error: unknown };
   'service.said': { level: 'info' | 'warn' | 'error'; message: string; [field: string]: unknown };
 }

@@ -42,7 +42,7 @@ const submit: Submit = async ({ queue, type }) => {
 const app = fastify({
   logger: false,
   ...(has(1)
-    ? { genReqId: requestIdOf, serverFactory: serving(serverLimits), return503OnClosing: false }
+    ? { genReqId: requestIdOf, serverFactory: serving(serverLimits, () => true), return503OnClosing: false }
     : {}),
 });
 app.setValidatorCompiler(validatorCompiler);

@@ -6,6 +6,7 @@ import type { Start } from '../domain/start.ts';
 import { extendLeases, heartbeat } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
+import { holder_patience_ms } from '../store/line.ts';
 import { numbers } from '../store/sql.ts';
 
 export interface Beat {
@@ -28,6 +29,7 @@ export function beating(db: Pool): Heartbeat {
     max: 1_000,
     gapMs: 0,
     maxWaiting: 50_000,
+    patienceMs: holder_patience_ms,
   });
   return (start, seconds) => flush.add({ start, seconds });
 }

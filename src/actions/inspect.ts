@@ -6,6 +6,7 @@ import type { Pool } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
 import { findAwaited, findJobs, findPayload, findResult, type JobFacts } from '../store/jobs.ts';
 import type { Lanes, Workers } from '../store/lanes.ts';
+import { holder_patience_ms } from '../store/line.ts';
 import { lowestKept } from '../store/partitions.ts';
 import type { Statement } from '../store/sql.ts';
 
@@ -34,7 +35,13 @@ export function naming(lanes: Lanes, workers: Workers) {
 
 export function inspecting(db: Pool, named: ReturnType<typeof naming>): Inspect {
   // The running read is the gap, as for submits; the second is for when one is stuck.
-  const gathered = { inFlight: 2, overtakeMs: 20, gapMs: 0, maxWaiting: 5_000 };
+  const gathered = {
+    inFlight: 2,
+    overtakeMs: 20,
+    gapMs: 0,
+    maxWaiting: 5_000,
+    patienceMs: holder_patience_ms,
+  };
   const reads = new Flush({ ...gathered, run: (ids: string[]) => byIdOf(ids, db, findJobs), max: 200 });
   // Results may be large, so fewer of them come together.
   const endings = new Flush({ ...gathered, run: (ids: string[]) => byIdOf(ids, db, findAwaited), max: 20 });

@@ -7,6 +7,7 @@ import type { Start } from '../domain/start.ts';
 import type { EventBus } from '../events.ts';
 import type { Pool } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
+import { holder_patience_ms } from '../store/line.ts';
 import { type Report, writeReports } from '../store/progress.ts';
 
 /** What is reported, as JSON text. */
@@ -37,6 +38,7 @@ export function progressing(options: { db: Pool; events: EventBus }): Progress {
     max: 500,
     gapMs: gap_ms,
     maxWaiting: 10_000,
+    patienceMs: holder_patience_ms,
   });
   return (start, { progress = null, checkpoint = null }) => flush.add({ start, progress, checkpoint });
 }

@@ -16,6 +16,7 @@ import {
   settleJobs,
 } from '../store/endings.ts';
 import { Flush } from '../store/flush.ts';
+import { holder_patience_ms } from '../store/line.ts';
 import type { Ready } from './ready.ts';
 
 export { noDetails } from '../store/endings.ts';
@@ -56,6 +57,7 @@ export function settling(options: SettleOptions): Settle {
     max: 1_000,
     gapMs: 0,
     maxWaiting: 50_000,
+    patienceMs: holder_patience_ms,
     splits: (error) => /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? ''),
   });
 

@@ -8,6 +8,7 @@ import type { TestClock } from '../actions/test-clock.ts';
 import type { Config } from '../config.ts';
 import { most_report_bytes } from '../domain/start.ts';
 import type { EventBus } from '../events.ts';
+import { type AdmissionLimits, admissionLimits, admitting } from './admission.ts';
 import { submitBatch } from './batch.ts';
 import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue, readWithin } from './body.ts';
 import { browsing } from './browse.ts';
@@ -50,8 +51,8 @@ export interface AppOptions {
   lifecycle?: { draining: () => boolean; leaving: () => boolean };
   /** The clock that tests move; absent: the real one. */
   clock?: TestClock | null;
-  /** Limits of the server that differ from the usual ones. */
-  limits?: Partial<ServerLimits>;
+  /** Limits of the server and of what it takes in that differ from the usual ones. */
+  limits?: Partial<ServerLimits & AdmissionLimits>;
   /** Times of streams that differ from the usual ones. */
   streams?: Partial<StreamLimits>;
 }
@@ -75,11 +76,22 @@ export function buildApp(options: AppOptions): App {
     actions.watch.drain();
   };
 
+  const limits = { ...serverLimits, ...admissionLimits, ...options.limits };
+  const admit = admitting({
+    limits,
+    unknown_bytes: payloadLimit,
+    largest_bytes: Math.max(many_bytes, payloadLimit + envelope_bytes),
+    held: () => actions.waiters.count + actions.watch.streams,
+    isDraining,
+    events: options.events,
+    observe: (...what) => metrics.observeHttp(...what),
+  });
+
   const app = fastify({
     logger: false,
     bodyLimit: payloadLimit + envelope_bytes,
     genReqId: requestIdOf,
-    serverFactory: serving({ ...serverLimits, ...options.limits }),
+    serverFactory: serving(limits, admit),
     clientErrorHandler: answerClientError,
     // Ours answers with problem+json: see context.ts.
     return503OnClosing: false,

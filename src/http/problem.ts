@@ -34,6 +34,7 @@ export function sendProblem(
 ): FastifyReply {
   const problem = toProblem(error, request);
   if (problem.slug === 'internal') options.events.emit('http.error', { request_id: request.id, error });
+  if (problem.status === 503) options.events.emit('http.refused', { reason: problem.slug });
   return reply
     .code(problem.status)
     .headers(problem.headers)

@@ -15,6 +15,7 @@ import type { Socket } from 'node:net';
 import fp from 'fastify-plugin';
 import { refusal } from '../domain/expectation.ts';
 import { Problem, toBody } from '../domain/problem.ts';
+import type { Admit } from './admission.ts';
 import { requestIdOf } from './context.ts';
 import { problemType } from './problem.ts';
 
@@ -39,9 +40,12 @@ export const serverLimits: ServerLimits = {
   max_connections: 20_000,
 };
 
-/** Makes the server around Fastify's handler. */
-export function serving(limits: ServerLimits): (handler: RequestListener) => Server {
-  return (handler) => {
+/** Makes the server around Fastify's handler, which sees what is admitted. */
+export function serving(limits: ServerLimits, admit: Admit): (handler: RequestListener) => Server {
+  return (handle) => {
+    const handler: RequestListener = (request, response) => {
+      if (admit(request, response)) handle(request, response);
+    };
     const server = createServer(
       {
         requestTimeout: limits.request_timeout_ms,
@@ -59,9 +63,10 @@ export function serving(limits: ServerLimits): (handler: RequestListener) => Ser
     Object.assign(server, { dropMaxConnection: true });
     server.on('checkExpectation', handler);
     server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+      if (!admit(request, response)) return;
       const twin = request.headers['errand-expect'] as string | undefined;
       if (refusal(request.headers.expect, twin) === null) response.writeContinue();
-      handler(request, response);
+      handle(request, response);
     });
     return server;
   };

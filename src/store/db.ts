@@ -1,5 +1,5 @@
 // The port to Postgres: small pools with a timeout on everything, and one way to run a transaction.
-// Invariants: a connection that failed below SQL is never reused; a connection is never given back inside an open
+// Invariants: those who wait for a connection are few and wait shortly; a connection that failed below SQL is never reused; a connection is never given back inside an open
 // transaction; a caller learns whether a failed statement may have taken effect.
 // Next room: the statements of jobs.ts, claims.ts and endings.ts.
 import pg from 'pg';
@@ -7,6 +7,7 @@ import { Problem } from '../domain/problem.ts';
 import { type Breaker, breaker } from './breaker.ts';
 import { startupOptions, type Way } from './session.ts';
 import type { Statement } from './sql.ts';
+import { Turns } from './turns.ts';
 
 /** What runs statements: a pool, or one connection inside a transaction. */
 export interface Db {
@@ -21,6 +22,8 @@ export interface Pool extends Db {
   readonly name: string;
   /** The row of a statement, from a connection that is given up where `fault` finds one in it; then it throws that. */
   sound<Row>(statement: Statement<Row>, fault: (row: Row) => string | null): Promise<Row>;
+  /** The same pool for a crowd: at most `most` of its connections at once, so that the others stay free. */
+  share(most: number): Pool;
   /** Connections open, idle, and callers waiting for one. */
   counts(): { open: number; idle: number; waiting: number };
   end(): Promise<void>;
@@ -77,21 +80,40 @@ export function openPool(options: PoolOptions): Pool {
     client.on('error', options.onError);
   });
   const query = querying(!pooled);
-  return {
+  // Before the pool's own line, which knows no bound.
+  const turns = new Turns(options.max, most_waiting);
+  const lines = [turns];
+  const within = <T>(work: (client: pg.PoolClient) => Promise<T>) =>
+    turns.run(() => onConnection(pool, work));
+
+  const viewOf = (run: typeof within): Pool => ({
     name: options.name,
-    ...running((statement, params) => onConnection(pool, (client) => query(client, statement, params))),
+    ...running((statement, params) => run((client) => query(client, statement, params))),
     sound: (statement, fault) =>
-      onConnection(pool, async (client) => {
+      run(async (client) => {
         const [row] = await query(client, statement);
         const wrong = row === undefined ? 'postgres answered nothing' : fault(row);
         if (row === undefined || wrong !== null) throw new DatabaseLost(false, new Error(wrong ?? ''));
         return row;
       }),
-    transaction: (work) => onConnection(pool, (client) => inTransaction(client, query, work)),
-    counts: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
+    transaction: (work) => run((client) => inTransaction(client, query, work)),
+    share(most) {
+      const ours = new Turns(Math.min(most, options.max), most_waiting);
+      lines.push(ours);
+      return viewOf((work) => ours.run(() => run(work)));
+    },
+    counts: () => ({
+      open: pool.totalCount,
+      idle: pool.idleCount,
+      waiting: lines.reduce((sum, { waiting }) => sum + waiting, 0),
+    }),
     end: () => pool.end(),
-  };
+  });
+  return viewOf(within);
 }
+
+/** Callers that may wait for a connection of one pool. */
+const most_waiting = 1_000;
 
 // Rows of one answer repeat their times (every job of a lease started together), and parsing a date costs more than the
 // rest of a row. The dates are shared, so nobody may change one.

@@ -1,9 +1,9 @@
 // The self-clocking coalescer: whatever arrives while a flush runs is the next flush. An empty system flushes at once,
 // a busy one grows its batches, so the cost per job falls as the load rises and nobody waits for a timer.
-// Invariants: every item is answered exactly once, after its own flush; the queue is bounded in length and in time; a flush that fails for
-// one item's fault is repeated item by item, so no item suffers for its neighbour.
-// Next room: jobs.ts and endings.ts, whose statements are run through it.
-import { Problem } from '../domain/problem.ts';
+// Invariants: every item is answered exactly once, after its own flush; the line before it is bounded in length and in time; a flush
+// that fails for one item's fault is repeated item by item, so no item suffers for its neighbour.
+// Next room: line.ts; jobs.ts and endings.ts, whose statements are run through it.
+import { Line, type Waiting } from './line.ts';
 
 export interface FlushOptions<Item, Result> {
   /** Runs one batch; answers in the order of the items. */
@@ -18,7 +18,7 @@ export interface FlushOptions<Item, Result> {
   gapMs: number;
   /** Items that may wait; more are refused with 503 `queue-saturated`. */
   maxWaiting: number;
-  /** Longest time an item may wait for its flush to start, in ms; then it is refused with 503. Default: 5 s. */
+  /** Longest time an item may wait for its flush to start, in ms; then it is refused with 503. Default: 1 s. */
   patienceMs?: number;
   /** Whether a failed flush may be repeated item by item (the fault was an item's, and nothing took effect). */
   splits?: (error: unknown) => boolean;
@@ -27,7 +27,7 @@ export interface FlushOptions<Item, Result> {
 /** Joins concurrent calls into few statements. `add` resolves after the commit its item was part of. */
 export class Flush<Item, Result> {
   #options: FlushOptions<Item, Result>;
-  #waiting: Entry<Item, Result>[] = [];
+  #waiting: Line<Entry<Item, Result>>;
   #running = 0;
   #lastStart = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
@@ -36,6 +36,7 @@ export class Flush<Item, Result> {
 
   constructor(options: FlushOptions<Item, Result>) {
     this.#options = options;
+    this.#waiting = new Line(options.maxWaiting, options.patienceMs);
   }
 
   /** Items waiting for a flush. */
@@ -44,16 +45,8 @@ export class Flush<Item, Result> {
   }
 
   add(item: Item): Promise<Result> {
-    if (this.#waiting.length >= this.#options.maxWaiting) {
-      return Promise.reject(
-        new Problem('queue-saturated', {
-          detail: `${this.#waiting.length} requests already wait for the database; try again`,
-          headers: { 'retry-after': '1' },
-        }),
-      );
-    }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ item, resolve, reject, since: performance.now() });
+      this.#waiting.join({ item, resolve, reject, since: performance.now() });
       this.#schedule();
     });
   }
@@ -75,31 +68,16 @@ export class Flush<Item, Result> {
 
   #start(): void {
     this.#scheduled = false;
-    this.#refuseOld();
-    const entries = this.#waiting.splice(0, this.#options.max);
+    const entries = this.#waiting.take(this.#options.max);
     if (entries.length === 0) return;
     this.#running++;
     this.#lastStart = performance.now();
     void this.#flush(entries).finally(() => {
       this.#running--;
+      this.#waiting.moved();
       this.#schedule();
     });
     this.#schedule();
-  }
-
-  // A database in trouble takes seconds for each flush: who has waited too long learns it instead of waiting on.
-  #refuseOld(): void {
-    const { patienceMs = 5_000 } = this.#options;
-    const oldest = performance.now() - patienceMs;
-    const fresh = this.#waiting.findIndex(({ since }) => since > oldest);
-    for (const { reject } of this.#waiting.splice(0, fresh < 0 ? this.#waiting.length : fresh)) {
-      reject(
-        new Problem('queue-saturated', {
-          detail: `the database did not get to this request within ${patienceMs / 1_000} s; try again`,
-          headers: { 'retry-after': '2' },
-        }),
-      );
-    }
   }
 
   async #flush(entries: Entry<Item, Result>[]): Promise<void> {
@@ -118,10 +96,7 @@ export class Flush<Item, Result> {
   }
 }
 
-interface Entry<Item, Result> {
+interface Entry<Item, Result> extends Waiting {
   item: Item;
-  /** When it began to wait, on the monotonic clock. */
-  since: number;
   resolve: (result: Result) => void;
-  reject: (error: unknown) => void;
 }

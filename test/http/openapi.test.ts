@@ -146,7 +146,7 @@ test('every request header that is read and every response header that is set is
 
 // What HTTP says of every message, for the parser and the connection.
 const ofHttp = new Set(
-  'host transfer-encoding content-type content-encoding accept-encoding cache-control connection x-content-type-options'.split(
+  'host transfer-encoding content-type content-length content-encoding accept-encoding cache-control connection x-content-type-options'.split(
     ' ',
   ),
 );

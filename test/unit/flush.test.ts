@@ -114,24 +114,44 @@ test('takes no more than its most into one flush', async () => {
   );
 });
 
-test('refuses what has waited too long when its turn comes, and takes what has not', async () => {
-  const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-  let turn = 0;
+/** A flush of one item at a time, whose first one is held until `open`; it has begun. */
+async function held(over: Partial<FlushOptions<number, number>>) {
+  const gate = Promise.withResolvers<void>();
+  const entered = Promise.withResolvers<void>();
   const { flush } = aFlush({
     max: 1,
-    patienceMs: 50,
     run: async (items) => {
-      await gates[turn++]?.promise;
+      entered.resolve();
+      if (items.includes(1)) await gate.promise;
       return items;
     },
+    ...over,
   });
   const first = flush.add(1);
-  await new Promise((resolve) => setImmediate(resolve));
-  const late = assert.rejects(flush.add(2), { slug: 'queue-saturated' });
-  await new Promise((resolve) => setTimeout(resolve, 60));
-  const fresh = flush.add(3);
-  for (const gate of gates) gate.resolve();
+  await entered.promise;
+  return { flush, first, open: () => gate.resolve() };
+}
+
+test('refuses who has waited too long, though no flush ends', async () => {
+  const { flush, first, open } = await held({ patienceMs: 50 });
+  await assert.rejects(flush.add(2), { slug: 'queue-saturated', headers: { 'retry-after': '1' } });
+  open();
   assert.equal(await first, 1);
-  await late;
-  assert.equal(await fresh, 3);
+});
+
+test('refuses newcomers at once while all flushes are stuck, and takes them when one has ended', async () => {
+  const { flush, first, open } = await held({ patienceMs: 50 });
+  await assert.rejects(flush.add(2), { slug: 'queue-saturated' });
+  let refused = false;
+  flush.add(3).catch(() => {
+    refused = true;
+  });
+  await Promise.resolve();
+  await Promise.resolve();
+  assert.ok(refused, 'it was made to wait');
+  assert.equal(flush.waiting, 0);
+  open();
+  assert.equal(await first, 1);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(await flush.add(4), 4);
 });
