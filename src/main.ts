@@ -8,6 +8,9 @@ import { type Ask, applyDeclared, readDeclared, saidOf } from './declared.ts';
 import { takePlace } from './place.ts';
 import { composeMany } from './primary.ts';
 
+// Whoever reads what is printed may go away: that is no reason for a service to end, nor to say so where nobody reads.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 const program = new Command('errand')
   .description('HTTP job control on Postgres')
   .version(release)
