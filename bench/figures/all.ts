@@ -8,6 +8,7 @@ import { drain } from './drain.ts';
 import { history } from './history.ts';
 import { latency } from './latency.ts';
 import { layerPrices } from './layers.ts';
+import { limits } from './limits.ts';
 import { post } from './post.ts';
 import { postPeers } from './post-peers.ts';
 import { price } from './price.ts';
@@ -27,7 +28,8 @@ export const figures: Readonly<Record<string, Entry>> = {
   layers: { isShort: false, take: layerPrices },
   'post-peers': { isShort: true, take: postPeers },
   bulk: { isShort: true, take: bulk },
-  batch: { isShort: true, take: batches },
+  batch: { isShort: false, take: batches },
+  limits: { isShort: true, take: limits },
   latency: { isShort: true, take: latency },
   processes: { isShort: false, take: processes },
   rates: { isShort: false, take: steady },
