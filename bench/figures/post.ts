@@ -10,7 +10,7 @@ import { payload, payloadText } from '../payload.ts';
 import { measure, pathOf, type Round, type Server, serve } from '../served.ts';
 
 const connections = 64;
-const seconds = 4;
+const times = { short: { rounds: 8, seconds: 2 }, long: { rounds: 10, seconds: 4 } };
 const warm_up_seconds = 1;
 const least_rounds = 8;
 
@@ -19,7 +19,6 @@ const order = {
   body: JSON.stringify({ type: 'noop', payload }),
   connections,
   warm_up_seconds,
-  seconds,
 };
 
 type Name = 'errand' | 'fastify';
@@ -30,7 +29,9 @@ type Client = (typeof clients)[number];
 /** One round: the comparison by either client. */
 type Asked = Record<Client, Pair>;
 
-export async function post({ rounds = 10, ground, say }: FigureOptions): Promise<Figure> {
+export async function post({ profile, ground, say, ...asked }: FigureOptions): Promise<Figure> {
+  const { seconds } = times[profile];
+  const rounds = asked.rounds ?? times[profile].rounds;
   const url = await ground.database('post');
   const programs: Record<Name, string[]> = {
     errand: [pathOf('../src/main.ts'), 'serve', '--migrate'],
@@ -48,7 +49,7 @@ export async function post({ rounds = 10, ground, say }: FigureOptions): Promise
         const asked: Partial<Asked> = {};
         for (const client of clients) {
           const pair: Partial<Pair> = {};
-          const asking = client === 'undici' ? { ...order, client } : order;
+          const asking = client === 'undici' ? { ...order, seconds, client } : { ...order, seconds };
           for (const name of inTurn(round, names)) {
             pair[name] = await measure(servers[name] as Server, ground.pid, asking);
           }
@@ -62,13 +63,13 @@ export async function post({ rounds = 10, ground, say }: FigureOptions): Promise
       },
     });
     // Rounds that were dropped put their rows there as well.
-    return figureOf(taken, await deliveryCheck(url, all, ground.ask));
+    return figureOf(taken, seconds, await deliveryCheck(url, all, ground.ask));
   } finally {
     await Promise.all(Object.values(servers).map((server) => server.stop()));
   }
 }
 
-function figureOf({ kept, others, remarks }: Rounds<Asked>, statements: number): Figure {
+function figureOf({ kept, others, remarks }: Rounds<Asked>, seconds: number, statements: number): Figure {
   const rates = (client: Client, name: Name) => kept.map((asked) => asked[client][name].per_second);
   const ratio = (client: Client) => spreadOf(ratios(rates(client, 'errand'), rates(client, 'fastify')));
   const line =
