@@ -63,9 +63,7 @@ function contextOf(running: Running, reports: Reports): HandlerContext {
   return {
     ...factsOf(job),
     last_checkpoint: job.checkpoint === null ? null : JSON.parse(job.checkpoint),
-    get signal() {
-      return running.signal;
-    },
+    signal: running.signal,
     progress: (value) => reports.progress(reportText(value)),
     checkpoint: async (value) => reports.checkpoint(checkpointText(value)),
   };

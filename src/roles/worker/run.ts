@@ -30,20 +30,15 @@ export class Running {
   cancel_requested = false;
   /** Ends the wait for the work; a cancel is a request and does not. Absent until something is waited for. */
   quit: ((reason: Error) => void) | undefined = undefined;
-  #reason: Error | undefined = undefined;
-  #abort: AbortController | undefined = undefined;
+  #abort = new AbortController();
 
   constructor(job: Job, began: number) {
     this.job = job;
     this.began = began;
   }
 
-  /** Aborts when the start is told to stop. Made when it is first asked for: it costs more than a fast handler. */
+  /** Aborts when the start is told to stop. */
   get signal(): AbortSignal {
-    if (this.#abort === undefined) {
-      this.#abort = new AbortController();
-      if (this.#reason !== undefined) this.#abort.abort(this.#reason);
-    }
     return this.#abort.signal;
   }
 
@@ -51,8 +46,7 @@ export class Running {
   stop(reason: StopReason): void {
     if (this.stopped === null || reason === 'lost') this.stopped = reason;
     const error = new Error(stopReasons[reason]);
-    this.#reason ??= error;
-    this.#abort?.abort(error);
+    this.#abort.abort(error);
     if (reason !== 'cancelled') this.quit?.(error);
   }
 }
