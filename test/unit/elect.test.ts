@@ -126,7 +126,8 @@ test('a renewal that hangs does not keep the term, and what it brings late is gi
   hangs = false;
   open();
   await until(() => room.resigned.length > 0);
-  assert.equal(one.term(), null);
+  // It may have been elected again by now, for another term.
+  assert.notEqual(one.term(), '1');
 });
 
 test('who is told by the database that the term is over stops believing in it at once', async () => {
