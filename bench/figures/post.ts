@@ -88,17 +88,23 @@ function figureOf({ kept, others, remarks }: Rounds<Asked>, seconds: number, sta
       ...(name === 'errand' ? [of('database CPU', 'µs/request', (round) => round.postgres_us)] : []),
     ];
   };
-  const goal = { against: 'bare Fastify', at: 'least', value: 0.7, stretch: 0.9, unit: '×' } as const;
   return {
     name: 'post',
     title: 'POST of one job, one process',
     goals: [
-      { what: 'POST of one job, by raw sockets', ...goal, seen: ratio('sockets') },
-      { what: 'POST of one job, by undici', ...goal, seen: ratio('undici') },
+      {
+        what: 'POST of one job',
+        against: 'bare Fastify',
+        ...{ at: 'least', value: 0.7, stretch: 0.9, unit: '×' },
+        seen: ratio('sockets'),
+        short:
+          'beside the process of the API, which costs 1.6 times as much for a request as a bare one, the database and the load share the second core',
+      },
     ],
     lines: [
       ...clients.flatMap((client) => names.flatMap((name) => linesOf(client, name))),
       { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
+      { what: 'errand against fastify, undici', unit: '×', spread: ratio('undici') },
       { what: 'errand: statements', unit: '/request', spread: spreadOf([statements]) },
     ],
     setup: {

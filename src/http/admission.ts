@@ -15,6 +15,8 @@ export interface AdmissionLimits {
   turn_ms: number;
   /** How long turns must have been long, again and again, before anything is refused: what passes sooner is a burst. */
   lasting_ms: number;
+  /** How long what is under way may take together at the pace of the last second: more of it is too much. */
+  answer_ms: number;
   /** So many requests may be under way without being asked how long the turns are. */
   least_open: number;
   /** Requests under way at most, those that wait for a job aside. */
@@ -25,8 +27,9 @@ export interface AdmissionLimits {
 
 export const admissionLimits: AdmissionLimits = {
   turn_ms: 20,
-  lasting_ms: 1_000,
-  least_open: 500,
+  lasting_ms: 250,
+  answer_ms: 200,
+  least_open: 1_000,
   most_open: 10_000,
   held_bytes: 128 * 1024 * 1024,
 };
@@ -55,6 +58,9 @@ export function admitting(options: AdmissionOptions): Admit {
   /** The first and the last long turn of those that came without a calm between them: its beginning, its end. */
   let firstLong = 0;
   let lastLong = Number.NEGATIVE_INFINITY;
+  /** Requests that were answered, not refused, in the present stretch of time, and in each ms of the best of late. */
+  const refused: (() => void)[] = [];
+  const answered = { since: performance.now(), count: 0, perMs: 0 };
 
   function endTurn(): void {
     const began = turn as number;
@@ -65,24 +71,49 @@ export function admitting(options: AdmissionOptions): Admit {
     lastLong = now;
   }
 
-  /** Whether this turn is long, and long turns have come for so long that it is no burst. */
+  /**
+   * Whether long turns have come for so long that it is no burst, and more is under way than can be answered in time: by
+   * Little's law the number of those under way is their pace times what each of them takes.
+   */
   function isBehind(now: number): boolean {
     const under = open - held();
     if (under < limits.least_open) return false;
-    const began = turn as number;
-    const lasts = began - lastLong <= limits.lasting_ms && now - firstLong > limits.lasting_ms;
-    return under >= limits.most_open || (lasts && now - began > limits.turn_ms);
+    const lasts = now - lastLong <= limits.lasting_ms && now - firstLong > limits.lasting_ms;
+    return under >= limits.most_open || (lasts && under >= answered.perMs * limits.answer_ms);
+  }
+
+  function keepPace(now: number): void {
+    const ms = now - answered.since;
+    if (ms < pace_ms) return;
+    const pace = answered.count / ms;
+    // A pause tells nothing of what this process can do, so what was before counts on.
+    // Its own refusals slow a process down; what it could do a moment ago counts on, a little less each time.
+    answered.perMs = Math.max(pace, answered.perMs * pace_kept);
+    answered.since = now;
+    answered.count = 0;
   }
 
   function refuse(request: IncomingMessage, response: ServerResponse, why: Refusal): false {
     const id = requestIdOf(request);
     // The rest of a large body would be read for nothing.
     const closes = isDraining() || sizeOf(request, options) > small_bytes;
-    response.writeHead(503, headersOf(why, id, closes));
-    response.end(why.before + id + why.after);
+    if (!closes) request.resume();
+    if (refused.length === 0) setTimeout(tellRefused, refuse_ms);
+    refused.push(() => {
+      response.writeHead(503, headersOf(why, id, closes));
+      response.end(why.before + id + why.after);
+    });
     events.emit('http.refused', { reason: why.reason });
     observe('refused', request.method as string, 503, 0);
     return false;
+  }
+
+  /**
+   * Told together, a moment later: whoever is told at once asks again at once, and so many who do keep the event loop
+   * reading requests, turn after turn of those who were taken in.
+   */
+  function tellRefused(): void {
+    for (const tell of refused.splice(0)) tell();
   }
 
   return (request, response) => {
@@ -92,6 +123,7 @@ export function admitting(options: AdmissionOptions): Admit {
     if (turn === null) {
       turn = now;
       setImmediate(endTurn);
+      keepPace(now);
     }
     const isLease = url.startsWith('/v1/leases');
     const kind = isLease ? 'leases' : 'work';
@@ -102,11 +134,19 @@ export function admitting(options: AdmissionOptions): Admit {
     bytes[kind] += size;
     response.on('close', () => {
       open--;
+      answered.count++;
       bytes[kind] -= size;
     });
     return true;
   };
 }
+
+/** The length of a stretch over which the pace is taken, in ms. */
+const pace_ms = 250;
+
+const pace_kept = 0.95;
+/** How long who is refused waits for it, at most, in ms. */
+const refuse_ms = 100;
 
 /** A body so small is read to its end, so that the connection can be used on. */
 const small_bytes = 64 * 1024;

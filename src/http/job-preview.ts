@@ -6,7 +6,7 @@ import type { AddressPolicy } from '../domain/address.ts';
 import { type BackoffPolicy, backoffDelayMs, defaultBackoff } from '../domain/backoff.ts';
 import { recordText } from '../domain/record.ts';
 import { sendJson } from './answer.ts';
-import { bodyFaults, type Route, refusals } from './route.ts';
+import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { NewJob, Preview } from './schemas/job.ts';
 import { factsOfNew, submissionOf } from './submission.ts';
 
@@ -20,7 +20,7 @@ export function validateJob(reach: AddressPolicy): Route<{ Body: NewJob }> {
       body: NewJob,
       response: {
         200: { description: 'It would be accepted.', content: { 'application/json': { schema: Preview } } },
-        ...refusals(...bodyFaults),
+        ...refusals(...bodyFaults, ...storeFaults),
       },
     },
     async handler({ body }, reply) {

@@ -159,7 +159,7 @@ test('callers who wait for their job do not count', async () => {
 });
 
 test('long turns of the event loop lead to refusals when they last, and not before', async () => {
-  const alwaysLong = { turn_ms: -1, least_open: 1 };
+  const alwaysLong = { turn_ms: -1, answer_ms: 0, least_open: 1 };
   const patient = await busy({ limits: { ...alwaysLong, lasting_ms: 3_600_000 } });
   for (let n = 0; n < 20; n++)
     assert.equal((await post(patient.port, '/v1/jobs', { type: 'a' })).status, 202);

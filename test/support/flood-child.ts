@@ -28,13 +28,17 @@ async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTol
   const others: Record<string, number> = {};
   const free: Line[] = [];
   const busy = new Set<Line>();
+  /** Those before `paid` were sent. Taking the first of an array of thousands away moves all the others. */
   const owed: { due: number; n: number }[] = [];
+  let paid = 0;
   let rude = 0;
   let next = 0;
   let isRunning = false;
   let isOver = false;
   const done = Promise.withResolvers<void>();
   const plain = keys === undefined ? Buffer.from(requestOf('')) : null;
+
+  const owes = () => paid < owed.length;
 
   function requestOf(key: string): string {
     const line = key === '' ? '' : `Idempotency-Key: ${key}\r\n`;
@@ -87,12 +91,13 @@ async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTol
   const stand = Promise.withResolvers<void>();
 
   function onFree(line: Line): void {
-    const debt = owed.shift();
+    const debt = owed[paid++];
+    if (debt === undefined) owed.length = paid = 0;
     if (debt !== undefined) write(line, debt.due, debt.n);
     else if (asksAllTheTime && isRunning && !isOver) write(line, performance.now(), next++);
     else free.push(line);
     if (!isRunning && free.length === connections) stand.resolve();
-    if (isOver && busy.size === 0 && owed.length === 0) done.resolve();
+    if (isOver && busy.size === 0 && !owes()) done.resolve();
   }
 
   function open(): void {
@@ -111,7 +116,7 @@ async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTol
       const at = free.indexOf(line);
       if (at >= 0) free.splice(at, 1);
       if (busy.has(line)) fail(line, 'closed');
-      if (!isOver || owed.length > 0) open();
+      if (!isOver || owes()) open();
       else if (busy.size === 0) done.resolve();
     });
   }
@@ -139,7 +144,7 @@ async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTol
     if (now >= until) {
       isOver = true;
       clearInterval(timer);
-      if (busy.size === 0 && owed.length === 0) done.resolve();
+      if (busy.size === 0 && !owes()) done.resolve();
       return;
     }
     if (rate === undefined) return;
