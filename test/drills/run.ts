@@ -1,6 +1,7 @@
-// npm run drills -- [--profile short|long] [--seed N] [--record] [--again] [names…]: runs drills one after another, each in
+// npm run drills -- [--profile short|long] [--seed N] [--record] [--again] [--minutes N] [names…]: runs drills one after another, each in
 // a process of its own, and writes one JSON verdict for each; `--record` writes to docs/proof/. With --again (CI) a drill
-// that failed is repeated once, with the same choices, and what passes then is named all the same.
+// that failed is repeated once, with the same choices, and what passes then is named all the same. With --minutes (CI) they
+// come in an order of chance, and none begins after so many minutes; those are named too.
 // Invariants: a drill that crashes, hangs or says nothing has failed; exit code 1 when one failed or proved nothing.
 // Next room: drill.ts, the form of a drill.
 import { spawnSync } from 'node:child_process';
@@ -38,6 +39,7 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       record: { type: 'boolean', default: false },
       again: { type: 'boolean', default: false },
+      minutes: { type: 'string' },
     },
   });
   const profile = values.profile as Profile;
@@ -48,14 +50,21 @@ async function main(): Promise<number> {
     console.error(`the profile is ${profiles.join(' or ')}; the drills are ${names}`);
     return 2;
   }
-  const wanted = known.filter((drill) =>
+  const chosen = known.filter((drill) =>
     positionals.length > 0 ? positionals.includes(drill.name) : drill.profiles.includes(profile),
   );
+  const giveUp = performance.now() + Number(values.minutes ?? Number.POSITIVE_INFINITY) * 60_000;
+  const wanted = values.minutes === undefined ? chosen : shuffled(chosen);
   const folder = values.record ? join(repository, 'docs/proof') : newFolder('errand-drills-results-');
   mkdirSync(folder, { recursive: true });
   const results: { name: string; verdict: Verdict }[] = [];
   const unsteady: string[] = [];
+  const left: string[] = [];
   for (const drill of wanted) {
+    if (performance.now() > giveUp) {
+      left.push(drill.name);
+      continue;
+    }
     const seed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed);
     const began = performance.now();
     const facts = {
@@ -78,9 +87,15 @@ async function main(): Promise<number> {
     console.log(`── ${drill.name}: ${summary(verdict)} (${seconds} s)`);
   }
   console.log(`\n${results.map(({ name, verdict }) => `${name.padEnd(16)} ${summary(verdict)}`).join('\n')}`);
+  if (left.length > 0) console.log(`no time left for: ${left.join(', ')}`);
   if (unsteady.length > 0) console.log(`failed at first, to be mended: ${unsteady.join(', ')}`);
   console.log(`verdicts: ${values.record ? 'docs/proof' : folder}`);
   return results.some(({ verdict }) => failed(verdict)) ? 1 : 0;
+}
+
+function shuffled<T>(all: readonly T[]): T[] {
+  const keyed = all.map((one) => ({ one, key: randomInt(2 ** 31) }));
+  return keyed.sort((a, b) => a.key - b.key).map(({ one }) => one);
 }
 
 async function drills(): Promise<Drill[]> {
