@@ -15,7 +15,7 @@ export interface AdmissionLimits {
   turn_ms: number;
   /** How long turns must have been long, again and again, before anything is refused: what passes sooner is a burst. */
   lasting_ms: number;
-  /** How long what is under way may take together at the pace of the last second: more of it is too much. */
+  /** How long what is under way may take together at the best pace of late: more of it is too much. */
   answer_ms: number;
   /** So many requests may be under way without being asked how long the turns are. */
   least_open: number;
@@ -46,7 +46,7 @@ export interface AdmissionOptions {
   observe: (route: string, method: string, status: number, seconds: number) => void;
 }
 
-/** Takes a request in, or answers it with 503 and says false. */
+/** Takes a request in, or says false and answers it with 503 a moment later. */
 export type Admit = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 export function admitting(options: AdmissionOptions): Admit {
@@ -58,8 +58,9 @@ export function admitting(options: AdmissionOptions): Admit {
   /** The first and the last long turn of those that came without a calm between them: its beginning, its end. */
   let firstLong = 0;
   let lastLong = Number.NEGATIVE_INFINITY;
-  /** Requests that were answered, not refused, in the present stretch of time, and in each ms of the best of late. */
+  /** Those that are yet to be told so. */
   const refused: (() => void)[] = [];
+  /** Requests that were answered, not refused, in the present stretch of time, and in each ms of the best of late. */
   const answered = { since: performance.now(), count: 0, perMs: 0 };
 
   function endTurn(): void {
@@ -86,7 +87,6 @@ export function admitting(options: AdmissionOptions): Admit {
     const ms = now - answered.since;
     if (ms < pace_ms) return;
     const pace = answered.count / ms;
-    // A pause tells nothing of what this process can do, so what was before counts on.
     // Its own refusals slow a process down; what it could do a moment ago counts on, a little less each time.
     answered.perMs = Math.max(pace, answered.perMs * pace_kept);
     answered.since = now;
