@@ -25,17 +25,18 @@ import { triggering } from './actions/trigger.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
-import { type Ask, applyDeclared, readDeclared, saidOf, sumOf } from './declared.ts';
+import { declaring } from './declaring.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
+import { draining } from './drain.ts';
 import type { EventBus } from './events.ts';
-import { type App, buildApp } from './http/app.ts';
+import { buildApp } from './http/app.ts';
 import { office } from './office.ts';
 import type { Place } from './place.ts';
 import { api } from './roles/api.ts';
 import { runningChores } from './roles/chores.ts';
-import { endBy, type Service, stopAll } from './roles/service.ts';
+import type { Service } from './roles/service.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import type { Worker } from './roles/worker/worker.ts';
 import { hiring } from './runners.ts';
@@ -54,9 +55,6 @@ import { watchingHealth } from './telemetry/health.ts';
 import { metering } from './telemetry/metrics.ts';
 
 export const release = '0.1.0';
-
-/** What is left of a drain for the requests under way, once nothing runs any more. */
-const closing_ms = 1_000;
 
 /** How soon progress is told: a crowd that watches a job is not woken by each of its many reports. */
 const progress_ms = 100;
@@ -248,8 +246,7 @@ export async function build(
   });
   const runners: readonly Worker[] = roles.has('worker') ? hired.runners : [];
 
-  let draining = false;
-  let leaving = false;
+  const leave = { draining: false, leaving: false };
   let started = false;
   const health = watchingHealth({
     release,
@@ -258,7 +255,7 @@ export async function build(
       read.sound(ping, ({ read_only }) => (read_only ? 'postgres answers but refuses writes' : null)),
     pingRedis: hints === null ? null : () => hints.probe(),
     loops: () => ({ ...choreRunner.ages(), ...dispatch?.ages() }),
-    draining: () => draining,
+    draining: () => leave.draining,
     started: () => started,
   });
   const metrics = metering({
@@ -288,7 +285,7 @@ export async function build(
       }
     },
   );
-  const lifecycle = { draining: () => draining, leaving: () => leaving };
+  const lifecycle = { draining: () => leave.draining, leaving: () => leave.leaving };
   const shown = place === undefined ? metrics : { ...metrics, text: place.metricsOfAll };
   const app = buildApp({ config, actions, events, metrics: shown, health, lifecycle, clock });
   const front = api(app, config.HOST, config.PORT);
@@ -326,69 +323,17 @@ export async function build(
     actions,
     url: () => front.url(),
     close,
-    async drain(atOnce: boolean): Promise<void> {
-      draining = true;
-      const deadline = performance.now() + config.ERRAND_DRAIN_DEADLINE_SECONDS * 1_000;
-      events.emit('service.said', { level: 'info', message: 'draining' });
-      // Claiming stops at once; the API serves on, leases included, until balancers have noticed. Its answers close their
-      // connections, so that callers who keep theirs go elsewhere before the door closes.
-      const workDone = Promise.all(runners.map((runner) => runner.stop(deadline - closing_ms)));
-      const delay = atOnce ? 0 : config.drainDelaySeconds * 1_000;
-      await new Promise((resolve) => setTimeout(resolve, delay));
-      // One that is slower still sends newcomers, and a door that closes before them fails them.
-      if (delay > 0) await front.quiet(Math.min(performance.now() + delay, deadline - 2 * closing_ms));
-      leaving = true;
-      // Whoever waits is answered now. The door stays open as long as jobs run here: workers and targets that hold a lease
-      // keep and complete it, and probes are told the truth.
-      waiters.drain();
-      watch.drain();
-      const rest = services.filter((service) => service !== front && !runners.some((one) => one === service));
-      const failures = [
-        ...(await failureOf(endBy(deadline, 'what runs jobs', workDone))),
-        ...(await failureOf(endBy(deadline, 'the API', front.stop(deadline)))),
-        ...(await stopAll(rest, deadline)),
-        // A server that hangs never ends its connections.
-        ...(await failureOf(endBy(deadline, 'the connections to postgres', close()))),
-      ];
-      for (const error of failures) events.emit('store.error', { where: 'drain', error });
-      events.emit('service.said', { level: 'info', message: 'drained' });
-    },
-  };
-}
-
-async function failureOf(ending: Promise<void>): Promise<unknown[]> {
-  return ending.then(
-    () => [],
-    (error: unknown) => [error],
-  );
-}
-
-/** Defines the schedules of the settings by the same calls anybody makes, before anybody else can call. */
-function declaring(app: App, text: string, events: EventBus): Service {
-  return {
-    name: 'schedules',
-    async start() {
-      const ask: Ask = async (method, url, headers, payload) => {
-        const sent = { 'content-type': 'application/json', ...headers };
-        const answer = await app.inject({ method, url, headers: sent, payload });
-        return {
-          status: answer.statusCode,
-          etag: answer.headers.etag as string | undefined,
-          body: answer.body,
-        };
-      };
-      const say = (level: 'info' | 'warn', message: string) =>
-        events.emit('service.said', { level, message });
-      const all = await applyDeclared(readDeclared(text, 'ERRAND_SCHEDULES'), ask, {
-        dry: false,
-        onApplied: (applied) => {
-          if (applied.hasEnded) say('warn', `schedule ${saidOf(applied)}`);
-          else if (applied.done !== 'unchanged') say('info', `schedule ${saidOf(applied)}`);
-        },
-      });
-      say('info', sumOf(all));
-    },
-    stop: async () => {},
+    drain: draining({
+      leave,
+      delay_ms: config.drainDelaySeconds * 1_000,
+      most_ms: config.ERRAND_DRAIN_DEADLINE_SECONDS * 1_000,
+      events,
+      runners,
+      front,
+      services,
+      crowds: [waiters, watch],
+      close,
+    }),
   };
 }
 

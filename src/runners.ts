@@ -2,7 +2,7 @@
 // claims only the lanes it serves and has slots of its own, so none of them can starve another.
 // Next room: roles/worker/worker.ts, which all three are.
 import type { Config } from './config.ts';
-import { pushRoute } from './domain/options.ts';
+import { isPushed } from './domain/options.ts';
 import { type CallOptions, calling } from './roles/worker/call.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import { type PushOptions, pushing } from './roles/worker/pusher.ts';
@@ -58,7 +58,7 @@ export function hiring(options: Hiring): { runners: readonly Worker[]; close(): 
   const pushRunner = worker({
     ...hands,
     name: 'pusher',
-    serves: (lane) => lane.route === pushRoute,
+    serves: (lane) => isPushed(lane.route),
     // A target that takes a job over keeps its lease for as long as it needs.
     apart: true,
     execute: pushing({ sender, resultLimit: config.ERRAND_PAYLOAD_LIMIT_BYTES, ...pushes }),

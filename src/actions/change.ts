@@ -3,7 +3,7 @@
 // repeat is made once, however often it is asked for.
 // Next room: store/changes.ts.
 import { isTerminal, type JobState } from '../domain/job.ts';
-import { pushRoute } from '../domain/options.ts';
+import { callbackType, pushRoute } from '../domain/options.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import type { EventBus } from '../events.ts';
 import { changeJob, findSuccessor, type JobChange, repeatJob } from '../store/changes.ts';
@@ -73,11 +73,11 @@ export function changing(options: {
 
   async function changeOf(patch: Patch, facts: NamedFacts): Promise<JobChange> {
     const { queue } = patch;
-    const route = facts.options?.target === undefined ? facts.type : pushRoute;
+    const route = facts.options?.target === undefined ? facts.type : pushRoute(facts.type);
     const follows = queue !== undefined && facts.options?.callback !== undefined;
     return {
       lane: queue === undefined ? null : (await lanes.named(queue, route)).id,
-      callback_lane: follows ? (await lanes.named(queue, pushRoute)).id : null,
+      callback_lane: follows ? (await lanes.named(queue, pushRoute(callbackType))).id : null,
       priority: patch.priority ?? null,
       run_at: patch.run_at ?? null,
       due_now: patch.run_at === null,

@@ -4,7 +4,7 @@
 // Next room: roles/loop.ts, which runs them; store/endings.ts and store/claims.ts, whose statements they are.
 
 import { defaultBackoff } from '../domain/backoff.ts';
-import { pushRoute } from '../domain/options.ts';
+import { isPushed } from '../domain/options.ts';
 import { afterFailure } from '../domain/outcome.ts';
 import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
@@ -85,7 +85,7 @@ function promoting({ db, ready }: ChoreOptions): Chore {
 
 /** Leases that ran out end their starts: lost ones run again at once, overdue ones after their backoff. */
 function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): Chore {
-  const isPushed = async (lane: number) => (lanes.peek(lane) ?? (await lanes.get(lane))).route === pushRoute;
+  const wasPushed = async (lane: number) => isPushed((lanes.peek(lane) ?? (await lanes.get(lane))).route);
   let floor = '0';
   let lowest = '0';
   let turn = 0;
@@ -105,7 +105,7 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
         const open = found.filter((one) => one.job_id !== null);
         const endings: Ending[] = [];
         for (const one of open) {
-          endings.push(endingOf(one, await isPushed(one.lane), random));
+          endings.push(endingOf(one, await wasPushed(one.lane), random));
           if (one.type !== null) types.set(one.job_id as string, one.type);
         }
         if (found.length === 0) return { endings, settled: [] as Settled[], told: [] as Told[] };

@@ -5,7 +5,7 @@
 import { issueCursor, readCursor } from '../domain/cursor.ts';
 import { isTerminal } from '../domain/job.ts';
 import { type Filter, type Order, orderOf, questionOf } from '../domain/listing.ts';
-import { pushRoute } from '../domain/options.ts';
+import { routesOf, typeOf } from '../domain/options.ts';
 import { Problem } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import type { Pool } from '../store/db.ts';
@@ -126,8 +126,9 @@ export function listing(options: {
 
   /** The lanes in which jobs that fit may stand; null = any, where the walk does not go lane by lane. */
   async function lanesOf({ queue, type }: Filter, order: Order): Promise<Lane[] | null> {
-    if (queue !== undefined) return db.many(lanesOfQueue, [tenant, queue, type, pushRoute]);
-    if (type !== undefined) return db.many(lanesOfType, [tenant, type, pushRoute]);
+    const routes = type === undefined ? null : routesOf(type);
+    if (queue !== undefined) return db.many(lanesOfQueue, [tenant, queue, routes]);
+    if (type !== undefined) return db.many(lanesOfType, [tenant, routes]);
     return order === 'turn' || order === 'due' ? db.many(allLanes, [tenant]) : null;
   }
 
@@ -147,7 +148,7 @@ function isSifted({ type, state, tag, error_class, created_after, created_before
     state === 'succeeded' ||
     created_after !== undefined ||
     created_before !== undefined ||
-    (type !== undefined && lanes.some((lane) => lane.route !== type))
+    (type !== undefined && lanes.some((lane) => typeOf(lane.route) !== type))
   );
 }
 

@@ -6,7 +6,7 @@
 import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
 import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
-import { pushRoute } from '../domain/options.ts';
+import { isPushed, typeOf } from '../domain/options.ts';
 import { afterFailure, type ErrorClass, reasonText } from '../domain/outcome.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
@@ -79,9 +79,8 @@ export function pulling(options: PullOptions): Pull {
 
   async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
     const { queue, route } = await lanes.get(start.lane);
-    // A job that its target took over stands in a lane of many types.
-    const type = route === pushRoute ? (await inspect.job(start.job_id))?.type : undefined;
-    const settled = await settle({ start, ...how }, { queue, type: type ?? route });
+    const type = typeOf(route);
+    const settled = await settle({ start, ...how }, { queue, type });
     if (settled === null) throw lost();
     return settled;
   }
@@ -184,7 +183,7 @@ function lost(): Problem {
 function matching(lanes: Lanes, queues: readonly string[], types: readonly string[]): Set<number> {
   const chosen = new Set<number>();
   for (const lane of lanes.all()) {
-    if (lane.route === pushRoute) continue;
+    if (isPushed(lane.route)) continue;
     if (fits(lane.queue, queues) && fits(lane.route, types)) chosen.add(lane.id);
   }
   return chosen;

@@ -2,7 +2,7 @@
 // Invariants: nothing is answered before the commit; an interrupted commit is said to be unknown, never refused.
 // Next room: store/jobs.ts, whose one statement inserts job, block and idempotency key together.
 
-import { type Callback, type JobOptions, pushRoute } from '../domain/options.ts';
+import { type Callback, callbackType, type JobOptions, pushRoute } from '../domain/options.ts';
 import { Problem } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
 import { DatabaseLost, type Pool, sqlState } from '../store/db.ts';
@@ -103,13 +103,13 @@ export async function placed(submission: Submission, lanes: Lanes): Promise<NewJ
   const { queue, type, options } = submission;
   if (options === null) return jobIn((await lanes.named(queue, type)).id, submission, null);
   const { callback, ...rest } = options;
-  const lane = await lanes.named(queue, rest.target === undefined ? type : pushRoute);
+  const lane = await lanes.named(queue, rest.target === undefined ? type : pushRoute(type));
   const kept: JobOptions = {
     ...rest,
     ...(rest.target === undefined ? {} : { type }),
     ...(callback === undefined
       ? {}
-      : { callback: { ...callback, lane: (await lanes.named(queue, pushRoute)).id } }),
+      : { callback: { ...callback, lane: (await lanes.named(queue, pushRoute(callbackType))).id } }),
   };
   return jobIn(lane.id, submission, kept);
 }

@@ -21,7 +21,7 @@ export interface Callback {
 
 /** The options of a job, absent where it has none. */
 export interface JobOptions {
-  /** The job's type, where its lane is shared by several: pushed jobs stand in one line. */
+  /** The job's type, where the route of its lane is not just that: pushed jobs. */
   readonly type?: string;
   readonly target?: Target;
   readonly callback?: Callback;
@@ -40,5 +40,27 @@ export interface JobOptions {
   readonly callback_of?: string;
 }
 
-/** The route of lanes whose jobs are pushed; no type can be called so. */
-export const pushRoute = ':push';
+/** The route of the lane in which pushed jobs of a type stand; no type can be called so. */
+export function pushRoute(type: string): string {
+  return `${pushPrefix}${type}`;
+}
+
+/** Whether the jobs of a lane are pushed. */
+export function isPushed(route: string): boolean {
+  return route.startsWith(pushPrefix);
+}
+
+/** The type of the jobs of a lane. */
+export function typeOf(route: string): string {
+  return isPushed(route) ? route.slice(pushPrefix.length) : route;
+}
+
+/** Every route under which jobs of a type may stand. */
+export function routesOf(type: string): string[] {
+  return [type, pushRoute(type)];
+}
+
+const pushPrefix = ':push.';
+
+/** The type of the jobs that tell of an end. */
+export const callbackType = 'errand.callback';

@@ -15,14 +15,14 @@ export interface Lane {
   route: string;
 }
 
-/** Lanes of a queue in which a type, or any with $3 null, may stand: $1 tenant, $2 queue, $4 the route of pushed jobs. */
+/** Lanes of a queue with one of these routes, or any with $3 null: $1 tenant, $2 queue. */
 export const lanesOfQueue = sql<Lane>`
 select id, route from errand.lane
-where tenant = $1 and queue = $2 and ($3::text is null or route = $3 or route = $4)`;
+where tenant = $1 and queue = $2 and ($3::text[] is null or route = any($3))`;
 
-/** Lanes in which a type may stand: $1 tenant, $2 type, $3 the route of pushed jobs. */
+/** Lanes with one of these routes: $1 tenant. */
 export const lanesOfType = sql<Lane>`
-select id, route from errand.lane where tenant = $1 and route = any(array[$2, $3])`;
+select id, route from errand.lane where tenant = $1 and route = any($2::text[])`;
 
 export const allLanes = sql<Lane>`select id, route from errand.lane where tenant = $1`;
 

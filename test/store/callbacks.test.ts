@@ -2,7 +2,7 @@
 // often; and what a claim gives out apart goes its own way.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { pushRoute } from '../../src/domain/options.ts';
+import { callbackType, pushRoute } from '../../src/domain/options.ts';
 import { insertCallbacks, settleAndTell } from '../../src/store/callbacks.ts';
 import { type Claimed, claimJobs } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
@@ -21,7 +21,7 @@ before(async () => {
   database = await cloneDatabase();
   db = poolOn(database.url, 4);
   lanes = new Lanes(db);
-  pushLane = (await lanes.named('default', pushRoute)).id;
+  pushLane = (await lanes.named('default', pushRoute(callbackType))).id;
 });
 
 after(async () => {

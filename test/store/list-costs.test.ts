@@ -45,7 +45,9 @@ function counted(pool: Pool): Pool {
     const name = prepared.get(text) ?? `s${prepared.size}`;
     if (!prepared.has(text)) await client.query(`prepare ${name} as ${text}`);
     prepared.set(text, name);
-    const values = params.map((value) => (value == null ? 'null' : client.escapeLiteral(String(value))));
+    const values = params.map((value) =>
+      value == null ? 'null' : client.escapeLiteral(Array.isArray(value) ? `{${value}}` : String(value)),
+    );
     const { rows } = await client.query(
       `explain (analyze, buffers, format json) execute ${name}${values.length > 0 ? `(${values})` : ''}`,
     );
@@ -73,11 +75,12 @@ async function page(filter: Filter, cursor?: string) {
 /** Ids 1 to 200,000: 140,000 ended, then 30,000 ready, 20,000 waiting and 10,000 running, in 20 busy queues and a rare one. */
 const fill = `
 insert into errand.lane (queue, route) select 'q' || n, 't' from generate_series(1, 20) n;
-insert into errand.lane (queue, route) values ('rare', 't'), ('empty', 't'), ('pushy', ':push');
+insert into errand.lane (queue, route) values ('rare', 't'), ('empty', 't');
+insert into errand.lane (queue, route) select 'pushy', ':push.p' || n from generate_series(0, 6) n;
 insert into errand.worker (name) values ('w');
 insert into errand.job (id, blk, created_at, lane, timeout_seconds, priority, max_attempts, payload, options, tags)
 select n, 0, timestamptz '2026-01-01' + n * interval '1 s',
-  case when n % 20000 = 77 then 21 when n % 10 = 3 then 23 else 1 + n % 20 end, 60, 5, 8, '{}',
+  case when n % 20000 = 77 then 21 when n % 10 = 3 then 23 + n % 7 else 1 + n % 20 end, 60, 5, 8, '{}',
   case when n % 10 = 3 then jsonb_build_object('type', 'p' || n % 7) end,
   case when n % 40000 = 5 then array['scarce', 'common'] when n % 4 = 0 then array['common'] end
 from generate_series(1, 200000) n;

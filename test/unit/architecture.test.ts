@@ -66,6 +66,8 @@ const floors: Readonly<Record<string, Floor>> = {
   'place.ts': { uses: [], packages: [] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
+  'declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
+  'drain.ts': { uses: ['roles'], names: ['events.ts'], packages: [] },
   'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },
   'runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
 };
