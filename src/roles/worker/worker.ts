@@ -41,8 +41,10 @@ export interface Worker extends Service {
   readonly last_success: number;
 }
 
-/** Most jobs of one claim, so that one statement stays short. */
-const most_per_claim = 1_000;
+/** Most jobs of one claim: while these run, the next are claimed and those before are ended. */
+const most_per_claim = 500;
+/** A claim that brings all of so many says that more waits. */
+const backlog_from = 100;
 const poll_ms = 500;
 const claim_gap_ms = 5;
 
@@ -92,8 +94,12 @@ export function worker(options: WorkerOptions): Worker {
         want,
         lease_seconds: options.lease_seconds,
       });
-      begin(jobs);
-      full = jobs.length === want && want >= 100;
+      full = jobs.length === want && want >= backlog_from;
+      const starts = take(jobs);
+      // Under a backlog the next claim is on its way before these handlers have the thread, or the database would rest
+      // while they run, and they while it claims.
+      if (full) setImmediate(() => begin(starts));
+      else begin(starts);
       if (jobs.length > 0) contended = 0;
       // Another claimer holds the blocks for a moment: what it leaves is ours to take, so look again soon.
       else if (options.heads.anyReady(lanesServed()) && contended < 6) {
@@ -102,13 +108,18 @@ export function worker(options: WorkerOptions): Worker {
     }
   }
 
-  function begin(jobs: readonly Job[]): void {
+  /** Gives jobs their slots. */
+  function take(jobs: readonly Job[]): Running[] {
     const now = performance.now();
     const starts = jobs.map((job) => new Running(job, now));
     for (const one of starts) {
       running.add(one);
       leaseOf(one.job).jobs.add(one);
     }
+    return starts;
+  }
+
+  function begin(starts: readonly Running[]): void {
     for (const one of starts) void run(one);
   }
 
