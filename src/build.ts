@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Actions } from './actions/actions.ts';
+import { auditing } from './actions/audit.ts';
 import { cancelling } from './actions/cancel.ts';
 import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
@@ -200,6 +201,7 @@ export async function build(
     schedules: scheduling({ db: browse, secret: cursorSecret, events }),
     trigger: triggering(intakeOf),
     runs: running({ db: browse, secret: cursorSecret }),
+    audit: auditing({ db: browse, secret: cursorSecret }),
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
     waiters,
     watch,

@@ -12,7 +12,7 @@ export function declaring(app: App, text: string, events: EventBus): Service {
     name: 'schedules',
     async start() {
       const ask: Ask = async (method, url, headers, payload) => {
-        const sent = { 'content-type': 'application/json', ...headers };
+        const sent = { 'content-type': 'application/json', 'errand-actor': 'ERRAND_SCHEDULES', ...headers };
         const answer = await app.inject({ method, url, headers: sent, payload });
         return {
           status: answer.statusCode,

@@ -1,5 +1,6 @@
 // Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
 // Next room: submit.ts, the first of them.
+import type { Audits } from './audit.ts';
 import type { Cancel } from './cancel.ts';
 import type { Change } from './change.ts';
 import type { Histories } from './history.ts';
@@ -28,6 +29,7 @@ export interface Actions {
   trigger: Trigger;
   runs: Runs;
   leader: Lead['leader'];
+  audit: Audits;
   waiters: Waiters;
   watch: Watch;
 }

@@ -3,6 +3,7 @@
 // definition that is already in force is not written again; what was due under the old one stays due under the new one.
 // Next room: store/schedules.ts; trigger.ts and runs.ts for what else can be asked of a schedule; fire.ts, which fires.
 import { isDeepStrictEqual } from 'node:util';
+import type { By } from '../domain/actor.ts';
 import { cadenceOf, type Outstanding, outstanding } from '../domain/cadence.ts';
 import { CadenceFault } from '../domain/cadence-fault.ts';
 import { issueCursor, readCursor } from '../domain/cursor.ts';
@@ -12,6 +13,7 @@ import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { type RunFacts, type ScheduleFacts, type ScheduleState, stateOf } from '../domain/schedule-record.ts';
 import type { EventBus } from '../events.ts';
+import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
 import {
   deleteSchedule,
@@ -43,6 +45,9 @@ export type WholeSchedule = ScheduleFacts & { payload: string };
 /** A schedule as a change finds it; may throw, and then nothing is changed. */
 export type Check = (present: LockedSchedule | undefined, isSame: boolean) => void;
 
+/** What a schedule is to become; may throw, and then nothing is changed. */
+export type Change = (present: LockedSchedule) => Wish;
+
 /** A page of schedules; `next_cursor` null = there is no more. */
 export interface SchedulePage {
   items: ScheduleFacts[];
@@ -55,13 +60,13 @@ export interface Schedules {
   find(name: string): Promise<WholeSchedule | undefined>;
   page(state: ScheduleState | undefined, limit: number, cursor?: string): Promise<SchedulePage>;
   /** Makes a schedule or replaces its definition. */
-  put(name: string, wish: Wish, check: Check): Promise<{ isNew: boolean; schedule: WholeSchedule }>;
+  put(name: string, wish: Wish, check: Check, by: By): Promise<{ isNew: boolean; schedule: WholeSchedule }>;
   /** Changes a schedule to what `make` says of it; undefined: there is none. */
-  patch(name: string, make: (present: LockedSchedule) => Wish): Promise<WholeSchedule | undefined>;
+  patch(name: string, make: Change, by: By): Promise<WholeSchedule | undefined>;
   /** Pauses, resumes or deletes; repeated it changes nothing. Undefined, false: there is no such schedule. */
-  pause(name: string, reason: string | null): Promise<WholeSchedule | undefined>;
-  resume(name: string): Promise<WholeSchedule | undefined>;
-  remove(name: string, check: (present: LockedSchedule) => void): Promise<boolean>;
+  pause(name: string, reason: string | null, by: By): Promise<WholeSchedule | undefined>;
+  resume(name: string, by: By): Promise<WholeSchedule | undefined>;
+  remove(name: string, check: (present: LockedSchedule) => void, by: By): Promise<boolean>;
 }
 
 export const tenant = 0;
@@ -100,7 +105,7 @@ export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
       };
     },
 
-    async put(name, wish, check) {
+    async put(name, wish, check, by) {
       for (let n = 0; n < tries; n++) {
         const made = await db.transaction(async (tx) => {
           const present = await tx.maybeOne(lockSchedule, [tenant, name]);
@@ -108,6 +113,8 @@ export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
           check(present, same);
           if (present === undefined && !(await create(tx, name, wish))) return null;
           const given = present === undefined || same ? null : await replace(tx, name, present, wish);
+          if (!same)
+            await audit(tx, by, { action: 'schedule.put', target: name, facts: changesOf(present, wish) });
           return { isNew: present === undefined, given, schedule: await mine(tx, name) };
         });
         if (made === null) continue;
@@ -117,30 +124,36 @@ export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
       throw new Problem('database-unavailable', { detail: `schedule ${name} is being made; try again` });
     },
 
-    async patch(name, make) {
+    async patch(name, make, by) {
       let given: GivenUp | null = null;
       const schedule = await changing(name, async (tx, present) => {
         const wish = make(present);
-        if (!isSame(present, wish)) given = await replace(tx, name, present, wish);
+        if (!isSame(present, wish)) {
+          given = await replace(tx, name, present, wish);
+          await audit(tx, by, { action: 'schedule.patch', target: name, facts: changesOf(present, wish) });
+        }
         return mine(tx, name);
       });
       tell(name, given);
       return schedule;
     },
-    pause: (name, reason) =>
+    pause: (name, reason, by) =>
       changing(name, async (tx, { id }) => {
-        await tx.many(pauseSchedule, [id, reason]);
+        const paused = await tx.maybeOne(pauseSchedule, [id, reason]);
+        if (paused) await audit(tx, by, { action: 'schedule.pause', target: name, reason });
         return mine(tx, name);
       }),
-    resume: (name) =>
+    resume: (name, by) =>
       changing(name, async (tx, { id }) => {
-        await tx.many(resumeSchedule, [id]);
+        const resumed = await tx.maybeOne(resumeSchedule, [id]);
+        if (resumed) await audit(tx, by, { action: 'schedule.resume', target: name });
         return mine(tx, name);
       }),
-    remove: async (name, check) =>
+    remove: async (name, check, by) =>
       (await changing(name, async (tx, present) => {
         check(present);
         await tx.many(deleteSchedule, [present.id]);
+        await audit(tx, by, { action: 'schedule.delete', target: name });
         return true;
       })) ?? false,
   };
@@ -254,6 +267,16 @@ function isSame({ definition, payload }: Wish, wish: Wish): boolean {
   return (
     payload === wish.payload && isDeepStrictEqual(definition, JSON.parse(JSON.stringify(wish.definition)))
   );
+}
+
+/** For the audit: which members a change sets. Not their values, which may hold secrets of targets. */
+function changesOf(present: LockedSchedule | undefined, { definition, payload }: Wish): object {
+  if (present === undefined) return { is_new: true };
+  const kept = present.definition as unknown as Record<string, unknown>;
+  const wished = JSON.parse(JSON.stringify(definition)) as Record<string, unknown>;
+  const members = [...new Set([...Object.keys(kept), ...Object.keys(wished)])];
+  const changed = members.filter((member) => !isDeepStrictEqual(kept[member], wished[member]));
+  return { changed: payload === present.payload ? changed : [...changed, 'job.payload'] };
 }
 
 export function foreignCursor(): Problem {

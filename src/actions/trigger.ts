@@ -2,9 +2,11 @@
 // Invariants: job, row and what the schedule knows of its open jobs commit together; a slot made by hand is never one the
 // schedule names itself; a repeat with the same Idempotency-Key finds the same job, whatever became of the schedule.
 // Next room: fire.ts, which fires in time; store/schedules.ts.
+import type { By } from '../domain/actor.ts';
 import type { RequestKey } from '../domain/idempotency.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
+import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
 import { insertJobs, type NewJob } from '../store/jobs.ts';
 import {
@@ -21,14 +23,18 @@ import { tenant } from './schedules.ts';
 import { knownJob, placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';
 
 /** Fires a schedule now; undefined: there is no such schedule. Throws what a submit throws. */
-export type Trigger = (name: string, idempotency: RequestKey | null) => Promise<Submitted | undefined>;
+export type Trigger = (
+  name: string,
+  idempotency: RequestKey | null,
+  by: By,
+) => Promise<Submitted | undefined>;
 
 const tries = 5;
 
 export function triggering(options: SubmitOptions): Trigger {
   const { db, lanes, ready } = options;
 
-  return async (name, idempotency) => {
+  return async (name, idempotency, by) => {
     for (let n = 0; n < tries; n++) {
       const seen = await db.maybeOne(findSchedule, [tenant, name]);
       if (seen === undefined) return formerly(db, idempotency);
@@ -37,7 +43,7 @@ export function triggering(options: SubmitOptions): Trigger {
       const job = await placed(submission, lanes);
       const began = performance.now();
       const fired = await db
-        .transaction((tx) => fireByHand(tx, name, seen, job))
+        .transaction((tx) => fireByHand(tx, name, seen, job, by))
         .catch((error) => refuse(error, idempotency !== null));
       if (fired === null) continue;
       const { made, decided } = fired;
@@ -62,7 +68,7 @@ async function formerly(db: Pool, key: RequestKey | null): Promise<Submitted | u
 }
 
 /** Null: the schedule is not the one that was seen any more. */
-async function fireByHand(tx: Db, name: string, seen: { id: number; version: number }, job: NewJob) {
+async function fireByHand(tx: Db, name: string, seen: { id: number; version: number }, job: NewJob, by: By) {
   const present = await tx.maybeOne(lockSchedule, [tenant, name]);
   if (present?.id !== seen.id || present.version !== seen.version) return null;
   const slot = await freeSlot(tx, present);
@@ -74,6 +80,7 @@ async function fireByHand(tx: Db, name: string, seen: { id: number; version: num
   const decided = { slot, due_at: slot, job_id, slots: 1, outcome: 'manual', reason: null } as const;
   await recordSlots(tx, null, [{ ...decided, schedule_id: present.id, through: null }], []);
   await tx.many(noteJob, [present.id, inserted.id, most_open]);
+  await audit(tx, by, { action: 'schedule.trigger', target: name, facts: { job_id } });
   return { made, decided };
 }
 

@@ -9,6 +9,7 @@ import type { Config } from '../config.ts';
 import { most_report_bytes } from '../domain/start.ts';
 import type { EventBus } from '../events.ts';
 import { type AdmissionLimits, admissionLimits, admitting } from './admission.ts';
+import { listAudit } from './audit.ts';
 import { submitBatch } from './batch.ts';
 import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue, readWithin } from './body.ts';
 import { browsing } from './browse.ts';
@@ -137,6 +138,8 @@ export function buildApp(options: AppOptions): App {
       get('/v1/schedules/:name/runs', listRuns(actions));
       get('/v1/schedules/:name/preview', forecastSchedule(actions));
       get('/v1/leader', readLeader(actions));
+
+      get('/v1/audit', listAudit(actions));
 
       post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isLeaving));
       post('/v1/leases/:id/heartbeat', heartbeat(actions, lease_seconds, isDraining));

@@ -54,6 +54,7 @@ export const tags = {
   jobs: 'Submit jobs, follow them, read their results.',
   schedules: 'Have jobs made at set times, and see what became of every one of them.',
   leases: 'Run jobs from any language: lease, heartbeat, complete, fail, release.',
+  operations: 'Levers over many jobs at once, and the book of who did what.',
   service: 'Health, metrics and this document.',
 } as const;
 
@@ -80,6 +81,7 @@ export const requestHeaders = {
   'Errand-Tags': 'Tags, with commas between them.',
   'Errand-Target': 'URL the job is pushed to by POST.',
   'Errand-Callback': 'URL that is told of the end, whichever it is.',
+  'Errand-Actor': 'Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`.',
   'If-None-Match': 'Answers 304 while the ETag is still this one.',
   'If-Match': 'Answers 412 unless the ETag is this one.',
 } as const;

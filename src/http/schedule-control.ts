@@ -4,6 +4,7 @@
 import type { Actions } from '../actions/actions.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { runRecord } from '../domain/schedule-record.ts';
+import { byOf } from './actor.ts';
 import { existing, headerOf, sendJson, sendStored, storedHeaders } from './answer.ts';
 import { linkNext, nextLink } from './page.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -14,6 +15,7 @@ import { Leader, Pause, RunList, RunQuery, ScheduleParams } from './schemas/sche
 /** `POST /v1/schedules/{name}/pause`. */
 export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams; Body: Pause }> {
   return {
+    config: { headers: ['Errand-Actor'] },
     schema: {
       operationId: 'pauseSchedule',
       summary: 'Pause a schedule',
@@ -26,8 +28,10 @@ export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleP
         ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
       },
     },
-    async handler({ params: { name }, body: { reason } }, reply) {
-      return sendSchedule(reply, 200, present(await schedules.pause(name, reason), name));
+    async handler(request, reply) {
+      const { name } = request.params;
+      const paused = await schedules.pause(name, request.body.reason, byOf(request));
+      return sendSchedule(reply, 200, present(paused, name));
     },
   };
 }
@@ -35,6 +39,7 @@ export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleP
 /** `POST /v1/schedules/{name}/resume`. */
 export function resumeSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams }> {
   return {
+    config: { headers: ['Errand-Actor'] },
     schema: {
       operationId: 'resumeSchedule',
       summary: 'Resume a schedule',
@@ -47,8 +52,9 @@ export function resumeSchedule({ schedules }: Actions): Route<{ Params: Schedule
         ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
       },
     },
-    async handler({ params: { name } }, reply) {
-      return sendSchedule(reply, 200, present(await schedules.resume(name), name));
+    async handler(request, reply) {
+      const { name } = request.params;
+      return sendSchedule(reply, 200, present(await schedules.resume(name, byOf(request)), name));
     },
   };
 }
@@ -57,7 +63,7 @@ export function resumeSchedule({ schedules }: Actions): Route<{ Params: Schedule
 export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: ScheduleParams }> {
   const route = 'POST /v1/schedules/{name}/trigger';
   return {
-    config: { headers: ['Idempotency-Key'] },
+    config: { headers: ['Idempotency-Key', 'Errand-Actor'] },
     schema: {
       operationId: 'triggerSchedule',
       summary: 'Fire a schedule now',
@@ -87,7 +93,8 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
       const { name } = request.params;
       const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
       const print = fingerprint(`${route} ${name}`, '', Buffer.alloc(0));
-      const fired = present(await trigger(name, key === null ? null : requestKey(key, print)), name);
+      const idempotency = key === null ? null : requestKey(key, print);
+      const fired = present(await trigger(name, idempotency, byOf(request)), name);
       if (fired.replayed) reply.header('idempotency-replayed', 'true');
       return sendStored(reply, await existing(inspect, fired.id));
     },

@@ -4,9 +4,11 @@
 // Next room: definition.ts, which checks; schedule-control.ts for pause, resume, trigger and the ledger.
 import type { FastifyRequest } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
+import type { Change, Check } from '../actions/schedules.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import { Problem } from '../domain/problem.ts';
 import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
+import { byOf } from './actor.ts';
 import { headerOf, mismatch, namesTag, sendJson } from './answer.ts';
 import { patchedWish, wishOf } from './definition.ts';
 import { linkNext, nextLink } from './page.ts';
@@ -30,7 +32,7 @@ export function putSchedule(
   reach: AddressPolicy,
 ): Route<{ Params: ScheduleParams; Body: NewSchedule }> {
   return {
-    config: { headers: ['If-Match', 'If-None-Match'] },
+    config: { headers: ['If-Match', 'If-None-Match', 'Errand-Actor'] },
     schema: {
       operationId: 'putSchedule',
       summary: 'Define a schedule',
@@ -53,9 +55,8 @@ export function putSchedule(
     async handler(request, reply) {
       const { name } = request.params;
       const wish = wishOf(request.body, name, reach);
-      const { isNew, schedule } = await schedules.put(name, wish, (present, isSame) => {
-        refuseReplacing(request, name, present, isSame);
-      });
+      const check: Check = (present, isSame) => refuseReplacing(request, name, present, isSame);
+      const { isNew, schedule } = await schedules.put(name, wish, check, byOf(request));
       if (isNew) reply.header('location', `/v1/schedules/${name}`);
       return sendSchedule(reply, isNew ? 201 : 200, schedule);
     },
@@ -68,7 +69,7 @@ export function patchSchedule(
   reach: AddressPolicy,
 ): Route<{ Params: ScheduleParams; Body: SchedulePatch }> {
   return {
-    config: { headers: ['If-Match'] },
+    config: { headers: ['If-Match', 'Errand-Actor'] },
     schema: {
       operationId: 'patchSchedule',
       summary: 'Change a schedule',
@@ -90,10 +91,11 @@ export function patchSchedule(
     },
     async handler(request, reply) {
       const { name } = request.params;
-      const changed = await schedules.patch(name, (present) => {
+      const make: Change = (present) => {
         refuseStale(request, name, present);
         return patchedWish(present, request.body, name, reach);
-      });
+      };
+      const changed = await schedules.patch(name, make, byOf(request));
       return sendSchedule(reply, 200, present(changed, name));
     },
   };
@@ -102,7 +104,7 @@ export function patchSchedule(
 /** `DELETE /v1/schedules/{name}`. */
 export function deleteSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams }> {
   return {
-    config: { headers: ['If-Match'] },
+    config: { headers: ['If-Match', 'Errand-Actor'] },
     schema: {
       operationId: 'deleteSchedule',
       summary: 'Delete a schedule',
@@ -116,7 +118,11 @@ export function deleteSchedule({ schedules }: Actions): Route<{ Params: Schedule
     },
     async handler(request, reply) {
       const { name } = request.params;
-      const isThere = await schedules.remove(name, (present) => refuseStale(request, name, present));
+      const isThere = await schedules.remove(
+        name,
+        (present) => refuseStale(request, name, present),
+        byOf(request),
+      );
       if (!isThere) throw noSchedule(name);
       return reply.code(204).send();
     },

@@ -41,15 +41,15 @@ update errand.schedule set definition = $2::jsonb, payload = $3, watermark = $4:
 where id = $1`;
 
 /** Pauses a schedule that is not paused. */
-export const pauseSchedule = sql<never>`
+export const pauseSchedule = sql<{ id: number }>`
 update errand.schedule set paused_at = errand.now(), resumed_at = null, pause_reason = $2, version = version + 1,
   changed_at = errand.now()
-where id = $1 and (paused_at is null or resumed_at is not null)`;
+where id = $1 and (paused_at is null or resumed_at is not null) returning id`;
 
 /** Resumes a schedule that is paused. */
-export const resumeSchedule = sql<never>`
+export const resumeSchedule = sql<{ id: number }>`
 update errand.schedule set resumed_at = errand.now(), version = version + 1, changed_at = errand.now()
-where id = $1 and paused_at is not null and resumed_at is null`;
+where id = $1 and paused_at is not null and resumed_at is null returning id`;
 
 export const deleteSchedule = sql<never>`delete from errand.schedule where id = $1`;
 

@@ -33,7 +33,7 @@ export function calling(url: () => string): Caller {
       ...(text === undefined ? {} : { body: text }),
     });
     const answer = await response.text();
-    const isJson = /json/.test(response.headers.get('content-type') ?? '');
+    const isJson = /[/+]json/.test(response.headers.get('content-type') ?? '');
     return { status: response.status, headers: response.headers, json: isJson ? JSON.parse(answer) : answer };
   };
   return Object.assign(call, {

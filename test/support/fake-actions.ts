@@ -169,6 +169,7 @@ export class FakeJobs {
       trigger: async () => undefined,
       runs: async () => undefined,
       leader: async () => undefined,
+      audit: async () => ({ items: [], next_cursor: null }),
       waiters: this.waiters,
       watch: this.watch,
     };

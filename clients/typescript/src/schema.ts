@@ -326,6 +326,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what operators did
+         * @description The newest first. With `Accept: application/x-ndjson` each row is a line, and `Link` alone says where it goes on. Follow it until there is none: a page may be short, even empty.
+         */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/leases": {
         parameters: {
             query?: never;
@@ -754,6 +774,28 @@ export interface components {
             /** @enum {string} */
             state: "blocked" | "scheduled" | "queued" | "running" | "retrying" | "succeeded" | "dead" | "cancelled" | "expired";
             next_attempt_at: string | null;
+        };
+        /** @description What an operator did. */
+        AuditEntry: {
+            id: string;
+            /** Format: date-time */
+            at: string;
+            /** @description As `Errand-Actor` named it; nothing proves it. */
+            actor: string;
+            /** @description The `X-Request-Id` of the answer. */
+            request_id: string;
+            action: string;
+            target: string;
+            reason: string | null;
+            /** @description What else is worth knowing; its members depend on the action. */
+            facts: {
+                [key: string]: unknown;
+            };
+        };
+        /** @description A page of the audit, the newest first. */
+        AuditList: {
+            items: components["schemas"]["AuditEntry"][];
+            next_cursor: string | null;
         };
         /** @description How long to wait between two attempts. */
         Backoff: {
@@ -4214,6 +4256,8 @@ export interface operations {
                 "If-Match"?: string;
                 /** @description Answers 304 while the ETag is still this one. */
                 "If-None-Match"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
             };
             path: {
                 /** @description The name of the schedule; not `preview`. */
@@ -4420,6 +4464,8 @@ export interface operations {
             header?: {
                 /** @description Answers 412 unless the ETag is this one. */
                 "If-Match"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
             };
             path: {
                 /** @description The name of the schedule; not `preview`. */
@@ -4564,6 +4610,8 @@ export interface operations {
             header?: {
                 /** @description Answers 412 unless the ETag is this one. */
                 "If-Match"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
             };
             path: {
                 /** @description The name of the schedule; not `preview`. */
@@ -4753,7 +4801,10 @@ export interface operations {
     pauseSchedule: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
             path: {
                 /** @description The name of the schedule; not `preview`. */
                 name: string;
@@ -4915,7 +4966,10 @@ export interface operations {
     resumeSchedule: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
             path: {
                 /** @description The name of the schedule; not `preview`. */
                 name: string;
@@ -5080,6 +5134,8 @@ export interface operations {
             header?: {
                 /** @description Names this request, so that a repeat finds the same job: 1 to 255 characters. */
                 "Idempotency-Key"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
             };
             path: {
                 /** @description The name of the schedule; not `preview`. */
@@ -5605,6 +5661,152 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `refused`: it was Errand, not a proxy. */
                     "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listAudit: {
+        parameters: {
+            query?: {
+                /** @description Only what this actor did. */
+                actor?: string;
+                /** @description Only this action, such as `queue.pause`. */
+                action?: string;
+                /** @description Only what was done to this: a queue, a schedule, an id. */
+                target?: string;
+                /** @description Only at this time or later. */
+                from?: string;
+                /** @description Only before this time. */
+                to?: string;
+                /** @description Most rows on a page; there may be fewer although there is more. */
+                limit?: number;
+                /** @description Where to go on: `next_cursor` of a page of the same filters. */
+                cursor?: string;
+            };
+            header?: {
+                /** @description `text/event-stream` for a stream, else `application/json`. */
+                Accept?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the audit. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The next page, `rel="next"`, if there is one. */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditList"];
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `cursor-invalid`: The cursor does not belong to this list. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No acceptable form. */
+            406: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
