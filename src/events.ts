@@ -6,6 +6,7 @@ import type { SlotOutcome, SlotReason } from './domain/schedule.ts';
 /** What is told of a job's end or of an attempt's. Times are in ms. */
 export interface AttemptEnd {
   job_id: string;
+  lane: number;
   queue: string;
   type: string;
   epoch: number;
@@ -13,13 +14,30 @@ export interface AttemptEnd {
   outcome: 'succeeded' | 'dead' | 'cancelled' | 'expired' | 'retry' | 'lost' | 'released' | 'snoozed';
   class: string | null;
   run_ms: number | null;
+  /** The state it left, and the one it is in now. */
+  from: JobState;
+  to: JobState;
+}
+
+/** Where jobs stand: those in the state `dead` are dead letters that nobody has dealt with. */
+export interface Standing {
+  lane: number;
+  state: JobState;
 }
 
 /** Every event and what it carries. */
 export interface Events {
-  'job.submitted': { job_id: string; queue: string; type: string; state: JobState; replayed: boolean };
+  'job.submitted': {
+    job_id: string;
+    lane: number;
+    queue: string;
+    type: string;
+    state: JobState;
+    replayed: boolean;
+  };
   'job.claimed': {
     job_id: string;
+    lane: number;
     queue: string;
     type: string;
     epoch: number;
@@ -31,6 +49,8 @@ export interface Events {
   /** A handler reported a progress that cannot be kept. */
   'progress.dropped': { job_id: string; queue: string; type: string; epoch: number; why: string };
   'job.ended': AttemptEnd;
+  /** Jobs changed their state or lane by other ways than submit, claim and end; null: they were, or are, not there. */
+  'jobs.moved': { jobs: number; from: Standing | null; to: Standing | null };
   /** `outcome`: succeeded, handed_over, the class of the failure, or aborted: cut by us. */
   'target.answered': {
     job_id: string;

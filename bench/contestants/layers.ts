@@ -35,7 +35,7 @@ const nothingCounted = { ...metrics, observeHttp: () => {} };
 let stored = 0;
 const submit: Submit = async ({ queue, type }) => {
   const id = String(++stored);
-  events.emit('job.submitted', { job_id: id, queue, type, state: 'queued', replayed: false });
+  events.emit('job.submitted', { job_id: id, lane: 1, queue, type, state: 'queued', replayed: false });
   return { replayed: false, id, created_at: new Date(), run_at: null, state: 'queued' };
 };
 

@@ -8,6 +8,7 @@ import { insertCallbacks } from '../store/callbacks.ts';
 import type { Pool } from '../store/db.ts';
 import { findJobs, requestCancel, takeOut } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
+import { tellOfCallbacks } from './news.ts';
 import type { Ready } from './ready.ts';
 
 /** What the attempt to stop a job came to. */
@@ -45,11 +46,12 @@ export function cancelling(options: {
     const why = status === 'expired' ? 'expires_at passed before the next start' : null;
     let before: string | null | undefined;
     for (let n = 0; n < tries; n++) {
-      const { taken, blk, lane, type } = await takeAndTell([id, status, lastEpoch, why]);
+      const { taken, blk, lane, type, state } = await takeAndTell([id, status, lastEpoch, why]);
       if (taken > 0) {
         onEnded([id]);
-        const { queue, route } = await lanes.get(lane as number);
-        const end = { class: null, run_ms: null, epoch: 0, attempt: 0 };
+        const stood = { lane: lane as number, from: state as JobState, to: status };
+        const { queue, route } = await lanes.get(stood.lane);
+        const end = { class: null, run_ms: null, epoch: 0, attempt: 0, ...stood };
         events.emit('job.ended', { job_id: id, queue, type: type ?? route, outcome: status, ...end });
         return { kind: 'taken' };
       }
@@ -76,7 +78,7 @@ export function cancelling(options: {
       const row = await tx.one(takeOut, [...params, true]);
       return { row, told: row.taken > 0 ? await tx.many(insertCallbacks, [[params[0]]]) : [] };
     });
-    ready.announce(told);
+    tellOfCallbacks(told, { ready, events });
     return row;
   }
 

@@ -53,22 +53,30 @@ export function changing(options: {
 
   /** A job may move between the look and the change, so a change that found nothing looks again. */
   async function change(id: string, patch: Patch, check: (facts: NamedFacts) => void): Promise<ChangeAnswer> {
-    let state: JobState = 'running';
+    let found: JobState = 'running';
     for (let n = 0; n < tries; n++) {
       const facts = await inspect.job(id);
       if (facts === undefined) return { kind: 'absent' };
       check(facts);
-      state = facts.state;
-      if (state === 'running' || isTerminal(state)) return { kind: 'conflict', state };
+      found = facts.state;
+      if (found === 'running' || isTerminal(found)) return { kind: 'conflict', state: found };
       const seen = { epoch: facts.epoch, patches: facts.patches ?? 0 };
       const changed = await changeJob(db, id, seen, await changeOf(patch, facts));
       if (changed === undefined) continue;
+      const { lane, state, was_lane, was_state } = changed;
+      if (lane !== was_lane || state !== was_state) {
+        events.emit('jobs.moved', {
+          jobs: 1,
+          from: { lane: was_lane, state: was_state },
+          to: { lane, state },
+        });
+      }
       if (changed.block === null) onLater(changed.due_in_ms);
       // It may stand before what a cursor has passed.
       else ready.announce([changed], BigInt(changed.block));
       return { kind: 'changed' };
     }
-    return { kind: 'conflict', state };
+    return { kind: 'conflict', state: found };
   }
 
   async function changeOf(patch: Patch, facts: NamedFacts): Promise<JobChange> {
@@ -91,7 +99,8 @@ export function changing(options: {
     if (made === undefined) return (await db.one(findSuccessor, [facts.id, 'retry'])).id;
     ready.announce([made]);
     const { queue, type } = facts;
-    events.emit('job.submitted', { job_id: made.id, queue, type, state: 'queued', replayed: false });
+    const made_of = { job_id: made.id, lane: made.lane, queue, type };
+    events.emit('job.submitted', { ...made_of, state: 'queued', replayed: false });
     return made.id;
   }
 

@@ -5,7 +5,7 @@
 
 import { defaultBackoff } from '../domain/backoff.ts';
 import { isPushed } from '../domain/options.ts';
-import { afterFailure } from '../domain/outcome.ts';
+import { afterFailure, stateAfter } from '../domain/outcome.ts';
 import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell, type Told } from '../store/callbacks.ts';
@@ -24,6 +24,7 @@ import { dueToExpire, forgetExpiring } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { addPartitions } from '../store/partitions.ts';
 import type { Cancel } from './cancel.ts';
+import { tellOfCallbacks } from './news.ts';
 import type { Ready } from './ready.ts';
 
 /**
@@ -64,7 +65,7 @@ export function chores(options: ChoreOptions): Chore[] {
 }
 
 /** Due jobs go from `later` into blocks. Looks a few seconds back, and all the way now and then: see docs/storage.md. */
-function promoting({ db, ready }: ChoreOptions): Chore {
+function promoting({ db, ready, events }: ChoreOptions): Chore {
   let fullAt = 0;
   return {
     name: 'promote',
@@ -77,10 +78,20 @@ function promoting({ db, ready }: ChoreOptions): Chore {
       // A full batch says there is more behind it.
       if (moved >= batch) fullAt = 0;
       else if (full) fullAt = now + full_ms;
-      ready.announce(rows.filter((row) => row.moved > 0));
+      const filled = rows.filter((row) => row.moved > 0);
+      ready.announce(filled);
+      for (const { lane, moved, retried } of filled) {
+        tellDue(lane, 'scheduled', moved - retried, events);
+        tellDue(lane, 'retrying', retried, events);
+      }
       return { moved, again_ms: moved >= batch ? 0 : (rows[0]?.next_ms ?? undefined) };
     },
   };
+}
+
+function tellDue(lane: number, from: 'scheduled' | 'retrying', jobs: number, events: EventBus): void {
+  if (jobs === 0) return;
+  events.emit('jobs.moved', { jobs, from: { lane, state: from }, to: { lane, state: 'queued' } });
 }
 
 /** Leases that ran out end their starts: lost ones run again at once, overdue ones after their backoff. */
@@ -112,7 +123,7 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
         const leases = [...new Set(found.map((one) => one.lease))];
         return { endings, ...(await settleAndTell(tx, endings, leases)) };
       });
-      ready.announce(told);
+      tellOfCallbacks(told, { ready, events });
       await tell(settled, endings, types, { lanes, ready, events, onEnded });
       return { moved: settled.length, again_ms: endings.length >= 100 ? 0 : undefined };
     },
@@ -169,12 +180,13 @@ async function tell(
   onEnded(settled.filter(isTerminal).map((one) => one.job_id));
   const byJob = new Map(endings.map((ending) => [ending.start.job_id, ending]));
   for (const { job_id, epoch, status } of settled) {
-    const { start, class: cause } = byJob.get(job_id) as Ending;
+    const { start, class: cause, delay_ms } = byJob.get(job_id) as Ending;
     if (status === 'lost') ready.announce([{ lane: start.lane, prio: prioAfterLoss(start.prio) }]);
     else if (status === 'retry') ready.announce([{ lane: start.lane, prio: start.prio % 10 }]);
     const { queue, route } = await lanes.get(start.lane);
     events.emit('job.ended', {
       job_id,
+      lane: start.lane,
       queue,
       type: types.get(job_id) ?? route,
       epoch,
@@ -182,6 +194,8 @@ async function tell(
       outcome: status,
       class: cause,
       run_ms: null,
+      from: 'running',
+      to: stateAfter(status, start.attempt, delay_ms),
     });
   }
 }

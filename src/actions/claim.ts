@@ -108,22 +108,19 @@ export function claiming(options: ClaimOptions): Claim {
       named.type = job.options?.type ?? lane.route;
       named.checkpoint = checkpoints?.get(job.job_id) ?? null;
       if (job.expired) unfit.push(expire(settle, named).catch(report));
-      else if (checkpoints === undefined) unfit.push(giveBack(settle, named).catch(report));
-      else jobs.push(named);
+      else if (checkpoints === undefined) {
+        tellClaimed(named, events);
+        unfit.push(giveBack(settle, named).catch(report));
+      } else jobs.push(named);
     }
     await Promise.all(unfit);
-    for (const job of jobs) {
-      events.emit('job.claimed', {
-        job_id: job.job_id,
-        queue: job.queue,
-        type: job.type,
-        epoch: job.epoch,
-        attempt: job.attempt,
-        wait_ms: job.wait_ms,
-      });
-    }
+    for (const job of jobs) tellClaimed(job, events);
     return jobs;
   };
+}
+
+function tellClaimed({ job_id, lane, queue, type, epoch, attempt, wait_ms }: Job, events: EventBus): void {
+  events.emit('job.claimed', { job_id, lane, queue, type, epoch, attempt, wait_ms });
 }
 
 /** The owners of the jobs still wanted: the one for all of them, or those that have none yet. */

@@ -3,6 +3,7 @@
 // nothing; the same ending repeated is told as accepted again.
 // Next room: store/endings.ts `settleJobs`; then wait.ts, which releases callers who wait for the job.
 import type { OpenLeases } from '../domain/open-leases.ts';
+import { stateAfter } from '../domain/outcome.ts';
 import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell } from '../store/callbacks.ts';
@@ -17,6 +18,7 @@ import {
 } from '../store/endings.ts';
 import { Flush } from '../store/flush.ts';
 import { holder_patience_ms } from '../store/line.ts';
+import { tellOfCallbacks } from './news.ts';
 import type { Ready } from './ready.ts';
 
 export { noDetails } from '../store/endings.ts';
@@ -65,7 +67,7 @@ export function settling(options: SettleOptions): Settle {
   async function write(endings: Ending[], emptied: string[]): Promise<SettleAnswer[]> {
     if (!endings.some(({ start }) => start.callback)) return settleJobs(db, endings, emptied);
     const { settled, told } = await db.transaction((tx) => settleAndTell(tx, endings, emptied));
-    ready.announce(told);
+    tellOfCallbacks(told, { ready, events });
     return matched(endings, settled);
   }
 
@@ -88,12 +90,14 @@ export function settling(options: SettleOptions): Settle {
     const at = now().getTime();
     batch.forEach(({ ending, lane }, i) => {
       const { job_id, epoch, attempt, started_at } = ending.start;
+      const { status } = ending;
       const answer = answers[i];
       if (answer === null || answer === undefined) {
-        events.emit('lease.refused', { job_id, epoch, verb: ending.status });
+        events.emit('lease.refused', { job_id, epoch, verb: status });
       } else if (!answer.repeated) {
         events.emit('job.ended', {
           job_id,
+          lane: ending.start.lane,
           queue: lane.queue,
           type: lane.type,
           epoch,
@@ -101,6 +105,9 @@ export function settling(options: SettleOptions): Settle {
           outcome: answer.status,
           class: ending.class,
           run_ms: at - started_at.getTime(),
+          // What expired at its claim never started.
+          from: status === 'expired' ? 'queued' : 'running',
+          to: stateAfter(answer.status, attempt, ending.delay_ms),
         });
       }
     });

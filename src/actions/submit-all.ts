@@ -52,7 +52,12 @@ export function submittingAll(options: SubmitOptions): SubmitAll {
     const hasKeys = jobs.every((job) => job.idempotency !== null);
     const { flushed, known } = await turns.add(jobs).catch((error) => refuse(error, hasKeys));
     return submissions.map((submission, i) =>
-      told(submission, flushed.inserted[i] ?? { known: known[i] as string }, options),
+      told(
+        submission,
+        (jobs[i] as NewJob).lane,
+        flushed.inserted[i] ?? { known: known[i] as string },
+        options,
+      ),
     );
   };
 }

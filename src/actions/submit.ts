@@ -68,7 +68,7 @@ export function submitting(options: SubmitOptions): Submit {
       refuse(error, key !== null);
     }
     const found = inserted ?? { known: await replay(db, key as IdempotencyKey) };
-    return told(submission, found, options);
+    return told(submission, job.lane, found, options);
   };
 }
 
@@ -77,17 +77,19 @@ type IdempotencyKey = NonNullable<NewJob['idempotency']>;
 /** Says what became of a submission: to its caller, and to whoever listens. */
 export function told(
   { queue, type }: Submission,
+  lane: number,
   stored: NonNullable<Inserted> | { known: string },
   { events, onLater }: SubmitOptions,
 ): Submitted {
   if ('known' in stored) {
-    events.emit('job.submitted', { job_id: stored.known, queue, type, state: 'queued', replayed: true });
+    const job = { job_id: stored.known, lane, queue, type };
+    events.emit('job.submitted', { ...job, state: 'queued', replayed: true });
     return { replayed: true, id: stored.known };
   }
   const { id, created_at, run_at, scheduled } = stored;
   const state = scheduled ? 'scheduled' : 'queued';
   if (run_at !== null) onLater(run_at.getTime() - created_at.getTime());
-  events.emit('job.submitted', { job_id: id, queue, type, state, replayed: false });
+  events.emit('job.submitted', { job_id: id, lane, queue, type, state, replayed: false });
   return { replayed: false, id, created_at, run_at, state };
 }
 

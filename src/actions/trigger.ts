@@ -53,7 +53,7 @@ export function triggering(options: SubmitOptions): Trigger {
         options.events.emit('slot.decided', { ...decided, schedule: name, lateness_ms: 0 });
       const [inserted] = made.inserted;
       const known = async () => ({ known: await replay(db, idempotency as RequestKey) });
-      return told(submission, inserted ?? (await known()), options);
+      return told(submission, job.lane, inserted ?? (await known()), options);
     }
     throw new Problem('database-unavailable', {
       detail: `schedule ${name} kept changing; try again`,

@@ -61,6 +61,7 @@ export async function writeSlots(
       .flatMap(({ submissions }) => submissions)
       .map(({ queue, type }, n) => ({
         job_id: made.inserted[n]?.id as string,
+        lane: (jobs[n] as NewJob).lane,
         queue,
         type,
         state: 'queued' as const,

@@ -5,7 +5,7 @@
 
 import { type BackoffPolicy, backoffDelayMs } from './backoff.ts';
 import type { SyncExpectation } from './expectation.ts';
-import type { JobState } from './job.ts';
+import { isTerminal, type JobState, type TerminalState } from './job.ts';
 import { Problem } from './problem.ts';
 
 /** Why an attempt failed (docs/contract.md, Outcomes). */
@@ -193,4 +193,16 @@ function retryDelayMs(failure: Failure): number {
 function retryAfterMs(seconds: number | null): number {
   if (seconds === null || !(seconds > 0)) return 0;
   return Math.ceil(Math.min(seconds, longestRetryAfterSeconds) * 1000);
+}
+
+/** The state of a job after an ending of a start that was its `attempt`-th to count; `delay_ms`: when the next one may come. */
+export function stateAfter(
+  status: TerminalState | 'retry' | 'lost' | 'released' | 'snoozed',
+  attempt: number,
+  delay_ms: number | null,
+): JobState {
+  if (isTerminal(status as JobState)) return status as TerminalState;
+  if (!delay_ms) return 'queued';
+  const counts = status !== 'released' && status !== 'snoozed';
+  return counts || attempt > 1 ? 'retrying' : 'scheduled';
 }

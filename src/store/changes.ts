@@ -4,6 +4,7 @@
 // line when neither lane nor priority changes; `patches` and the epoch are the version that decides between two changes, and
 // between a change and a start that has come and gone.
 // Next room: actions/change.ts.
+import type { JobState } from '../domain/job.ts';
 import type { Db } from './db.ts';
 import { sql } from './sql.ts';
 
@@ -25,6 +26,9 @@ export interface Changed {
   prio: number;
   block: string | null;
   due_in_ms: number;
+  state: JobState;
+  was_lane: number;
+  was_state: JobState;
 }
 
 /** Changes a job that waits as it was `seen`: so many starts and changes before; undefined = it is not as expected. */
@@ -55,11 +59,13 @@ with j as materialized (
   delete from errand.later where job_id = $1 and epoch = $10 and exists (select from j)
   returning lane, prio, epoch, attempt, timeout_seconds, run_at
 ), x as (
-  select *, null::timestamptz run_at from r union all select *, null from l
-  union all select lane, prio, epoch, attempt, timeout_seconds, null, null, run_at from w
+  select *, case when attempt > 1 then 'retrying' else 'scheduled' end unready from (
+    select *, null::timestamptz run_at from r union all select *, null from l
+    union all select lane, prio, epoch, attempt, timeout_seconds, null, null, run_at from w) y
 ), n as materialized (
   -- A suspect stays one: its line is apart from that of the others.
-  select coalesce($3::int, lane) lane, (coalesce($4::int, prio % 10) + prio / 10 * 10)::int2 prio, epoch, attempt,
+  select lane was_lane, case when run_at is null then 'queued' else unready end was_state, unready,
+    coalesce($3::int, lane) lane, (coalesce($4::int, prio % 10) + prio / 10 * 10)::int2 prio, epoch, attempt,
     timeout_seconds, coalesce(at, errand.now()) at,
     case when coalesce($3, lane) = lane and coalesce($4, prio % 10) = prio % 10 then ord end ord,
     case when $6::boolean then errand.now() else coalesce($5::timestamptz, run_at) end run_at
@@ -87,7 +93,8 @@ with j as materialized (
   insert into errand.tag (tenant, tag, job_id) select distinct 0, t.tag, $1 from n cross join unnest($8) t(tag)
   on conflict do nothing
 )
-select n.lane, n.prio, coalesce(k.ord, k.seq) block,
+select n.lane, n.prio, n.was_lane, n.was_state, case when k.seq is null then n.unready else 'queued' end state,
+  coalesce(k.ord, k.seq) block,
   coalesce(extract(epoch from n.run_at - errand.now()) * 1000, 0)::float8 due_in_ms
 from n left join k on true`;
 

@@ -226,9 +226,14 @@ where id = any(array(select id from errand.lease where id = any($1::bigint[]) or
 returning id lease, cancels`;
 
 /** Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. `next_ms`: when the next is due. */
-export const promoteDue = hot<{ moved: number; lane: number; prio: number; next_ms: number | null }>(
-  'promote_due',
-)`
+export const promoteDue = hot<{
+  moved: number;
+  /** Of these, those that had counted attempts behind them. */
+  retried: number;
+  lane: number;
+  prio: number;
+  next_ms: number | null;
+}>('promote_due')`
 with m as materialized (
   delete from errand.later where job_id = any(array(
     select job_id from errand.later where run_at <= errand.now() and run_at > errand.now() - $2::int * interval '1 s'
@@ -248,9 +253,9 @@ with m as materialized (
   select (extract(epoch from run_at - errand.now()) * 1000)::float8 next_ms from errand.later
   where run_at > errand.now() order by run_at limit 1
 )
-select coalesce(y.moved, 0)::int moved, y.lane, y.prio, (select next_ms from x) next_ms
+select coalesce(y.moved, 0)::int moved, coalesce(y.retried, 0)::int retried, y.lane, y.prio, (select next_ms from x) next_ms
 from (select 1) one left join (
-  select sum(cardinality(ids)) moved, lane, prio from g group by lane, prio) y on true`;
+  select sum(cardinality(ids)) moved, sum(cardinality(ids)) filter (where attempt > 1) retried, lane, prio from g group by lane, prio) y on true`;
 
 /** Which of these owners hold a job that was lost twice: each may hold one, or its neighbours would be convicted with it. */
 export const holdSuspects = sql<{ owner: number }>`

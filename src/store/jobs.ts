@@ -268,6 +268,8 @@ export const takeOut = sql<{
   /** The job's own type, where its lane does not say it. */
   type: string | null;
   callback: boolean;
+  /** The state it was taken out of. */
+  state: JobState | null;
 }>`
 with j as materialized (
   select blk, options ->> 'type' type, coalesce(options ? 'callback', false) callback from errand.job
@@ -286,13 +288,16 @@ with j as materialized (
   returning b.lane, b.prio, b.epoch, b.attempt
 ), w as (
   delete from errand.later where job_id = $1 and epoch <= $3 and exists (select from p) returning lane, prio, epoch, attempt
+), y as materialized (
+  select *, 'queued' state from r union all select *, 'queued' from l
+  union all select *, case when attempt > 1 then 'retrying' else 'scheduled' end from w
 ), o as (
   insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
   select $1, lane, prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4
-  from (select * from r union all select * from l union all select * from w) y returning lane
+  from y returning lane
 )
 select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane,
-  (select type from j) type, coalesce((select callback from j), false) callback`;
+  (select type from j) type, coalesce((select callback from j), false) callback, (select state from y) state`;
 
 /** Asks the holder of a running job to stop; the flag lives in the lease row, so it ends with the lease. */
 export const requestCancel = sql<{ id: string }>`
