@@ -4,7 +4,8 @@
 // Next room: roles/loop.ts, which runs them; store/endings.ts and store/claims.ts, whose statements they are.
 
 import { defaultBackoff } from '../domain/backoff.ts';
-import { isPushed } from '../domain/options.ts';
+import { fingerprintOf } from '../domain/fingerprint.ts';
+import { isPushed, typeOf } from '../domain/options.ts';
 import { afterFailure, stateAfter } from '../domain/outcome.ts';
 import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
@@ -96,7 +97,7 @@ function tellDue(lane: number, from: 'scheduled' | 'retrying', jobs: number, eve
 
 /** Leases that ran out end their starts: lost ones run again at once, overdue ones after their backoff. */
 function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): Chore {
-  const wasPushed = async (lane: number) => isPushed((lanes.peek(lane) ?? (await lanes.get(lane))).route);
+  const routeOf = async (lane: number) => (lanes.peek(lane) ?? (await lanes.get(lane))).route;
   let floor = '0';
   let lowest = '0';
   let turn = 0;
@@ -116,7 +117,7 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
         const open = found.filter((one) => one.job_id !== null);
         const endings: Ending[] = [];
         for (const one of open) {
-          endings.push(endingOf(one, await wasPushed(one.lane), random));
+          endings.push(endingOf(one, await routeOf(one.lane), random));
           if (one.type !== null) types.set(one.job_id as string, one.type);
         }
         if (found.length === 0) return { endings, settled: [] as Settled[], told: [] as Told[] };
@@ -131,11 +132,17 @@ function rescuing({ db, lanes, ready, events, random, onEnded }: ChoreOptions): 
 }
 
 /** A push that was lost says nothing against its job: the process that died ran none of the job's own code. */
-function endingOf(lost: Abandoned, isPushed: boolean, random: () => number): Ending {
+function endingOf(lost: Abandoned, route: string, random: () => number): Ending {
   if (lost.cancel_requested) return cancelledEnding(lost);
-  const poison = !lost.overdue && !isPushed && lost.losses >= 2;
+  const pushed = isPushed(route);
+  const poison = !lost.overdue && !pushed && lost.losses >= 2;
   const cause = lost.overdue ? 'timeout' : poison ? 'poison' : 'lost';
   const { attempt, max_attempts, backoff } = lost;
+  const message = lost.overdue
+    ? 'the attempt ran longer than timeout_seconds'
+    : poison
+      ? 'three workers in a row were lost while they ran this job'
+      : 'the worker stopped renewing its lease';
   const next = afterFailure({
     class: cause,
     attempt,
@@ -148,14 +155,14 @@ function endingOf(lost: Abandoned, isPushed: boolean, random: () => number): End
   return {
     ...noDetails,
     start: { ...lost, job_id: lost.job_id as string },
-    status: next.outcome !== 'retry' ? 'dead' : lost.overdue || isPushed ? 'retry' : 'lost',
+    status: next.outcome !== 'retry' ? 'dead' : lost.overdue || pushed ? 'retry' : 'lost',
     class: cause,
     source: 'errand',
-    error: lost.overdue
-      ? 'the attempt ran longer than timeout_seconds'
-      : poison
-        ? 'three workers in a row were lost while they ran this job'
-        : 'the worker stopped renewing its lease',
+    error: message,
+    fingerprint: fingerprintOf({
+      ...{ type: lost.type ?? typeOf(route), class: cause, source: 'errand' },
+      ...{ http_status: null, message, place: null },
+    }),
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
   };
 }

@@ -4,6 +4,7 @@
 // repeated after its success succeeds again.
 // Next room: claim.ts and settle.ts.
 import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
+import { fingerprintOf, placeOfUrl } from '../domain/fingerprint.ts';
 import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
 import { isPushed, typeOf } from '../domain/options.ts';
@@ -40,6 +41,8 @@ export interface Failing {
   class: Exclude<ErrorClass, 'timeout' | 'lost'>;
   message: string | null;
   retry_after_seconds: number | null;
+  /** Where it happened, in the worker's words. */
+  place?: string | undefined;
 }
 
 export interface Pull {
@@ -150,6 +153,9 @@ export function pulling(options: PullOptions): Pull {
       const start = open(lease_id);
       const facts = await inspect.job(start.job_id);
       if (facts === undefined) throw lost();
+      const { type, options } = facts;
+      const message = failing.message === null ? null : reasonText(failing.message);
+      const place = failing.place ?? (options?.target === undefined ? null : placeOfUrl(options.target.url));
       const next = afterFailure({
         ...failing,
         attempt: start.attempt,
@@ -163,7 +169,8 @@ export function pulling(options: PullOptions): Pull {
         status: next.outcome,
         class: failing.class,
         source: 'worker',
-        error: failing.message === null ? null : reasonText(failing.message),
+        error: message,
+        fingerprint: fingerprintOf({ ...failing, type, source: 'worker', http_status: null, message, place }),
         delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
       });
     },

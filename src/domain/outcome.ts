@@ -23,6 +23,8 @@ export type Verdict =
       readonly message: string;
       readonly retry_after_seconds: number | null;
       readonly http_status: number | null;
+      /** Where it happened, as far as that is known (domain/fingerprint.ts). */
+      readonly place: string | null;
     }
   /** Somebody else holds the lease now and will end the start. */
   | { readonly kind: 'handed_over' };
@@ -35,6 +37,7 @@ export function failed(kind: ErrorClass, message: string): Extract<Verdict, { ki
     message: reasonText(message),
     retry_after_seconds: null,
     http_status: null,
+    place: null,
   };
 }
 

@@ -22,6 +22,7 @@ export interface StartFacts {
   source: ErrorSource | null;
   http_status: number | null;
   error: string | null;
+  fingerprint: string | null;
   created_uri: string | null;
   has_result: boolean;
 }
@@ -120,6 +121,7 @@ export function attemptsOf(facts: NamedFacts, past: readonly StartFacts[]) {
     source: start.source,
     http_status: start.http_status,
     detail: start.error,
+    fingerprint: start.fingerprint,
     next_attempt_at: start.next_at,
   }));
 }
@@ -132,6 +134,7 @@ const underWay = {
   source: null,
   http_status: null,
   error: null,
+  fingerprint: null,
 };
 
 interface Placed {

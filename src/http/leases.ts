@@ -213,11 +213,12 @@ export function fail(actions: Actions): Route<{ Params: LeaseParams; Body: Failu
 
 /** A failure as the protocol takes it. */
 export function failingOf(failure: Failure): Failing {
-  const { message, retry_after_seconds } = failure;
+  const { message, retry_after_seconds, place } = failure;
   return {
     class: failure.class,
     message: message ?? null,
     retry_after_seconds: retry_after_seconds ?? null,
+    place,
   };
 }
 

@@ -16,6 +16,8 @@ export interface Ending {
   source: ErrorSource | null;
   http_status: number | null;
   error: string | null;
+  /** Of a failure: what it has in common with others of its cause (domain/fingerprint.ts). */
+  fingerprint: string | null;
   created_uri: string | null;
   result: string | null;
   delay_ms: number | null;
@@ -27,6 +29,7 @@ export const noDetails: Omit<Ending, 'start' | 'status'> = {
   source: null,
   http_status: null,
   error: null,
+  fingerprint: null,
   created_uri: null,
   result: null,
   delay_ms: null,
@@ -143,6 +146,7 @@ export function settleWithin(
     endings.map((ending) => ending.error),
     endings.map((ending) => ending.created_uri),
     endings.map((ending) => ending.delay_ms),
+    endings.map((ending) => ending.fingerprint),
   ]);
 }
 
@@ -172,18 +176,19 @@ with h as materialized (
 ), x as materialized (
   select x.*, x.delay_ms is not null and not x.job_id = any((select ids from c)::bigint[]) again
   from unnest($3::bigint[], $4::bigint[], $5::int[], $6::int2[], $7::int[], $8::int2[], $9::int[], $10::float8[],
-    $11::text[], $12::text[], $13::text[], $14::text[], $15::int2[], $16::text[], $17::text[], $18::float8[])
+    $11::text[], $12::text[], $13::text[], $14::text[], $15::int2[], $16::text[], $17::text[], $18::float8[], $19::text[])
     x(job_id, lease, epoch, attempt, lane, prio, worker, started_ms, result, status, class, source, http_status, error,
-      created_uri, delay_ms)
+      created_uri, delay_ms, fingerprint)
   where x.lease = any(array(select id from h))
 ), o as (
   insert into errand.outcome (job_id, epoch, attempt, lane, prio, worker, started_at, status, result, class, source,
-    http_status, error, created_uri, next_at)
+    http_status, error, created_uri, next_at, fingerprint)
   select job_id, epoch, attempt, lane, prio, worker, to_timestamp(started_ms / 1000.0),
     case when delay_ms is null or again then status else 'cancelled' end::errand.outcome_status, result,
     class::errand.failure_class, source::errand.failure_source, http_status, error, created_uri,
-    case when again then errand.now() + delay_ms * interval '1 ms' end
-  from x on conflict do nothing returning job_id, epoch, attempt, lane, prio, status, started_at, next_at
+    case when again then errand.now() + delay_ms * interval '1 ms' end, fingerprint
+  from x on conflict do nothing
+  returning job_id, epoch, attempt, lane, prio, status, started_at, next_at, finished_at, class, source, http_status, fingerprint
 ), n as materialized (
   select o.job_id, o.lane, o.epoch + 1 epoch, o.next_at, j.timeout_seconds,
     (o.attempt + (o.status not in ('released', 'snoozed'))::int)::int2 attempt,
@@ -209,6 +214,9 @@ with h as materialized (
 ), p as (
   insert into errand.place (job_id, blk) select i.id, k.seq from k cross join lateral unnest(k.ids) i(id)
   on conflict (job_id) do update set blk = excluded.blk
+), t as (
+  insert into errand.dead_letter (job_id, died_at, lane, http_status, class, source, fingerprint)
+  select job_id, finished_at, lane, http_status, class, source, fingerprint from o where status = 'dead'
 ), d as (
   delete from errand.lease
   where id = any(array(select id from h)) and (id = any($2::bigint[]) or cardinality(ids) = 1)

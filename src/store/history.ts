@@ -103,11 +103,11 @@ cross join lateral (select created_at, run_at, blk from errand.job where job.id 
 left join lateral (select place.blk from errand.place where place.job_id = i.id offset 0) p on true
 left join lateral (select status, epoch from errand.outcome where job_id = i.id order by epoch desc limit 1) t on true
 left join lateral (select json_agg(y order by y.epoch) starts from (
-  (select epoch, attempt, status, worker, started_at, finished_at, next_at, class, source, http_status, error, created_uri,
-     result is not null has_result
+  (select epoch, attempt, status, worker, started_at, finished_at, next_at, class, source, http_status, error, fingerprint,
+     created_uri, result is not null has_result
    from errand.outcome where job_id = i.id and epoch >= i.since order by epoch limit $3::int)
   union all
-  (select epoch, attempt, null, owner, started_at, null, null, null, null, null, null, null, false from errand.lease
+  (select epoch, attempt, null, owner, started_at, null, null, null, null, null, null, null, null, false from errand.lease
    where blk = coalesce(p.blk, j.blk) and j.blk + coalesce(p.blk, 0) > 0 and i.id = any(ids)
      and epoch > coalesce(t.epoch, 0) limit 1)
   order by epoch limit $3) y) s on true
@@ -115,8 +115,8 @@ left join lateral (select * from errand.progress where job_id = i.id offset 0) g
 
 /** The latest starts of a job that are over, newest first. */
 export const findAttempts = sql<PastStart>`
-select epoch, attempt, status, worker, started_at, finished_at, next_at, class, source, http_status, error, created_uri,
-  result is not null has_result
+select epoch, attempt, status, worker, started_at, finished_at, next_at, class, source, http_status, error, fingerprint,
+  created_uri, result is not null has_result
 from errand.outcome where job_id = $1::bigint and started_at is not null order by epoch desc limit $2::int`;
 
 /** What changes whenever anything that is told of a job changes, but nothing that could be read from it. */

@@ -142,7 +142,7 @@ const cases: readonly Case[] = [
         times(100, 'retryable'),
         times(100, 'handler'),
       ],
-      ...[times(100, null), times(100, 'no'), times(100, null), times(100, 60_000)],
+      ...[times(100, null), times(100, 'no'), times(100, null), times(100, 60_000), times(100, '0a')],
     ],
     most: 3_800,
   },

@@ -57,7 +57,8 @@ for (const empty of ['new', 'vacuumed while empty'] as const) {
 }
 
 /** Tables that have a row for a job, or for a block or a lease of them. */
-const grows = /^(job|outcome)_\d+$|^(block|lease|later|place|expiring|idem|tag|progress|successor)$/;
+const grows =
+  /^(job|outcome)_\d+$|^(block|lease|later|place|expiring|idem|tag|progress|successor|dead_letter)$/;
 
 function scansOf(node: Node, limited = false): { node: Node; limited: boolean }[] {
   const isLimit = limited || node['Node Type'] === 'Limit';

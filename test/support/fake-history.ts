@@ -13,6 +13,7 @@ export const unended: Omit<StartFacts, 'epoch' | 'attempt' | 'worker' | 'started
   source: null,
   http_status: null,
   error: null,
+  fingerprint: null,
   created_uri: null,
   has_result: false,
 };

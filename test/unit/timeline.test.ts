@@ -45,6 +45,7 @@ function aStart(epoch: number, over: Partial<StartFacts> = {}): StartFacts {
     source: null,
     http_status: null,
     error: null,
+    fingerprint: null,
     created_uri: null,
     has_result: false,
     ...over,

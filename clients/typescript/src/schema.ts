@@ -766,6 +766,8 @@ export interface components {
             source: ("target" | "worker" | "handler" | "errand") | null;
             http_status: number | null;
             detail: string | null;
+            /** @description The same for failures of one cause. */
+            fingerprint: string | null;
             next_attempt_at: string | null;
         };
         /** @description What became of the job. */
@@ -1121,6 +1123,8 @@ export interface components {
             message?: string;
             /** @description Not again before this many seconds, where that is longer than the backoff. */
             retry_after_seconds?: number;
+            /** @description Where in the worker it happened, for its fingerprint: a function and a file, say, without the line. */
+            place?: string;
         };
         /** @description The failure of one of many attempts. */
         FailureItem: {
@@ -1134,6 +1138,8 @@ export interface components {
             message?: string;
             /** @description Not again before this many seconds, where that is longer than the backoff. */
             retry_after_seconds?: number;
+            /** @description Where in the worker it happened, for its fingerprint: a function and a file, say, without the line. */
+            place?: string;
             /** @description The id of the lease. */
             id: string;
         };

@@ -178,6 +178,7 @@ export const Attempt = z
     source: z.enum(errorSources).nullable(),
     http_status: z.int().nullable(),
     detail: z.string().nullable(),
+    fingerprint: z.string().nullable().describe('The same for failures of one cause.'),
     next_attempt_at: time.nullable(),
   })
   .meta({ id: 'Attempt', description: 'One start of a job.' });

@@ -2,6 +2,7 @@
 // Invariant: `lease_seconds` always means from now on.
 // Next room: http/leases.ts.
 import { z } from 'zod';
+import { longest_place } from '../../domain/fingerprint.ts';
 import { jobStates } from '../../domain/job.ts';
 import { JsonValue, name } from './job.ts';
 
@@ -70,6 +71,13 @@ export const Failure = z
       .max(86_400)
       .optional()
       .describe('Not again before this many seconds, where that is longer than the backoff.'),
+    place: z
+      .string()
+      .max(longest_place)
+      .optional()
+      .describe(
+        'Where in the worker it happened, for its fingerprint: a function and a file, say, without the line.',
+      ),
   })
   .meta({ id: 'Failure', description: 'The failure of an attempt.' });
 

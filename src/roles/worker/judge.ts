@@ -2,6 +2,7 @@
 // a large result is made into text there.
 // Invariant: nothing that a handler does can throw here.
 // Next room: call.ts and thread.ts, which ask.
+import { placeOfError } from '../../domain/fingerprint.ts';
 import { failed, type Verdict } from '../../domain/outcome.ts';
 import { JobError, jsonText } from './handlers.ts';
 
@@ -43,9 +44,20 @@ function returnedVerdict(returned: unknown, limit: number): Verdict {
 }
 
 function thrownVerdict(error: unknown, wasLate: boolean): Verdict {
-  if (error instanceof JobError)
-    return { ...failed(error.class, messageOf(error)), retry_after_seconds: error.retry_after_seconds };
-  return failed(wasLate ? 'timeout' : 'retryable', messageOf(error));
+  // Its own place is no matter of a handler that ran out of time.
+  if (wasLate && !(error instanceof JobError)) return failed('timeout', messageOf(error));
+  const verdict = { ...failed('retryable', messageOf(error)), place: placeOf(error) };
+  if (!(error instanceof JobError)) return verdict;
+  return { ...verdict, class: error.class, retry_after_seconds: error.retry_after_seconds };
+}
+
+/** Where an error was made, if it says so: a stack may be anything, too. */
+function placeOf(error: unknown): string | null {
+  try {
+    return error instanceof Error ? placeOfError(String(error.stack)) : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Whatever was thrown, in words: an error may carry anything as its message. */

@@ -7,6 +7,7 @@ import type { Job } from '../../actions/claim.ts';
 import type { Heartbeat } from '../../actions/heartbeat.ts';
 import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
+import { fingerprintOf, placeOfUrl } from '../../domain/fingerprint.ts';
 import { afterFailure, type ErrorSource, type Verdict } from '../../domain/outcome.ts';
 import { Problem } from '../../domain/problem.ts';
 import type { Ending } from '../../store/endings.ts';
@@ -107,8 +108,14 @@ function ending(
     source,
     http_status: verdict.http_status,
     error: verdict.message,
+    fingerprint: fingerprintOf({ ...verdict, type: job.type, source, place: verdict.place ?? targetOf(job) }),
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
   };
+}
+
+/** Where a push goes. */
+function targetOf({ options }: Job): string | null {
+  return options?.target === undefined ? null : placeOfUrl(options.target.url);
 }
 
 /** How long the attempt may take, by the database's clock. */
