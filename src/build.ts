@@ -16,6 +16,7 @@ import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
 import { Ready } from './actions/ready.ts';
+import { keepingRoster, writingRoster } from './actions/roster.ts';
 import { running } from './actions/runs.ts';
 import { scheduling } from './actions/schedules.ts';
 import { settling } from './actions/settle.ts';
@@ -169,6 +170,24 @@ export async function build(
       watch.hear([id]);
     },
   });
+  const roster = keepingRoster({
+    db: browse,
+    lanes,
+    workers,
+    secret: cursorSecret,
+    self: () =>
+      runners.length === 0
+        ? null
+        : {
+            worker: owner,
+            kind: 'process',
+            version: release,
+            slots: runners.reduce((sum, { slots }) => sum + slots, 0),
+            pushes: true,
+            queues: [],
+            types: [...handlers.keys()],
+          },
+  });
   const intakeOf = { db: intake, lanes, ready, events, onLater };
   const actions: Actions = {
     submit: submitting(intakeOf),
@@ -184,25 +203,28 @@ export async function build(
     }),
     cancel,
     change: changing({ db: read, inspect, lanes, ready, events, onLater }),
-    pull: pulling({
-      claim,
-      heartbeat,
-      progress,
-      settle,
-      inspect,
-      lanes,
-      workers,
-      ready,
-      heads,
-      waiters,
-      secrets: [secret],
-      random: Math.random,
-    }),
+    pull: roster.hearing(
+      pulling({
+        claim,
+        heartbeat,
+        progress,
+        settle,
+        inspect,
+        lanes,
+        workers,
+        ready,
+        heads,
+        waiters,
+        secrets: [secret],
+        random: Math.random,
+      }),
+    ),
     schedules: scheduling({ db: browse, secret: cursorSecret, events }),
     trigger: triggering(intakeOf),
     runs: running({ db: browse, secret: cursorSecret }),
     audit: auditing({ db: browse, secret: cursorSecret }),
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
+    roster,
     waiters,
     watch,
   };
@@ -211,9 +233,12 @@ export async function build(
   const movesJobs = roles.has('worker') || roles.has('dispatcher');
   const choreRunner = runningChores({
     // Every process looks for what hints missed: its own pull workers wait for it.
-    chores: chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
-      (chore) => movesJobs || chore.name === 'look',
-    ),
+    chores: [
+      ...chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
+        (chore) => movesJobs || chore.name === 'look',
+      ),
+      writingRoster(roster),
+    ],
     isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
@@ -263,6 +288,7 @@ export async function build(
   const metrics = metering({
     events,
     depths: () => queueDepths(read),
+    unserved: () => roster.unserved(),
     oldestDue: async () => (await read.one(oldestDue)).seconds,
     term: () => dispatch?.term() ?? null,
     pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
@@ -299,6 +325,8 @@ export async function build(
     ...(roles.has('api') && config.ERRAND_SCHEDULES !== undefined
       ? [declaring(app, config.ERRAND_SCHEDULES, events)]
       : []),
+    // What stops last of these two: the roster is written no more when this process leaves it.
+    { name: 'roster', start: () => {}, stop: () => roster.leave() },
     choreRunner,
     ...(dispatch === null ? [] : [dispatch]),
     ...runners,

@@ -23,6 +23,7 @@ const events = new EventBus();
 const metrics = metering({
   events,
   depths: async () => [],
+  unserved: async () => [],
   pools: () => [],
   slots: () => [],
   oldestDue: async () => 0,

@@ -8,6 +8,7 @@ import type { Inspect } from './inspect.ts';
 import type { Lead } from './lead.ts';
 import type { List } from './list.ts';
 import type { Pull } from './pull.ts';
+import type { Roster } from './roster.ts';
 import type { Runs } from './runs.ts';
 import type { Schedules } from './schedules.ts';
 import type { Submit } from './submit.ts';
@@ -30,6 +31,7 @@ export interface Actions {
   runs: Runs;
   leader: Lead['leader'];
   audit: Audits;
+  roster: Roster;
   waiters: Waiters;
   watch: Watch;
 }

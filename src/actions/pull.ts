@@ -7,8 +7,9 @@ import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
 import { fingerprintOf, placeOfUrl } from '../domain/fingerprint.ts';
 import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
-import { isPushed, typeOf } from '../domain/options.ts';
+import { typeOf } from '../domain/options.ts';
 import { afterFailure, type ErrorClass, reasonText } from '../domain/outcome.ts';
+import { pulls } from '../domain/patterns.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
 import { type Ending, noDetails, type Settled } from '../store/endings.ts';
@@ -25,6 +26,8 @@ import type { Waiters } from './wait.ts';
 /** What a pull worker asks for. Queues and types may end in `*`; empty = all. */
 export interface LeaseAsk {
   worker: string;
+  /** Of its program; for people. */
+  version?: string | undefined;
   queues: readonly string[];
   types: readonly string[];
   limit: number;
@@ -121,7 +124,7 @@ export function pulling(options: PullOptions): Pull {
   }
 
   return {
-    async lease({ worker, limit, wait_ms, signal, ...wish }) {
+    async lease({ worker, version: _, limit, wait_ms, signal, ...wish }) {
       const ask = { ...wish, owner: await workers.named(worker) };
       const done = new AbortController();
       const over = wait_ms > 0 ? waiters.hold(null, wait_ms, either(done.signal, signal)) : null;
@@ -186,21 +189,13 @@ function lost(): Problem {
   });
 }
 
-/** Lanes whose queue and type match; the patterns know one wildcard, a trailing `*`. What is pushed is nobody's to take. */
+/** The lanes of what a pull worker asks for. */
 function matching(lanes: Lanes, queues: readonly string[], types: readonly string[]): Set<number> {
   const chosen = new Set<number>();
   for (const lane of lanes.all()) {
-    if (isPushed(lane.route)) continue;
-    if (fits(lane.queue, queues) && fits(lane.route, types)) chosen.add(lane.id);
+    if (pulls(lane, { queues, types })) chosen.add(lane.id);
   }
   return chosen;
-}
-
-function fits(name: string, patterns: readonly string[]): boolean {
-  if (patterns.length === 0) return true;
-  return patterns.some((pattern) =>
-    pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern,
-  );
 }
 
 function either(one: AbortSignal, other: AbortSignal | undefined): AbortSignal {

@@ -38,6 +38,7 @@ import { submitJob } from './submit.ts';
 import { moveClock, readClock } from './test-clock.ts';
 import { unrouted } from './unrouted.ts';
 import { checking, sparing, validatorCompiler } from './validate.ts';
+import { listWorkers } from './workers.ts';
 
 /** The API, ready to listen. */
 export type App = FastifyInstance;
@@ -140,6 +141,7 @@ export function buildApp(options: AppOptions): App {
       get('/v1/leader', readLeader(actions));
 
       get('/v1/audit', listAudit(actions));
+      get('/v1/workers', listWorkers(actions));
 
       post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isLeaving));
       post('/v1/leases/:id/heartbeat', heartbeat(actions, lease_seconds, isDraining));

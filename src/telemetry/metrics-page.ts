@@ -8,6 +8,7 @@ export function metricsPage(events: EventBus): string {
   const metrics = metering({
     events,
     depths: async () => [],
+    unserved: async () => [],
     pools: () => [],
     slots: () => [],
     oldestDue: async () => 0,

@@ -4,6 +4,7 @@
 // Next room: series.ts, for those that are counted with every request; http/metrics.ts, which serves it.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { terminalStates } from '../domain/job.ts';
+import { typeOf } from '../domain/options.ts';
 import type { EventBus } from '../events.ts';
 import { Counts, Distributions } from './series.ts';
 
@@ -21,6 +22,8 @@ export interface LaneDepth {
 export interface MetricsOptions {
   events: EventBus;
   depths: () => Promise<LaneDepth[]>;
+  /** Ready jobs that nobody takes. */
+  unserved: () => Promise<{ lane: { queue: string; route: string }; queued: number }[]>;
   pools: () => { name: string; open: number; idle: number; waiting: number }[];
   slots: () => readonly { name: string; slots: number; running: number }[];
   /** Age of the longest overdue schedule in s, by the database. */
@@ -148,6 +151,12 @@ export function metering(options: MetricsOptions): Metrics {
   const oldest = new Gauge({
     name: 'errand_oldest_ready_seconds',
     help: 'Age of the oldest job that is ready to start.',
+    labelNames: ['queue', 'type'],
+    registers,
+  });
+  const unserved = new Gauge({
+    name: 'errand_unserved_jobs',
+    help: 'Jobs that are ready while nobody heard of within a minute takes their type.',
     labelNames: ['queue', 'type'],
     registers,
   });
@@ -289,7 +298,13 @@ export function metering(options: MetricsOptions): Metrics {
     oldestDue.remove();
     depth.reset();
     oldest.reset();
-    const [overdue, rows] = await Promise.all([options.oldestDue(), options.depths()]);
+    unserved.reset();
+    const [overdue, rows, missed] = await Promise.all([
+      options.oldestDue(),
+      options.depths(),
+      options.unserved(),
+    ]);
+    for (const { lane, queued } of missed) unserved.inc(bounded(lane.queue, typeOf(lane.route)), queued);
     oldestDue.set(overdue);
     for (const row of rows) {
       const labels = bounded(row.queue, row.type);

@@ -170,6 +170,14 @@ export class FakeJobs {
       runs: async () => undefined,
       leader: async () => undefined,
       audit: async () => ({ items: [], next_cursor: null }),
+      roster: {
+        hearing: (pull) => pull,
+        page: async () => ({ items: [], next_cursor: null }),
+        takers: async () => ({ workers: 0, slots: 0 }),
+        unserved: async () => [],
+        write: async () => 0,
+        leave: async () => {},
+      },
       waiters: this.waiters,
       watch: this.watch,
     };

@@ -346,6 +346,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/workers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List who takes work
+         * @description Processes of Errand with handlers or pushes, and pull workers, with the jobs they hold; and the ready jobs that nobody takes. Who was not heard of for a minute and holds no lease is not listed.
+         */
+        get: operations["listWorkers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/leases": {
         parameters: {
             query?: never;
@@ -1451,6 +1471,8 @@ export interface components {
              * @default anonymous
              */
             worker?: string;
+            /** @description Version of the program that works; shown with the worker. */
+            version?: string;
             /**
              * @description Queues to take from; absent or empty: all.
              * @default []
@@ -1967,6 +1989,60 @@ export interface components {
                 [key: string]: string;
             };
         };
+        /** @description One that takes work. */
+        Worker: {
+            /** @description As it calls itself; of a process of Errand: host, process id and a random part. */
+            name: string;
+            /**
+             * @description A process of Errand with handlers or pushes, or a pull worker.
+             * @enum {string}
+             */
+            kind: "process" | "pull";
+            /** @description As it told it; of a process: its release. */
+            version: string | null;
+            /** @description Queues it takes from; a `*` ends a beginning; empty: all. */
+            queues: string[];
+            /** @description Types it runs; of a pull worker empty: all. */
+            types: string[];
+            /** @description Whether it runs jobs that have a target. */
+            pushes: boolean;
+            /** @description Most jobs it takes at once; of a pull worker the limit of its last call. */
+            slots: number;
+            /** @description Jobs it holds a lease of. */
+            running: number;
+            /** @description Up to 20 of them, those that have run longest first. */
+            jobs: {
+                id: string;
+                /** Format: date-time */
+                started_at: string;
+                /** Format: date-time */
+                lease_until: string;
+            }[];
+            /**
+             * Format: date-time
+             * @description Since when it is heard of without a pause of more than a minute.
+             */
+            since: string;
+            /**
+             * Format: date-time
+             * @description When it was last heard of, to some ten seconds.
+             */
+            seen_at: string;
+            /** @description Whether it was heard of within the last minute. */
+            present: boolean;
+        };
+        /** @description A page of who takes work, and what nobody takes. */
+        WorkerList: {
+            items: components["schemas"]["Worker"][];
+            /** @description The cursor of the next page; null at the end. */
+            next_cursor: string | null;
+            /** @description Ready jobs that nobody heard of within the last minute takes. */
+            unserved: {
+                queue: string;
+                type: string;
+                queued: number;
+            }[];
+        };
     };
     responses: never;
     parameters: never;
@@ -1993,7 +2069,7 @@ export interface operations {
                 created_after?: string;
                 /** @description Only jobs made before this time. */
                 created_before?: string;
-                /** @description Most jobs on a page; there may be fewer although there is more. */
+                /** @description Most items on a page; there may be fewer although there is more. */
                 limit?: number;
                 /** @description Where to go on: `next_cursor` of a page of the same filters. */
                 cursor?: string;
@@ -5764,6 +5840,127 @@ export interface operations {
             };
             /** @description `not-acceptable`: No acceptable form. */
             406: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listWorkers: {
+        parameters: {
+            query?: {
+                /** @description Most items on a page; there may be fewer although there is more. */
+                limit?: number;
+                /** @description Where to go on: `next_cursor` of a page of the same filters. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of workers. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The next page, `rel="next"`, if there is one. */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerList"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `cursor-invalid`: The cursor does not belong to this list. */
+            400: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;

@@ -20,6 +20,11 @@ export const LeaseRequest = z
       .regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 visible ASCII characters')
       .default('anonymous')
       .describe('Who works; shown with the job.'),
+    version: z
+      .string()
+      .regex(/^[\x21-\x7e]{1,64}$/, 'must be 1 to 64 visible ASCII characters')
+      .optional()
+      .describe('Version of the program that works; shown with the worker.'),
     queues: z.array(pattern).max(100).default([]).describe('Queues to take from; absent or empty: all.'),
     types: z.array(pattern).max(100).default([]).describe('Types it can run; absent or empty: all.'),
     limit: z.int().min(1).max(1_000).default(1).describe('Most jobs to hand out.'),

@@ -4,9 +4,7 @@ import { z } from 'zod';
 import { jobStates } from '../../domain/job.ts';
 import { errorClasses } from '../../domain/outcome.ts';
 import { Job, moment, name } from './job.ts';
-
-// A query is text: digits become a number, and anything else is left to be refused.
-const digits = (text: unknown) => (typeof text === 'string' && /^\d{1,9}$/.test(text) ? Number(text) : text);
+import { cursor, limit } from './page.ts';
 
 const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
 
@@ -28,10 +26,8 @@ export const ListQuery = z.strictObject({
     .describe('Only jobs whose error, or that of the last attempt, has this class.'),
   created_after: moment.optional().describe('Only jobs made at this time or later.'),
   created_before: moment.optional().describe('Only jobs made before this time.'),
-  limit: z
-    .preprocess(digits, z.int().min(1).max(200).default(50))
-    .describe('Most jobs on a page; there may be fewer although there is more.'),
-  cursor: z.string().optional().describe('Where to go on: `next_cursor` of a page of the same filters.'),
+  limit,
+  cursor,
 });
 
 /** A validated query. */

@@ -6,13 +6,7 @@ import { z } from 'zod';
 import { misfires, overlaps, slotOutcomes, slotReasons } from '../../domain/schedule.ts';
 import { scheduleStates } from '../../domain/schedule-record.ts';
 import { JsonValue, moment, NewJob, name } from './job.ts';
-
-const digits = (text: unknown) => (typeof text === 'string' && /^\d{1,9}$/.test(text) ? Number(text) : text);
-
-const limit = z
-  .preprocess(digits, z.int().min(1).max(200).default(50))
-  .describe('Most items on a page; there may be fewer although there is more.');
-const cursor = z.string().optional().describe('Where to go on: `next_cursor` of a page of the same filters.');
+import { cursor, digits, limit } from './page.ts';
 
 const { queue, type, payload, priority, max_attempts, backoff, timeout_seconds, tags, target, callback } =
   NewJob.shape;
