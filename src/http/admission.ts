@@ -28,7 +28,7 @@ export interface AdmissionLimits {
 export const admissionLimits: AdmissionLimits = {
   turn_ms: 20,
   lasting_ms: 250,
-  answer_ms: 200,
+  answer_ms: 100,
   least_open: 1_000,
   most_open: 10_000,
   held_bytes: 128 * 1024 * 1024,
@@ -46,7 +46,7 @@ export interface AdmissionOptions {
   observe: (route: string, method: string, status: number, seconds: number) => void;
 }
 
-/** Takes a request in, or says false and answers it with 503 a moment later. */
+/** Takes a request in, or says false and has answered it with 503. */
 export type Admit = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 export function admitting(options: AdmissionOptions): Admit {
@@ -58,8 +58,6 @@ export function admitting(options: AdmissionOptions): Admit {
   /** The first and the last long turn of those that came without a calm between them: its beginning, its end. */
   let firstLong = 0;
   let lastLong = Number.NEGATIVE_INFINITY;
-  /** Those that are yet to be told so. */
-  const refused: (() => void)[] = [];
   /** Requests that were answered, not refused, in the present stretch of time, and in each ms of the best of late. */
   const answered = { since: performance.now(), count: 0, perMs: 0 };
 
@@ -98,22 +96,11 @@ export function admitting(options: AdmissionOptions): Admit {
     // The rest of a large body would be read for nothing.
     const closes = isDraining() || sizeOf(request, options) > small_bytes;
     if (!closes) request.resume();
-    if (refused.length === 0) setTimeout(tellRefused, refuse_ms);
-    refused.push(() => {
-      response.writeHead(503, headersOf(why, id, closes));
-      response.end(why.before + id + why.after);
-    });
+    response.writeHead(503, headersOf(why, id, closes));
+    response.end(why.before + id + why.after);
     events.emit('http.refused', { reason: why.reason });
     observe('refused', request.method as string, 503, 0);
     return false;
-  }
-
-  /**
-   * Told together, a moment later: whoever is told at once asks again at once, and so many who do keep the event loop
-   * reading requests, turn after turn of those who were taken in.
-   */
-  function tellRefused(): void {
-    for (const tell of refused.splice(0)) tell();
   }
 
   return (request, response) => {
@@ -145,9 +132,6 @@ export function admitting(options: AdmissionOptions): Admit {
 const pace_ms = 250;
 
 const pace_kept = 0.95;
-/** How long who is refused waits for it, at most, in ms. */
-const refuse_ms = 100;
-
 /** A body so small is read to its end, so that the connection can be used on. */
 const small_bytes = 64 * 1024;
 
@@ -164,12 +148,14 @@ interface Refusal {
   /** The body around the id of the request: the rest of it is always the same. */
   before: string;
   after: string;
+  /** Bytes of both. */
+  bytes: number;
 }
 
 function refusal(reason: string, detail: string): Refusal {
   const problem = new Problem('queue-saturated', { detail });
   const [before, after] = JSON.stringify(toBody(problem, '\u0001')).split('\\u0001') as [string, string];
-  return { reason, before, after };
+  return { reason, before, after, bytes: Buffer.byteLength(before + after) };
 }
 
 const overloaded = refusal(
@@ -181,15 +167,17 @@ const tooManyBytes = refusal(
   'the bodies of the requests under way are as large as may be; try again',
 );
 
-function headersOf({ before, after }: Refusal, id: string, closes: boolean): Record<string, string | number> {
-  return {
-    'content-type': problemType,
-    // The id of a request is plain ASCII.
-    'content-length': Buffer.byteLength(before) + id.length + Buffer.byteLength(after),
-    'retry-after': '1',
-    'x-request-id': id,
-    'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
-    ...(closes ? { connection: 'close' } : {}),
-  };
+/** In the order of node's raw headers: an object would be taken apart again for each answer. */
+function headersOf({ bytes }: Refusal, id: string, closes: boolean): string[] {
+  // The id of a request is plain ASCII.
+  const headers = [...sameHeaders, 'content-length', String(bytes + id.length), 'x-request-id', id];
+  if (closes) headers.push('connection', 'close');
+  return headers;
 }
+
+const sameHeaders = [
+  ...['content-type', problemType],
+  ...['retry-after', '1'],
+  ...['cache-control', 'no-store'],
+  ...['x-content-type-options', 'nosniff'],
+];

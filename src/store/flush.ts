@@ -1,5 +1,6 @@
 // The self-clocking coalescer: whatever arrives while a flush runs is the next flush. An empty system flushes at once,
-// a busy one grows its batches, so the cost per job falls as the load rises and nobody waits for a timer.
+// a busy one grows its batches, so the cost per job falls as the load rises and nobody waits for a timer. The next flush begins
+// before the last one's callers are answered: the database never waits for answers to be written.
 // Invariants: every item is answered exactly once, after its own flush; the line before it is bounded in length and in time; a flush
 // that fails for one item's fault is repeated item by item, so no item suffers for its neighbour.
 // Next room: line.ts; jobs.ts and endings.ts, whose statements are run through it.
@@ -72,26 +73,34 @@ export class Flush<Item, Result> {
     if (entries.length === 0) return;
     this.#running++;
     this.#lastStart = performance.now();
-    void this.#flush(entries).finally(() => {
-      this.#running--;
-      this.#waiting.moved();
-      this.#schedule();
-    });
+    void this.#flush(entries).then((answer) => this.#ended(answer));
     this.#schedule();
   }
 
-  async #flush(entries: Entry<Item, Result>[]): Promise<void> {
+  /** The next flush first: the database works on it while this process answers those of the last one. */
+  #ended(answer: () => void): void {
+    this.#running--;
+    this.#waiting.moved();
+    this.#schedule();
+    if (this.#scheduled) setImmediate(answer);
+    else answer();
+  }
+
+  /** Runs a flush; says how to answer it. */
+  async #flush(entries: Entry<Item, Result>[]): Promise<() => void> {
     try {
       const results = await this.#options.run(entries.map((entry) => entry.item));
-      entries.forEach((entry, i) => {
-        entry.resolve(results[i] as Result);
-      });
+      return () => {
+        for (const [i, entry] of entries.entries()) entry.resolve(results[i] as Result);
+      };
     } catch (error) {
       if (entries.length > 1 && this.#options.splits?.(error)) {
-        for (const entry of entries) await this.#flush([entry]);
-      } else {
-        for (const entry of entries) entry.reject(error);
+        for (const entry of entries) (await this.#flush([entry]))();
+        return () => {};
       }
+      return () => {
+        for (const entry of entries) entry.reject(error);
+      };
     }
   }
 }

@@ -124,11 +124,10 @@ export function metering(options: MetricsOptions): Metrics {
     labelNames: ['route', 'method', 'status'],
     buckets: seconds,
   });
-  const turnedAway = new Counter({
+  const turnedAway = new Counts(registry, {
     name: 'errand_requests_refused_total',
     help: 'Requests answered 503: overload and bytes before they were looked at, else by the slug of the problem.',
     labelNames: ['reason'],
-    registers,
   });
   const storeErrors = new Counter({
     name: 'errand_store_errors_total',
@@ -271,7 +270,9 @@ export function metering(options: MetricsOptions): Metrics {
   events.on('invariant.violated', () => violations.inc());
   events.on('hint.sent', ({ ids }) => hints.inc({ direction: 'sent' }, ids));
   events.on('hint.received', ({ ids }) => hints.inc({ direction: 'received' }, ids));
-  events.on('http.refused', ({ reason }) => turnedAway.inc({ reason }));
+  events.on('http.refused', ({ reason }) => {
+    turnedAway.of(reason).value++;
+  });
   events.on('store.error', ({ where }) => storeErrors.inc({ where }));
   events.on('chore.failed', ({ chore }) => choreFailures.inc({ loop: chore }));
 

@@ -1,6 +1,10 @@
 // Drill: twice as many submits as the service can take arrive for a minute, whatever becomes of them. Each is answered
 // soon, stored or refused with the time to come again; leases are kept meanwhile, memory does not grow, and the full rate
 // is back soon after.
+// Capacity is what 64 callers get who each ask again when they are answered, on the same machine just before. An answer counts
+// from when its request was due, so what waits for a free connection waits in the figures too. Generator, service and
+// Postgres share the cores: a request that is refused still has to be sent and read, and what both cost is not there for the
+// others. So `accepted_of_capacity` falls short of 1, and stands beside the time the generator took.
 // Next room: src/http/admission.ts, which refuses; test/support/flood.ts, the arrivals; frozen.ts, a database that hangs.
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -14,8 +18,9 @@ import { type Service, startService } from '../support/process.ts';
 import type { Drill, Figures, Profile, Verdict } from './drill.ts';
 
 const closed_connections = 64;
-// So many that what is offered hardly depends on how soon it is answered.
-const open_connections = 5_000;
+// As many as proxies keep open. More of them make each request dearer to read and change nothing else: who finds none free
+// waits for one, and that counts.
+const open_connections = 2_000;
 // So large that to take one in costs clearly more than to refuse it. Where it does not, twice the capacity is more than a
 // process can even refuse.
 const body = JSON.stringify({ type: 'flood', payload: { text: 'x'.repeat(16 * 1024) } });
@@ -141,6 +146,8 @@ function judge({ profile, capacity, before, over, after, memory, held, accepted,
     unknown,
     other: unanswered === 0 ? 0 : JSON.stringify([before.others, over.others, after.others]),
     accepted_per_second: Math.round(over.count('accepted') / most.seconds),
+    accepted_of_capacity: Math.round((100 * over.count('accepted')) / most.seconds / capacity) / 100,
+    generator_cores: Math.round(over.cpu_ms / most.seconds / 10) / 100,
     p50_ms: ms(0.5),
     p99_ms: ms(0.99),
     slowest_ms: ms(1),

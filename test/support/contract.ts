@@ -227,7 +227,7 @@ export function watchAnswers(server: Server, see: (exchange: Exchange) => void):
     };
     Object.assign(response, {
       writeHead(...words: Parameters<typeof writeHead>) {
-        given = words.find((word) => typeof word === 'object') ?? {};
+        given = headersIn(words.find((word) => typeof word === 'object') ?? {});
         return writeHead.apply(response, words);
       },
       write(...words: Parameters<typeof write>) {
@@ -251,6 +251,14 @@ export function watchAnswers(server: Server, see: (exchange: Exchange) => void):
   };
   for (const event of ['request', 'checkContinue', 'checkExpectation']) server.prependListener(event, watch);
   server.on('connection', (socket: Socket) => watchRaw(socket, see));
+}
+
+/** Headers as node takes them: an object, or names and values in turn. */
+function headersIn(given: object): object {
+  if (!Array.isArray(given)) return given;
+  const pairs: [string, unknown][] = [];
+  for (let i = 0; i < given.length; i += 2) pairs.push([given[i] as string, given[i + 1]]);
+  return Object.fromEntries(pairs);
 }
 
 // What could not be read as a request is answered on the bare socket.

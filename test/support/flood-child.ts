@@ -23,6 +23,7 @@ interface Line {
 async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTold> {
   const { port, body, seconds, connections, rate, keys, numbers } = order;
   let began = performance.now();
+  let cpuBefore = process.cpuUsage();
   const codes: number[] = [];
   const [atAll, msAll, lateAll, numbersAll]: [number[], number[], number[], number[]] = [[], [], [], []];
   const others: Record<string, number> = {};
@@ -132,6 +133,7 @@ async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTol
   await stand.promise;
   onConnected();
   began = performance.now();
+  cpuBefore = process.cpuUsage();
   isRunning = true;
   const until = began + seconds * 1_000;
   if (asksAllTheTime) for (const line of free.splice(0)) write(line, performance.now(), next++);
@@ -160,7 +162,9 @@ async function run(order: FloodOrder, onConnected: () => void): Promise<FloodTol
   isOver = true;
   isRunning = false;
   for (const line of [...busy]) fail(line, '0');
+  const cpu = process.cpuUsage(cpuBefore);
   return {
+    cpu_ms: (cpu.user + cpu.system) / 1_000,
     began_at: performance.timeOrigin + began,
     numbers: Uint32Array.from(numbersAll),
     at: Float64Array.from(atAll),

@@ -36,6 +36,8 @@ export interface FloodTold {
   outcome: Uint8Array;
   /** How late each round of the generator came. */
   late: Float64Array;
+  /** CPU time of the generator. */
+  cpu_ms: number;
   /** 503s that did not say when to come again. */
   rude: number;
   others: Record<string, number>;

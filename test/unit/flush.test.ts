@@ -46,6 +46,26 @@ test('what arrives while a flush runs is the next flush', async () => {
   assert.deepEqual(batches, [[1], [2, 3, 4]]);
 });
 
+test('the next flush begins before the callers of the last one are answered', async () => {
+  const order: string[] = [];
+  const gate = Promise.withResolvers<void>();
+  const entered = Promise.withResolvers<void>();
+  const { flush } = aFlush({
+    run: async ([item]) => {
+      order.push(`run ${item}`);
+      entered.resolve();
+      await gate.promise;
+      return [0];
+    },
+  });
+  const first = flush.add(1).then(() => order.push('answer 1'));
+  await entered.promise;
+  const second = flush.add(2).then(() => order.push('answer 2'));
+  gate.resolve();
+  await Promise.all([first, second]);
+  assert.deepEqual(order, ['run 1', 'run 2', 'answer 1', 'answer 2']);
+});
+
 test('refuses what exceeds its bound at once', async () => {
   const { flush } = aFlush({ maxWaiting: 2 });
   const adds = [1, 2, 3].map((item) => flush.add(item));
