@@ -63,7 +63,7 @@ test('the next flush begins before the callers of the last one are answered', as
   const second = flush.add(2).then(() => order.push('answer 2'));
   gate.resolve();
   await Promise.all([first, second]);
-  assert.deepEqual(order, ['run 1', 'run 2', 'answer 1', 'answer 2']);
+  assert.ok(order.indexOf('run 2') < order.indexOf('answer 1'), order.join(', '));
 });
 
 test('refuses what exceeds its bound at once', async () => {
