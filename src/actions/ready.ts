@@ -1,8 +1,9 @@
 // Tells whoever may claim that heads became ready: workers and pull callers of this process at once, other processes by
-// a NOTIFY of its own, at most one in 5 ms. A NOTIFY inside the insert would serialise every commit of the cluster.
+// a NOTIFY of its own, at most one in 5 ms where they are many. A NOTIFY inside the insert would serialise every commit of the cluster.
 // Invariant: only a hint. Losing all of them costs one poll interval.
 // Next room: roles/worker/worker.ts and pull.ts, which are told; both claim through claim.ts.
 import type { Heads } from '../domain/heads.ts';
+import { Pace } from '../domain/pace.ts';
 
 export interface ReadyHead {
   lane: number;
@@ -19,6 +20,7 @@ export interface ReadyOptions {
 }
 
 const gap_ms = 5;
+const hints_at_once = 4;
 /** Inserts slower than this may commit behind a cursor that has passed them: their first block goes into the hint. */
 export const slow_insert_ms = 25;
 
@@ -28,7 +30,7 @@ export class Ready {
   #listeners = new Set<() => void>();
   #pending = new Map<string, bigint | null>();
   #sending = false;
-  #lastSent = 0;
+  #pace = new Pace(gap_ms, hints_at_once);
 
   constructor(options: ReadyOptions) {
     this.#options = options;
@@ -90,12 +92,12 @@ export class Ready {
   #send(): void {
     if (this.#sending || this.#pending.size === 0) return;
     this.#sending = true;
-    const wait = this.#lastSent + gap_ms - performance.now();
+    const wait = this.#pace.wait(performance.now());
     const send = async () => {
       // A payload may hold 8,000 bytes; what is beyond goes with the next.
       const batch = [...this.#pending].slice(0, 200);
       for (const [key] of batch) this.#pending.delete(key);
-      this.#lastSent = performance.now();
+      this.#pace.take(performance.now());
       const parts = batch.map(([key, block]) => (block === null ? key : `${key}.${block}`));
       try {
         await this.#options.notify([this.#origin, ...parts].join(' '));
@@ -106,7 +108,7 @@ export class Ready {
         this.#send();
       }
     };
-    if (wait <= 0) void send();
+    if (wait === 0) void send();
     else setTimeout(() => void send(), wait);
   }
 }

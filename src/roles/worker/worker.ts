@@ -8,6 +8,7 @@ import type { Claim, Job } from '../../actions/claim.ts';
 import { beatAll } from '../../actions/heartbeat.ts';
 import type { Ready } from '../../actions/ready.ts';
 import type { Heads } from '../../domain/heads.ts';
+import { Pace } from '../../domain/pace.ts';
 import type { Pool } from '../../store/db.ts';
 import type { Lane, Lanes } from '../../store/lanes.ts';
 import { type Loop, loop } from '../loop.ts';
@@ -47,6 +48,9 @@ const most_per_claim = 500;
 const backlog_from = 100;
 const poll_ms = 500;
 const claim_gap_ms = 5;
+const claims_at_once = 4;
+/** Times a claimer looks again where another one holds the blocks, longer apart each time. */
+const most_tries = 6;
 
 export function worker(options: WorkerOptions): Worker {
   const { claim, ready, lanes, serves, concurrency, onError } = options;
@@ -56,8 +60,9 @@ export function worker(options: WorkerOptions): Worker {
   let servedOf = 0;
   let unlisten = () => {};
   let idle = () => {};
-  let lastClaim = 0;
   let starved = false;
+  let tries = 0;
+  const pace = new Pace(claim_gap_ms, claims_at_once);
 
   function lanesServed(): ReadonlySet<number> {
     if (lanes.count !== servedOf) {
@@ -75,17 +80,17 @@ export function worker(options: WorkerOptions): Worker {
 
   let isStopping = false;
 
-  async function claimRound(): Promise<undefined> {
-    let contended = 0;
-    let full = false;
+  /** Claims until nothing is left or no slot is free; answers in how many ms to look again. */
+  async function claimRound(): Promise<number | undefined> {
+    let more = false;
     while (!isStopping) {
       const free = concurrency - running.size;
       starved = free === 0;
       if (free === 0) return;
-      const gap = lastClaim + claim_gap_ms - performance.now();
-      // The gap gathers a trickle into few claims; under a backlog it would only idle.
-      if (gap > 0 && running.size > 0 && !full) await new Promise((resolve) => setTimeout(resolve, gap));
-      lastClaim = performance.now();
+      const wait = pace.wait(performance.now());
+      // The pace gathers a stream into few claims; under a backlog it would only idle.
+      if (wait > 0 && running.size > 0 && !more) await new Promise((resolve) => setTimeout(resolve, wait));
+      pace.take(performance.now());
       const want = Math.min(concurrency - running.size, most_per_claim);
       const jobs = await claim({
         owners: [options.owner()],
@@ -94,18 +99,26 @@ export function worker(options: WorkerOptions): Worker {
         want,
         lease_seconds: options.lease_seconds,
       });
-      full = jobs.length === want && want >= backlog_from;
+      more = jobs.length === want && want >= backlog_from;
       const starts = take(jobs);
       // Under a backlog the next claim is on its way before these handlers have the thread, or the database would rest
       // while they run, and they while it claims.
-      if (full) setImmediate(() => begin(starts));
+      if (more) setImmediate(() => begin(starts));
       else begin(starts);
-      if (jobs.length > 0) contended = 0;
-      // Another claimer holds the blocks for a moment: what it leaves is ours to take, so look again soon.
-      else if (options.heads.anyReady(lanesServed()) && contended < 6) {
-        await new Promise((resolve) => setTimeout(resolve, claim_gap_ms * 2 ** contended++));
-      } else return;
+      if (!more) return nextLook(jobs.length);
     }
+  }
+
+  /** Whether a claim got all there was is for the next one to see. A hint does not wait for it. */
+  function nextLook(claimed: number): number | undefined {
+    if (claimed > 0) {
+      tries = 0;
+      return claim_gap_ms;
+    }
+    // Another claimer holds the blocks for a moment: what it leaves is ours to take.
+    if (options.heads.anyReady(lanesServed()) && tries < most_tries) return claim_gap_ms * 2 ** tries++;
+    tries = 0;
+    return undefined;
   }
 
   /** Gives jobs their slots. */
