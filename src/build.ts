@@ -28,6 +28,7 @@ import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import type { Config } from './config.ts';
 import { declaring } from './declaring.ts';
+import { desk } from './desk.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
@@ -98,6 +99,7 @@ export async function build(
     ? new TestClock({
         db: read,
         catchUp: async () => {
+          await operators.levers.look();
           await Promise.all([choreRunner.catchUp(), dispatch?.catchUp()]);
         },
         onError: storeError('clock'),
@@ -110,7 +112,13 @@ export async function build(
 
   const isFrozen = () => clock?.frozen ?? false;
 
-  const heads = new Heads();
+  const operators = await desk({
+    db: engine,
+    lanes,
+    onRelease: () => ready.wake(),
+    onError: (chore, error) => events.emit('chore.failed', { chore, error }),
+  });
+  const heads = new Heads((lane) => operators.levers.mayClaim(lane));
   const open = new OpenLeases();
   const ready = new Ready({
     heads,
@@ -281,7 +289,7 @@ export async function build(
     pingDatabase: () =>
       read.sound(ping, ({ read_only }) => (read_only ? 'postgres answers but refuses writes' : null)),
     pingRedis: hints === null ? null : () => hints.probe(),
-    loops: () => ({ ...choreRunner.ages(), ...dispatch?.ages() }),
+    loops: () => ({ ...choreRunner.ages(), ...dispatch?.ages(), ...operators.ages() }),
     draining: () => leave.draining,
     started: () => started,
   });
@@ -302,6 +310,7 @@ export async function build(
     config.ERRAND_DIRECT_DATABASE_URL ?? way.url,
     {
       errand_ready: (payload) => ready.hear(payload),
+      errand_levers: () => operators.hear(),
       ...(clock === null ? {} : { errand_clock: () => clock.hear() }),
     },
     (up, error) => {
@@ -309,6 +318,7 @@ export async function build(
       // What was told while nobody listened is found by looking.
       else {
         choreRunner.wakeIn('look', 0);
+        operators.hear();
         clock?.hear();
       }
     },
@@ -319,6 +329,7 @@ export async function build(
   const front = api(app, config.HOST, config.PORT);
 
   const services: Service[] = [
+    operators.service,
     { name: 'listen', start: () => listener.start(), stop: () => listener.stop() },
     ...(hints === null ? [] : [{ name: 'hints', start: () => hints.start(), stop: () => hints.stop() }]),
     // First of all: who cannot start for a faulty schedule has not claimed a job yet.

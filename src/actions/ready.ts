@@ -47,7 +47,7 @@ export class Ready {
         before === null || (slowBlock !== null && slowBlock < before) ? slowBlock : before,
       );
     }
-    this.#wake();
+    this.wake();
     this.#send();
   }
 
@@ -61,7 +61,7 @@ export class Ready {
       this.#options.heads.ready(Number(lane), Number(prio), block !== undefined ? BigInt(block) : undefined);
       this.#meet(Number(lane));
     }
-    this.#wake();
+    this.wake();
   }
 
   /** Heads found by looking, not by a hint. */
@@ -72,7 +72,7 @@ export class Ready {
       this.#meet(lane);
       any = true;
     }
-    if (any) this.#wake();
+    if (any) this.wake();
   }
 
   /** Calls `listener` whenever something may have become ready. */
@@ -81,12 +81,13 @@ export class Ready {
     return () => this.#listeners.delete(listener);
   }
 
-  #meet(lane: number): void {
-    this.#options.meet(lane)?.then(() => this.#wake(), this.#options.onError);
+  /** Has everybody look: what is known to be ready may be claimed now. */
+  wake(): void {
+    for (const listener of this.#listeners) listener();
   }
 
-  #wake(): void {
-    for (const listener of this.#listeners) listener();
+  #meet(lane: number): void {
+    this.#options.meet(lane)?.then(() => this.wake(), this.#options.onError);
   }
 
   #send(): void {

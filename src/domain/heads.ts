@@ -1,6 +1,7 @@
 // Which heads (lane, prio) may hold ready jobs, and from where their blocks need reading. Under an old snapshot consumed
 // blocks stay in the index as dead entries; the lagged cursor lets a claim step over them, so its cost does not grow.
-// Invariant: correctness never depends on a cursor, only delay does: every head is read from the start again now and then.
+// Invariants: correctness never depends on a cursor, only delay does: every head is read from the start again now and then;
+// a head of a lane that is paused is chosen by nobody and keeps what is known of it.
 // Next room: actions/claim.ts.
 import { isHeldAlone } from './suspicion.ts';
 
@@ -31,6 +32,12 @@ const rewind_ms = 10_000;
 /** Heads as this process knows them; `now` is monotonic, in ms. */
 export class Heads {
   #heads = new Map<string, Known>();
+  #mayClaim: (lane: number) => boolean;
+
+  /** `mayClaim`: whether jobs of a lane may be handed out at this moment; heads of others are as if they were asleep. */
+  constructor(mayClaim: (lane: number) => boolean = () => true) {
+    this.#mayClaim = mayClaim;
+  }
 
   /** A hint or a listing says this head holds something; `block` rewinds the cursor to before it. */
   ready(lane: number, prio: number, block?: bigint): void {
@@ -48,6 +55,7 @@ export class Heads {
     const chosen: Head[] = [];
     for (const head of this.#heads.values()) {
       if (!head.live || isHeldAlone(head.prio) !== suspects || !lanes.has(head.lane)) continue;
+      if (!this.#mayClaim(head.lane)) continue;
       if (now - head.rewound_at > rewind_ms) {
         head.rewound_at = now;
         head.cursor = 0n;
@@ -93,7 +101,8 @@ export class Heads {
 
   #any(lanes: ReadonlySet<number>, suspects: boolean): boolean {
     for (const head of this.#heads.values()) {
-      if (head.live && isHeldAlone(head.prio) === suspects && lanes.has(head.lane)) return true;
+      if (!head.live || isHeldAlone(head.prio) !== suspects || !lanes.has(head.lane)) continue;
+      if (this.#mayClaim(head.lane)) return true;
     }
     return false;
   }

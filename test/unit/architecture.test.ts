@@ -67,6 +67,7 @@ const floors: Readonly<Record<string, Floor>> = {
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
   'declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
+  'desk.ts': { uses: ['roles', 'actions'], names: ['store'], packages: [] },
   'drain.ts': { uses: ['roles'], names: ['events.ts'], packages: [] },
   'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },
   'runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
