@@ -6,10 +6,12 @@ import { isTerminal, type JobState } from '../domain/job.ts';
 import { callbackType, pushRoute } from '../domain/options.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import type { EventBus } from '../events.ts';
-import { changeJob, findSuccessor, type JobChange, repeatJob } from '../store/changes.ts';
+import { changeJob, type JobChange } from '../store/changes.ts';
 import type { Pool } from '../store/db.ts';
 import type { Lanes } from '../store/lanes.ts';
+import { findSuccessors, repeatJobs } from '../store/repeats.ts';
 import type { Inspect } from './inspect.ts';
+import { tellOfRepeats } from './news.ts';
 import type { Ready } from './ready.ts';
 
 /** What a caller may change; absent = as it is. `run_at` null = due now. */
@@ -95,12 +97,10 @@ export function changing(options: {
   }
 
   async function repeat(facts: NamedFacts): Promise<string> {
-    const made = await db.maybeOne(repeatJob, [facts.id]);
-    if (made === undefined) return (await db.one(findSuccessor, [facts.id, 'retry'])).id;
-    ready.announce([made]);
-    const { queue, type } = facts;
-    const made_of = { job_id: made.id, lane: made.lane, queue, type };
-    events.emit('job.submitted', { ...made_of, state: 'queued', replayed: false });
+    const asked = { job_id: facts.id, lane: null, callback_lane: null };
+    const [made] = await repeatJobs(db, [asked], 'unhappy');
+    if (made === undefined) return (await db.one(findSuccessors, [[facts.id]])).id;
+    await tellOfRepeats([made], { lanes, ready, events, onLater });
     return made.id;
   }
 

@@ -97,34 +97,3 @@ select n.lane, n.prio, n.was_lane, n.was_state, case when k.seq is null then n.u
   coalesce(k.ord, k.seq) block,
   coalesce(extract(epoch from n.run_at - errand.now()) * 1000, 0)::float8 due_in_ms
 from n left join k on true`;
-
-/**
- * Makes a job that repeats one which ended without success, with every option of it, due at once. No row: a repeat was made
- * before, or the job does not allow one.
- */
-export const repeatJob = sql<{ id: string; lane: number; prio: number }>`
-with o as materialized (
-  select id from errand.job_facts(array[$1::bigint]) where state in ('dead', 'cancelled', 'expired')
-), s as (
-  insert into errand.successor (job_id, kind, next_id) select id, 'retry', nextval('errand.job_id_seq') from o
-  on conflict do nothing returning next_id
-), x as materialized (
-  select s.next_id, nextval('errand.block_seq') seq, j.* from s cross join errand.job j where j.id = $1
-), j as (
-  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, expires_at, backoff, tags, options)
-  select next_id, seq, lane, timeout_seconds, priority, max_attempts, payload,
-    case when expires_at > errand.now() then expires_at end, backoff, tags,
-    coalesce(options, '{}') || jsonb_build_object('retry_of', id::text) from x
-), b as (
-  insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
-  select seq, seq, lane, priority, timeout_seconds, array[next_id] from x
-), e as (
-  insert into errand.expiring (expires_at, job_id) select expires_at, next_id from x where expires_at > errand.now()
-), t as (
-  insert into errand.tag (tenant, tag, job_id) select distinct 0, t.tag, next_id from x cross join unnest(tags) t(tag)
-)
-select next_id id, lane, priority prio from x`;
-
-/** The job that was made because of another. */
-export const findSuccessor = sql<{ id: string }>`
-select next_id id from errand.successor where job_id = $1 and kind = $2::errand.succession`;
