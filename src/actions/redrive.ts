@@ -1,7 +1,7 @@
 // Redrives dead letters: for each a new job with every option of it, made once however often it is asked for.
 // Invariants: of a thousand that are redriven together each has an answer of its own; what is told of them is told after the
 // commit.
-// Next room: store/repeats.ts; letters.ts, the list they leave.
+// Next room: store/repeats.ts.
 import { callbackType, pushRoute } from '../domain/options.ts';
 import type { EventBus } from '../events.ts';
 import type { Db } from '../store/db.ts';

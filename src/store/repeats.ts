@@ -1,7 +1,7 @@
 // Makes jobs again that ended without success: a retry of one, a redrive of a dead letter or of ten thousand.
 // Invariants: the successor row decides, so a job is repeated once however often and by whom it is asked for; the repeat has
 // every option of its job; its letter leaves the list in the same statement.
-// Next room: actions/redrive.ts and actions/change.ts, which ask; dead-letters.ts, the list.
+// Next room: actions/redrive.ts and actions/change.ts, which ask.
 import type { Db } from './db.ts';
 import { numbers, sql } from './sql.ts';
 
