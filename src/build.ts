@@ -26,6 +26,7 @@ import { TestClock } from './actions/test-clock.ts';
 import { triggering } from './actions/trigger.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
+import { explaining } from './actions/why.ts';
 import type { Config } from './config.ts';
 import { declaring } from './declaring.ts';
 import { desk } from './desk.ts';
@@ -235,6 +236,14 @@ export async function build(
     roster,
     waiters,
     watch,
+    why: explaining({
+      db: browse,
+      inspect,
+      lanes,
+      workers,
+      roster,
+      pausesOf: (queue, type) => operators.levers.pausesOf(queue, type),
+    }),
   };
 
   const roles = new Set(config.ERRAND_ROLES);

@@ -16,6 +16,7 @@ import type { SubmitAll } from './submit-all.ts';
 import type { Trigger } from './trigger.ts';
 import type { Waiters } from './wait.ts';
 import type { Watch } from './watch.ts';
+import type { Why } from './why.ts';
 
 export interface Actions {
   submit: Submit;
@@ -34,4 +35,5 @@ export interface Actions {
   roster: Roster;
   waiters: Waiters;
   watch: Watch;
+  why: Why;
 }

@@ -71,6 +71,13 @@ export class Levers {
     return this.#inForce(known.pause) ?? this.#inForce(known.types.get(type) ?? null);
   }
 
+  /** Every pause that keeps jobs of a type from starting. */
+  pausesOf(queue: string, type: string): PauseInForce[] {
+    const known = this.#queues.get(queue);
+    const all = [known?.pause ?? null, known?.types.get(type) ?? null];
+    return all.map((pause) => this.#inForce(pause)).filter((pause) => pause !== null);
+  }
+
   /** The drain that refuses what is submitted, if there is one. */
   drainOf(queue: string): DrainInForce | null {
     return this.#queues.get(queue)?.drain ?? null;

@@ -14,6 +14,7 @@ import {
   type Enrolled,
   enroll,
   forgetSilent,
+  heldBy,
   listRoster,
   onDuty,
   readyIn,
@@ -23,6 +24,13 @@ import type { Chore } from './chores.ts';
 import type { LeaseAsk, Pull } from './pull.ts';
 
 export type { Enlisted };
+
+/** Those who take jobs of a lane: how many, how many jobs they take at once, and how many they hold now. */
+export interface Takers {
+  workers: number;
+  slots: number;
+  running: number;
+}
 
 /** Ready jobs that nobody on duty takes. */
 export interface Unserved {
@@ -36,7 +44,7 @@ export interface Roster {
   /** Who takes work, page by page; `next_cursor` null = there are no more. */
   page(limit: number, cursor?: string): Promise<{ items: Enlisted[]; next_cursor: string | null }>;
   /** Who on duty takes jobs of a lane, with how many jobs they take at once. */
-  takers(lane: Lane): Promise<{ workers: number; slots: number }>;
+  takers(lane: Lane): Promise<Takers>;
   /** Lanes with ready jobs that nobody on duty takes. */
   unserved(): Promise<Unserved[]>;
   /** Writes down what was heard since the last time. Answers how many rows that were. */
@@ -77,12 +85,10 @@ export function keepingRoster(options: {
     };
   }
 
-  async function takersOf(): Promise<(lane: Lane) => { workers: number; slots: number }> {
+  async function onDutyFor() {
     const present = await db.many(onDuty, [on_duty_seconds]);
-    return (lane) => {
-      const takers = present.filter((one) => (one.kind === 'pull' ? pulls(lane, one) : runs(lane, one)));
-      return { workers: takers.length, slots: takers.reduce((sum, one) => sum + one.slots, 0) };
-    };
+    return (lane: Lane) =>
+      present.filter((one) => (one.kind === 'pull' ? pulls(lane, one) : runs(lane, one)));
   }
 
   return {
@@ -115,14 +121,18 @@ export function keepingRoster(options: {
       };
     },
 
-    takers: async (lane) => (await takersOf())(lane),
+    async takers(lane) {
+      const takers = (await onDutyFor())(lane);
+      const { running } = await db.one(heldBy, [numbers(takers.map((one) => one.worker))]);
+      return { workers: takers.length, slots: takers.reduce((sum, one) => sum + one.slots, 0), running };
+    },
 
     async unserved() {
-      const takers = await takersOf();
+      const takers = await onDutyFor();
       const missed = new Map<number, Lane>();
       for (const { lane: id } of await db.many(listHeads)) {
         const lane = lanes.peek(id) ?? (await lanes.get(id));
-        if (!lane.route.startsWith(':hold.') && takers(lane).workers === 0) missed.set(id, lane);
+        if (!lane.route.startsWith(':hold.') && takers(lane).length === 0) missed.set(id, lane);
       }
       if (missed.size === 0) return [];
       const rows = await db.many(readyIn, [numbers([...missed.keys()])]);

@@ -60,6 +60,11 @@ export function routesOf(type: string): string[] {
   return [type, pushRoute(type)];
 }
 
+/** The operation that holds the jobs of a lane back, by its route; null where none does. */
+export function heldRoute(route: string): string | null {
+  return /^:hold\.(\d+)\./.exec(route)?.[1] ?? null;
+}
+
 const pushPrefix = ':push.';
 
 /** The type of the jobs that tell of an end. */

@@ -38,6 +38,7 @@ import { submitJob } from './submit.ts';
 import { moveClock, readClock } from './test-clock.ts';
 import { unrouted } from './unrouted.ts';
 import { checking, sparing, validatorCompiler } from './validate.ts';
+import { explainJob } from './why.ts';
 import { listWorkers } from './workers.ts';
 
 /** The API, ready to listen. */
@@ -124,6 +125,7 @@ export function buildApp(options: AppOptions): App {
       get('/v1/jobs/:id/status', readStatus(actions, wait));
       get('/v1/jobs/:id/events', readEvents(actions, { ...streamLimits, ...options.streams }));
       get('/v1/jobs/:id/result', readResult(actions));
+      get('/v1/jobs/:id/why', explainJob(actions));
       patch('/v1/jobs/:id', patchJob(actions));
       post('/v1/jobs/:id/cancel', cancelJob(actions));
       post('/v1/jobs/:id/retry', retryJob(actions));

@@ -70,3 +70,7 @@ where seen_at > clock_timestamp() - $1::int * interval '1 s'`;
 export const readyIn = sql<{ lane: number; queued: number }>`
 select lane, sum(cardinality(ids) - pos)::int queued from errand.block
 where lane = any($1::int[]) and cardinality(ids) > pos group by lane order by lane`;
+
+/** How many jobs these owners hold, about: a start that has just ended may still be counted. */
+export const heldBy = sql<{ running: number }>`
+select coalesce(sum(cardinality(ids)), 0)::int running from errand.lease where owner = any($1::int[])`;

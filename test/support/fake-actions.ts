@@ -173,13 +173,14 @@ export class FakeJobs {
       roster: {
         hearing: (pull) => pull,
         page: async () => ({ items: [], next_cursor: null }),
-        takers: async () => ({ workers: 0, slots: 0 }),
+        takers: async () => ({ workers: 0, slots: 0, running: 0 }),
         unserved: async () => [],
         write: async () => 0,
         leave: async () => {},
       },
       waiters: this.waiters,
       watch: this.watch,
+      why: async () => undefined,
     };
   }
 

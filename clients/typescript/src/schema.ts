@@ -106,6 +106,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say what a job waits for
+         * @description Every cause that keeps it from its next step, the decisive one first, each with what would release it.
+         */
+        get: operations["explainJob"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}/cancel": {
         parameters: {
             query?: never;
@@ -1989,6 +2009,38 @@ export interface components {
                 [key: string]: string;
             };
         };
+        /** @description What a job waits for, and what would release it. */
+        Why: {
+            id: string;
+            /** @enum {string} */
+            state: "blocked" | "scheduled" | "queued" | "running" | "retrying" | "succeeded" | "dead" | "cancelled" | "expired";
+            terminal: boolean;
+            queue: string;
+            type: string;
+            /**
+             * @description The cause of the first reason.
+             * @enum {string}
+             */
+            cause: "ended" | "running" | "cancel_requested" | "lease_ran_out" | "scheduled" | "backing_off" | "blocked" | "held" | "queue_paused" | "type_paused" | "no_worker" | "suspect" | "workers_busy" | "behind_others" | "ready";
+            /** @description All that hold at once, the decisive one first. */
+            reasons: {
+                /** @enum {string} */
+                cause: "ended" | "running" | "cancel_requested" | "lease_ran_out" | "scheduled" | "backing_off" | "blocked" | "held" | "queue_paused" | "type_paused" | "no_worker" | "suspect" | "workers_busy" | "behind_others" | "ready";
+                /** @description What is so, for people. */
+                detail: string;
+                /** @description What would end it. */
+                release: string;
+                /**
+                 * Format: date-time
+                 * @description When it ends by itself, where that is known.
+                 */
+                until?: string;
+                /** @description The job whose end it waits for. */
+                job_id?: string;
+                /** @description The operation that holds it. */
+                operation_id?: string;
+            }[];
+        };
         /** @description One that takes work. */
         Worker: {
             /** @description As it calls itself; of a process of Errand: host, process id and a random part. */
@@ -3454,6 +3506,134 @@ export interface operations {
                 };
             };
             /** @description `result-expired`: The result is no longer kept. */
+            410: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explainJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Why it is where it is. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Why"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-archived`: The job is no longer kept. */
             410: {
                 headers: {
                     /** @description The id of the request. */
