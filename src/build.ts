@@ -9,6 +9,7 @@ import { cancelling } from './actions/cancel.ts';
 import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
+import { handingOver } from './actions/hand-over.ts';
 import { beating } from './actions/heartbeat.ts';
 import { recalling } from './actions/history.ts';
 import { inspecting, naming } from './actions/inspect.ts';
@@ -157,6 +158,7 @@ export async function build(
   const named = naming(lanes, workers);
   const inspect = inspecting(read, named);
   const heartbeat = beating(engine);
+  const handOver = handingOver({ db: engine, open, heartbeat });
   const progress = progressing({ db: engine, events });
   const settle = settling({
     db: engine,
@@ -216,6 +218,7 @@ export async function build(
       pulling({
         claim,
         heartbeat,
+        standing: handOver.standing,
         progress,
         settle,
         inspect,
@@ -267,7 +270,7 @@ export async function build(
   const hands = {
     db: engine,
     claim,
-    heartbeat,
+    handOver: handOver.handOver,
     settle,
     ready,
     heads,

@@ -11,7 +11,7 @@ import { threading } from './roles/worker/threads.ts';
 import { type Worker, type WorkerOptions, worker } from './roles/worker/worker.ts';
 
 /** What is the same for every way to run a job. */
-type Hands = Omit<WorkerOptions, 'name' | 'serves' | 'apart' | 'execute' | 'source' | 'concurrency'>;
+type Hands = Omit<WorkerOptions, 'name' | 'serves' | 'execute' | 'source' | 'concurrency'>;
 
 export interface Hiring extends Pick<PushOptions, 'secrets' | 'seal' | 'release' | 'onAnswered'> {
   config: Config;
@@ -34,7 +34,6 @@ export function hiring(options: Hiring): { runners: readonly Worker[]; close(): 
     ...hands,
     name: 'handlers',
     serves: (lane) => called.has(lane.route),
-    apart: false,
     execute: calling(called, calls),
     source: 'handler',
     concurrency: config.ERRAND_HANDLER_CONCURRENCY,
@@ -45,7 +44,6 @@ export function hiring(options: Hiring): { runners: readonly Worker[]; close(): 
     ...hands,
     name: 'threads',
     serves: (lane) => inThreads.has(lane.route),
-    apart: false,
     execute: threads.execute,
     source: 'handler',
     concurrency: config.handlerThreads,
@@ -59,8 +57,6 @@ export function hiring(options: Hiring): { runners: readonly Worker[]; close(): 
     ...hands,
     name: 'pusher',
     serves: (lane) => isPushed(lane.route),
-    // A target that takes a job over keeps its lease for as long as it needs.
-    apart: true,
     execute: pushing({ sender, resultLimit: config.ERRAND_PAYLOAD_LIMIT_BYTES, ...pushes }),
     source: 'target',
     concurrency: config.ERRAND_PUSH_CONCURRENCY,

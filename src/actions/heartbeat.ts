@@ -53,12 +53,25 @@ async function beatEach(db: Pool, beats: readonly Beating[]): Promise<(Beat | nu
   });
 }
 
-/** Extends whole leases; answers with the ones that still stand and the jobs in them that were asked to stop. */
-export async function beatAll(
-  db: Pool,
-  leases: readonly string[],
-  seconds: number,
-): Promise<Map<string, string[]>> {
-  const rows = await db.many(extendLeases, [leases, seconds]);
-  return new Map(rows.map((row) => [row.lease, row.cancels ?? []]));
+/** Leases that stand, with the jobs in them that were asked to stop; and jobs whose start somebody else has ended. */
+export interface BeatenAll {
+  standing: ReadonlyMap<string, readonly string[]>;
+  ended: ReadonlySet<string>;
+}
+
+/** Extends the whole leases of these starts: a lease of several is kept by each of them. */
+export async function beatAll(db: Pool, starts: readonly Start[], seconds: number): Promise<BeatenAll> {
+  const rows = await db.many(extendLeases, [
+    numbers([...new Set(starts.map((start) => start.lease))]),
+    seconds,
+    numbers(starts.map((start) => start.job_id)),
+    numbers(starts.map((start) => start.epoch)),
+  ]);
+  const standing = new Map<string, readonly string[]>();
+  const ended = new Set<string>();
+  for (const { lease, cancels, job_id } of rows) {
+    if (lease !== null) standing.set(lease, cancels ?? []);
+    if (job_id !== null) ended.add(job_id);
+  }
+  return { standing, ended };
 }

@@ -7,7 +7,7 @@ import { type BackoffPolicy, defaultBackoff } from '../domain/backoff.ts';
 import { fingerprintOf, placeOfUrl } from '../domain/fingerprint.ts';
 import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
-import { typeOf } from '../domain/options.ts';
+import { isPushed, typeOf } from '../domain/options.ts';
 import { afterFailure, type ErrorClass, reasonText } from '../domain/outcome.ts';
 import { pulls } from '../domain/patterns.ts';
 import { Problem } from '../domain/problem.ts';
@@ -16,6 +16,7 @@ import { type Ending, noDetails, type Settled } from '../store/endings.ts';
 import type { Lanes, Workers } from '../store/lanes.ts';
 import type { Claim, Job } from './claim.ts';
 import { coalescing, type OneAsk } from './coalesce.ts';
+import type { HandOver, Standing } from './hand-over.ts';
 import type { Beat, Heartbeat } from './heartbeat.ts';
 import type { Inspect } from './inspect.ts';
 import type { Progress, Reached } from './progress.ts';
@@ -63,6 +64,7 @@ export interface Pull {
 export interface PullOptions {
   claim: Claim;
   heartbeat: Heartbeat;
+  standing: HandOver['standing'];
   progress: Progress;
   settle: Settle;
   inspect: Inspect;
@@ -85,10 +87,26 @@ export function pulling(options: PullOptions): Pull {
 
   async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
     const { queue, route } = await lanes.get(start.lane);
-    const type = typeOf(route);
-    const settled = await settle({ start, ...how }, { queue, type });
+    const lane = { queue, type: typeOf(route) };
+    const settled = await underItsLease(start, (start) => settle({ start, ...how }, lane));
     if (settled === null) throw lost();
     return settled;
+  }
+
+  /**
+   * Does something with a start under the lease it stands in; null = refused. A job that its target took over has another
+   * than the one its lease id names, and may be handed over while this is on its way.
+   */
+  async function underItsLease<T>(
+    start: Start,
+    act: (start: Start, standing: Standing | null) => Promise<T | null>,
+  ): Promise<T | null> {
+    if (!isPushed((await lanes.get(start.lane)).route)) return act(start, null);
+    const found = await options.standing(start);
+    const done = await act(found?.start ?? start, found);
+    if (done !== null || found === null) return done;
+    const moved = await options.standing(start);
+    return moved === null || moved.start.lease === found.start.lease ? null : act(moved.start, moved);
   }
 
   async function leaseSeveral(
@@ -137,13 +155,20 @@ export function pulling(options: PullOptions): Pull {
     },
 
     async heartbeat(lease_id, lease_seconds) {
-      const answer = await heartbeat(open(lease_id), lease_seconds);
+      const answer = await underItsLease<Beat>(open(lease_id), async (start, standing) =>
+        // While the request to its target is open the pusher keeps the lease, and with it those of other targets.
+        standing?.shared ? standing : heartbeat(start, lease_seconds),
+      );
       if (answer === null) throw lost();
       return answer;
     },
 
     async report(lease_id, reached) {
-      if (!(await progress(open(lease_id), reached))) throw lost();
+      const kept = await underItsLease(
+        open(lease_id),
+        async (start) => (await progress(start, reached)) || null,
+      );
+      if (kept === null) throw lost();
     },
 
     async complete(lease_id, { result, created_uri }) {

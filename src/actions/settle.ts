@@ -44,12 +44,19 @@ export interface SettleOptions {
 /** Builds the verb. Throws DatabaseLost: the caller may repeat, an ending that took effect is then told so. */
 export function settling(options: SettleOptions): Settle {
   const { db, open, ready, events, onEnded, onLater, now } = options;
+  // Leases without an open job that no settle has deleted yet.
+  let bare: string[] = [];
+  let underWay = 0;
   const flush = new Flush<Settling, SettleAnswer>({
     run: async (batch) => {
       const endings = batch.map((one) => one.ending);
       const starts = endings.map((ending) => ending.start);
-      const answers = await write(endings, open.emptiedBy(starts));
-      open.ended(starts);
+      const emptied = open.emptiedBy(starts).concat(bare);
+      bare = [];
+      underWay++;
+      const answers = await write(endings, emptied).finally(() => underWay--);
+      bare.push(...open.ended(starts).filter((lease) => !emptied.includes(lease)));
+      if (underWay === 0 && flush.waiting === 0) sweep();
       follow(answers, endings);
       await recognise(db, endings, answers);
       tell(batch, answers);
@@ -62,6 +69,13 @@ export function settling(options: SettleOptions): Settle {
     patienceMs: holder_patience_ms,
     splits: (error) => /^(2[123]|54|55P03|40)/.test(sqlState(error) ?? ''),
   });
+
+  /** What the last settles of a burst left: without it these leases would stand until they run out. */
+  function sweep(): void {
+    if (bare.length === 0) return;
+    void settleJobs(db, [], bare).catch(() => {});
+    bare = [];
+  }
 
   /** A job whose end is to be told of ends in one transaction with the job that tells. */
   async function write(endings: Ending[], emptied: string[]): Promise<SettleAnswer[]> {

@@ -1,5 +1,6 @@
 // Which jobs of a lease are still open, as far as this process has handed them out and seen them end, so that the settle
-// that ends the last one can delete the lease row with it.
+// that ends the last one can delete the lease row with it. Settles that run side by side may end the last ones together, and
+// neither knows that of the other: such a lease goes with the next settle.
 // Invariant: only an economy: a lease whose end is split over replicas stands until it runs out, and nothing else changes.
 // Next room: actions/settle.ts.
 import type { Start } from './start.ts';
@@ -39,10 +40,15 @@ export class OpenLeases {
       .map(([lease]) => lease);
   }
 
-  ended(starts: Iterable<Start>): void {
+  /** Answers with the leases that are empty now. */
+  ended(starts: Iterable<Start>): string[] {
+    const empty: string[] = [];
     for (const { lease, job_id } of starts) {
       const jobs = this.#open.get(lease);
-      if (jobs?.delete(job_id) && jobs.size === 0) this.#open.delete(lease);
+      if (!jobs?.delete(job_id) || jobs.size > 0) continue;
+      this.#open.delete(lease);
+      empty.push(lease);
     }
+    return empty;
   }
 }

@@ -217,13 +217,22 @@ select null, null, null, x.job_id || '.' || x.epoch from unnest($3::bigint[], $4
 where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch offset 0)`;
 
 /**
- * Extends whole leases of one process: $1 leases, $2 seconds. Never shortens one: it may have been handed over, and so
- * extended to its deadline, while this was on its way.
+ * Extends whole leases of one process: $1 leases, $2 seconds; $3 jobs, $4 epochs of the starts in them that it runs. Never
+ * shortens one: it may have been handed over, and so extended to its deadline, while this was on its way.
  */
-export const extendLeases = hot<{ lease: string; cancels: string[] | null }>('extend_leases')`
-update errand.lease set until = greatest(until, least(errand.now() + $2::int * interval '1 s', deadline + interval '2 s'))
-where id = any(array(select id from errand.lease where id = any($1::bigint[]) order by id for update))
-returning id lease, cancels`;
+export const extendLeases = hot<{ lease: string | null; cancels: string[] | null; job_id: string | null }>(
+  'extend_leases',
+)`
+with u as (
+  update errand.lease set until = greatest(until, least(errand.now() + $2::int * interval '1 s', deadline + interval '2 s'))
+  where id = any(array(select id from errand.lease where id = any($1::bigint[]) order by id for update))
+  returning id, cancels
+)
+select id lease, cancels, null::bigint job_id from u
+union all
+-- A target may end a start by its lease while the request to it is open.
+select null, null, x.job_id from unnest($3::bigint[], $4::int[]) x(job_id, epoch)
+where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch offset 0)`;
 
 /** Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. `next_ms`: when the next is due. */
 export const promoteDue = hot<{

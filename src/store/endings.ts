@@ -81,13 +81,14 @@ async function settlePlain(
   emptied: readonly string[],
 ): Promise<Answered[]> {
   const byLease = Map.groupBy(endings, (ending) => ending.start.lease);
-  const leases = [...byLease.keys()].sort(byNumber);
-  const grouped = leases.flatMap((lease) => byLease.get(lease) as Ending[]);
+  // A lease that is only deleted has no endings here.
+  const leases = [...new Set([...byLease.keys(), ...emptied])].sort(byNumber);
+  const grouped = leases.flatMap((lease) => byLease.get(lease) ?? []);
   const firsts: number[] = [];
   let next = 1;
   for (const lease of leases) {
     firsts.push(next);
-    next += (byLease.get(lease) as Ending[]).length;
+    next += byLease.get(lease)?.length ?? 0;
   }
   const { standing } = await db.one(settleSucceeded, [
     numbers(leases),

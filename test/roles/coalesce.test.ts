@@ -84,6 +84,7 @@ function parts(slowly: () => Promise<void> = async () => {}) {
   const pull = pulling({
     claim,
     heartbeat: beating(watched),
+    standing: async () => null,
     progress: progressing({ db: watched, events }),
     settle,
     inspect: inspecting(watched, naming(lanes, workers)),

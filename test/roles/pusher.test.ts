@@ -215,6 +215,47 @@ test('a target that completes before it answers 202 has completed the job', asyn
   assert.equal((await end).outcome, 'succeeded');
 });
 
+test('a request whose job was ended by its lease is cut at the next renewal, those beside it stay', async () => {
+  const ids = await Promise.all(['one', 'two', 'three'].map((name) => push(`/beside/${name}/hang`)));
+  const [one, ...others] = (await Promise.all(
+    ['one', 'two', 'three'].map((name) => visited(`/beside/${name}/hang`)),
+  )) as [Visit, Visit, Visit];
+  const { rowCount } = await database.query('select from errand.lease where ids @> $1::bigint[]', [ids]);
+  assert.equal(rowCount, 1);
+  const lease = one.headers['errand-lease'] as string;
+  await errand.actions.pull.complete(lease, { result: null, created_uri: null });
+  await one.closed;
+  for (const { response } of others) response.writeHead(204).end();
+  await until(async () => (await Promise.all(ids.map(facts))).every(({ state }) => state === 'succeeded'));
+});
+
+test('jobs of one claim are taken over one by one, and no lease stays behind', async () => {
+  const ids = await Promise.all(Array.from({ length: 6 }, (_, n) => push(`/several/${n}/hang`)));
+  const all = await Promise.all(ids.map((_, n) => visited(`/several/${n}/hang`)));
+  const leases = async () =>
+    (
+      await database.query(
+        'select ids, until >= deadline whole from errand.lease where ids && $1::bigint[]',
+        [ids],
+      )
+    ).rows;
+  assert.equal((await leases()).length, 1);
+  for (const { response } of all.slice(0, 3)) response.writeHead(202).end();
+  await until(
+    async () => (await leases()).filter(({ ids, whole }) => ids.length === 1 && whole).length === 3,
+  );
+  for (const { response } of all.slice(3)) response.writeHead(204).end();
+  await until(async () => (await leases()).length === 3);
+  for (const { headers } of all.slice(0, 3)) {
+    await errand.actions.pull.complete(headers['errand-lease'] as string, {
+      result: null,
+      created_uri: null,
+    });
+  }
+  for (const id of ids) assert.equal((await facts(id)).state, 'succeeded');
+  assert.deepEqual(await leases(), []);
+});
+
 test('a job that was taken over holds no slot', async () => {
   const narrow = await startErrand({ env: { ERRAND_PUSH_CONCURRENCY: '1' } });
   try {
@@ -323,6 +364,23 @@ test('of many jobs pushed at once, those to a target that hangs hold up no other
   const answered = await until(() => endsOnceAll(good, 'succeeded'), { timeoutMs: 20_000 });
   const hung = await until(() => endsOnceAll(stuck, 'dead'), { timeoutMs: 20_000 });
   assert.ok(Math.max(...answered) < Math.min(...hung), 'the others waited for those that hang');
+});
+
+test('leases whose jobs end in settles side by side are gone with the last of them', async () => {
+  // Long leases: none of these runs out meanwhile and is swept.
+  const patient = await startErrand({ env: { ERRAND_LEASE_SECONDS: '60', ERRAND_PUSH_CONCURRENCY: '32' } });
+  const client = new pg.Client({ connectionString: patient.databaseUrl });
+  try {
+    await client.connect();
+    const ids = await Promise.all(Array.from({ length: 600 }, () => push('/leaves/204', {}, patient)));
+    await until(async () => (await client.query('select from errand.outcome')).rowCount === ids.length, {
+      timeoutMs: 30_000,
+    });
+    await until(async () => (await client.query('select from errand.lease')).rowCount === 0);
+  } finally {
+    await client.end();
+    await patient.stop();
+  }
 });
 
 test('replicas without configured secrets sign with the one in the database', async () => {

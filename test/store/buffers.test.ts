@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
+import { findStanding, takeApart } from '../../src/store/apart.ts';
 import { claim, extendLeases, heartbeat, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { findAbandoned, settleAny, settleSucceeded } from '../../src/store/endings.ts';
 import { findHistories, findVersions } from '../../src/store/history.ts';
@@ -158,7 +159,14 @@ const cases: readonly Case[] = [
     params: [leases, times(10, 60), hundred, times(100, 1)],
     most: 800,
   },
-  { name: 'renewal of 10 leases', statement: extendLeases, params: [leases, 60], most: 220 },
+  {
+    name: 'renewal of 10 leases of 100 starts',
+    statement: extendLeases,
+    params: [leases, 60, hundred, times(100, 1)],
+    most: 720,
+  },
+  { name: 'hand-over of 100', statement: takeApart, params: [hundred, times(100, 1)], most: 2_200 },
+  { name: 'where 100 stand', statement: findStanding, params: [hundred, times(100, 1)], most: 2_200 },
   {
     name: 'progress of 10',
     statement: writeProgress,

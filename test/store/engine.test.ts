@@ -239,7 +239,7 @@ test('an ending waits for a heartbeat of its lease that is under way, and is acc
   const beaten = Promise.withResolvers<void>();
   const mayCommit = Promise.withResolvers<void>();
   const beating = db.transaction(async (tx) => {
-    await tx.many(extendLeases, [[first.lease], 60]);
+    await tx.many(extendLeases, [[first.lease], 60, [first.job_id], [first.epoch]]);
     beaten.resolve();
     await mayCommit.promise;
   });

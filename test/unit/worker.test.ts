@@ -32,7 +32,6 @@ async function deeds({ slots, brought }: { slots: number; brought: number[] }): 
     heads,
     lanes: { count: 0, all: () => [] } as unknown as Lanes,
     serves: () => true,
-    apart: false,
     owner: () => 1,
     concurrency: slots,
     lease_seconds: 30,
@@ -40,7 +39,7 @@ async function deeds({ slots, brought }: { slots: number; brought: number[] }): 
       log.push(`ran ${job.job_id}`);
       return { kind: 'succeeded', result: null, created_uri: null };
     },
-    heartbeat: async () => null,
+    handOver: async () => null,
     source: 'handler',
     settle: async () => null,
     random: Math.random,

@@ -4,7 +4,7 @@
 // Next room: call.ts executes handlers, pusher.ts pushes; then actions/settle.ts.
 
 import type { Job } from '../../actions/claim.ts';
-import type { Heartbeat } from '../../actions/heartbeat.ts';
+import type { HandOver } from '../../actions/hand-over.ts';
 import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
 import { fingerprintOf, placeOfUrl } from '../../domain/fingerprint.ts';
@@ -57,10 +57,12 @@ export type Execute = (running: Running) => Verdict | Promise<Verdict>;
 
 export interface RunOptions {
   execute: Execute;
-  heartbeat: Heartbeat;
+  handOver: HandOver['handOver'];
   /** Who is said to have reported a failure. */
   source: ErrorSource;
   settle: Settle;
+  /** The work of a start is over; what is left is to write its end. */
+  onWorked: () => void;
   random: () => number;
 }
 
@@ -69,10 +71,11 @@ export async function runStart(running: Running, options: RunOptions): Promise<v
   const { job } = running;
   const executed = options.execute(running);
   const verdict = executed instanceof Promise ? await executed : executed;
+  options.onWorked();
   if (running.stopped === 'lost') return;
   if (verdict.kind === 'handed_over') {
     // The database cuts this to the deadline. Null means that whoever took over has ended the start already.
-    await withRetries(running, () => options.heartbeat(job, Math.ceil(lastsMs(job) / 1_000)));
+    await withRetries(running, () => options.handOver(job, Math.ceil(lastsMs(job) / 1_000)));
   } else {
     const end = ending(running, verdict, options);
     await withRetries(running, () => options.settle(end, job));

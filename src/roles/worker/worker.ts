@@ -1,8 +1,8 @@
 // Runs jobs in this process: claims as many as there are free slots, renews the leases of all that run in one statement,
 // tells those that must stop. Woken when a head becomes ready and when a slot falls free; the poll is the floor. How a job
 // is executed is handed in.
-// Invariants: never more jobs than slots; a job whose lease is lost is told so; at drain running jobs end or are given back
-// without costing an attempt.
+// Invariants: never more jobs at work than slots, and as many again at most whose end is being written; a job whose lease is
+// lost is told so; at drain running jobs end or are given back without costing an attempt.
 // Next room: run.ts, one start from claim to settle.
 import type { Claim, Job } from '../../actions/claim.ts';
 import { beatAll } from '../../actions/heartbeat.ts';
@@ -15,7 +15,7 @@ import { type Loop, loop } from '../loop.ts';
 import { endBy, type Service } from '../service.ts';
 import { Running, type RunOptions, runStart } from './run.ts';
 
-export interface WorkerOptions extends RunOptions {
+export interface WorkerOptions extends Omit<RunOptions, 'onWorked'> {
   name: string;
   db: Pool;
   claim: Claim;
@@ -24,8 +24,6 @@ export interface WorkerOptions extends RunOptions {
   lanes: Lanes;
   /** Whether jobs of a lane are executed here. */
   serves: (lane: Lane) => boolean;
-  /** Whether every job gets a lease of its own; otherwise jobs of a block share one. */
-  apart: boolean;
   owner: () => number;
   concurrency: number;
   lease_seconds: number;
@@ -33,6 +31,7 @@ export interface WorkerOptions extends RunOptions {
 }
 
 export interface Worker extends Service {
+  /** Jobs at work. */
   readonly running: number;
   /** Most jobs that run at once. */
   readonly slots: number;
@@ -52,17 +51,32 @@ const claims_at_once = 4;
 /** Times a claimer looks again where another one holds the blocks, longer apart each time. */
 const most_tries = 6;
 
+const pause = (ms: number) => (ms <= 0 ? undefined : new Promise((resolve) => setTimeout(resolve, ms)));
+
 export function worker(options: WorkerOptions): Worker {
   const { claim, ready, lanes, serves, concurrency, onError } = options;
   const running = new Set<Running>();
+  // Of those: the work is under way. The others wait for their end to be written, and need no slot for that.
+  let working = 0;
   const leases = new Map<string, { jobs: Set<Running>; deadline: NodeJS.Timeout }>();
   let served = new Set<number>();
   let servedOf = 0;
   let unlisten = () => {};
   let idle = () => {};
   let starved = false;
+  // The last claim got all that it asked for.
+  let hasBacklog = false;
+  let roomy = () => {};
+  let lastClaim = Number.NEGATIVE_INFINITY;
   let tries = 0;
   const pace = new Pace(claim_gap_ms, claims_at_once);
+  const runOptions: RunOptions = {
+    ...options,
+    onWorked() {
+      working--;
+      freed();
+    },
+  };
 
   function lanesServed(): ReadonlySet<number> {
     if (lanes.count !== servedOf) {
@@ -80,26 +94,29 @@ export function worker(options: WorkerOptions): Worker {
 
   let isStopping = false;
 
+  function free(): number {
+    return Math.min(concurrency - working, 2 * concurrency - running.size);
+  }
+
   /** Claims until nothing is left or no slot is free; answers in how many ms to look again. */
   async function claimRound(): Promise<number | undefined> {
     let more = false;
     while (!isStopping) {
-      const free = concurrency - running.size;
-      starved = free === 0;
-      if (free === 0) return;
-      const wait = pace.wait(performance.now());
+      starved = free() === 0;
+      if (starved) return;
       // The pace gathers a stream into few claims; under a backlog it would only idle.
-      if (wait > 0 && running.size > 0 && !more) await new Promise((resolve) => setTimeout(resolve, wait));
-      pace.take(performance.now());
-      const want = Math.min(concurrency - running.size, most_per_claim);
+      if (running.size > 0 && !more) await (hasBacklog ? untilRoomy() : pause(pace.wait(performance.now())));
+      lastClaim = performance.now();
+      pace.take(lastClaim);
+      const want = Math.min(free(), most_per_claim);
       const jobs = await claim({
         owners: [options.owner()],
-        apart: options.apart,
         lanes: lanesServed(),
         want,
         lease_seconds: options.lease_seconds,
       });
-      more = jobs.length === want && want >= backlog_from;
+      hasBacklog = jobs.length === want;
+      more = hasBacklog && want >= backlog_from;
       const starts = take(jobs);
       // Under a backlog the next claim is on its way before these handlers have the thread, or the database would rest
       // while they run, and they while it claims.
@@ -121,10 +138,28 @@ export function worker(options: WorkerOptions): Worker {
     return undefined;
   }
 
+  /** Of a backlog the next jobs are claimed when half of the slots are free: few claims, and work for the others meanwhile. */
+  function untilRoomy(): Promise<void> | undefined {
+    const longest = lastClaim + claim_gap_ms - performance.now();
+    if (longest <= 0 || isRoomy()) return undefined;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, longest);
+      roomy = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  function isRoomy(): boolean {
+    return free() * 2 >= concurrency;
+  }
+
   /** Gives jobs their slots. */
   function take(jobs: readonly Job[]): Running[] {
     const now = performance.now();
     const starts = jobs.map((job) => new Running(job, now));
+    working += starts.length;
     for (const one of starts) {
       running.add(one);
       leaseOf(one.job).jobs.add(one);
@@ -138,7 +173,7 @@ export function worker(options: WorkerOptions): Worker {
 
   async function run(one: Running): Promise<void> {
     try {
-      await runStart(one, options);
+      await runStart(one, runOptions);
     } catch (error) {
       onError('settle', error);
     }
@@ -154,6 +189,14 @@ export function worker(options: WorkerOptions): Worker {
       leases.delete(one.job.lease);
     }
     if (running.size === 0) idle();
+    freed();
+  }
+
+  function freed(): void {
+    if (hasBacklog && isRoomy()) {
+      roomy();
+      rounds.wake();
+    }
     // Slots fall free by the flush: wait for all of them, or the next claim would ask for one job.
     if (starved) {
       starved = false;
@@ -177,14 +220,14 @@ export function worker(options: WorkerOptions): Worker {
   async function renew(): Promise<undefined> {
     if (running.size === 0) return;
     const before = performance.now() - (options.lease_seconds * 1_000) / 4;
-    const old = [...running].filter((one) => one.began < before);
-    const asked = new Set(old.map((one) => one.job.lease));
-    if (asked.size === 0) return;
-    const standing = await beatAll(options.db, [...asked], options.lease_seconds);
+    const old = [...running].filter((one) => one.began < before).map((one) => one.job);
+    if (old.length === 0) return;
+    const asked = new Set(old.map((job) => job.lease));
+    const { standing, ended } = await beatAll(options.db, old, options.lease_seconds);
     for (const one of running) {
       if (!asked.has(one.job.lease)) continue;
       const cancels = standing.get(one.job.lease);
-      if (cancels === undefined) one.stop('lost');
+      if (cancels === undefined || ended.has(one.job.job_id)) one.stop('lost');
       else if (cancels.includes(one.job.job_id)) askToStop(one);
     }
   }
@@ -206,7 +249,7 @@ export function worker(options: WorkerOptions): Worker {
     name: options.name,
     slots: concurrency,
     get running() {
-      return running.size;
+      return working;
     },
     get last_success() {
       return rounds.last_success;
