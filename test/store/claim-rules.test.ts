@@ -65,6 +65,8 @@ const lockedNow = sql<{ free: number }>`
 select count(*)::int free from (select from errand.block where lane = $1 for update skip locked) b`;
 const dated = sql<never>`
 update errand.block set at = '2026-01-01T00:00:00Z'::timestamptz - $3::int * interval '1 s' where lane = $1 and prio = $2`;
+const datedIds = sql<never>`
+update errand.block set at = '2026-01-01T00:00:00Z'::timestamptz - $2::int * interval '1 s' where ids && $1::bigint[]`;
 const retried = sql<never>`update errand.block set epoch = 4, attempt = 3 where lane = $1`;
 const unseen = sql<never>`
 insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
@@ -161,6 +163,27 @@ test('blocks of a head go by their order, heads by age, and a priority step is w
   await blockOf(lane, [{ priority: 4 }]);
   await made(31, 0);
   assert.deepEqual((await claim(lane, { prios, want: 2 })).ids, [...first, ...second]);
+});
+
+test('under a flood of the most urgent, the least urgent job is passed only by what came within 270 s of it', async () => {
+  const lane = await freshLane('flood');
+  const [patient] = await blockOf(lane, [{ priority: 9 }]);
+  await db.many(dated, [lane, 9, 0]);
+  const cameAt = new Map<string, number>();
+  const passed: number[] = [];
+  for (let second = 0; ; second += 10) {
+    assert.ok(second < 1_000, 'it starved');
+    const urgent = await blockOf(lane, Array(5).fill({ priority: 0 }));
+    for (const id of urgent) cameAt.set(id, second);
+    await db.many(datedIds, [urgent, -second]);
+    // Fewer than come: the flood never ends.
+    const { ids } = await claim(lane, { prios: [0, 9], want: 3 });
+    passed.push(...ids.map((id) => cameAt.get(id) ?? 0));
+    if (ids.includes(patient as string)) break;
+  }
+  // A claim stays with the head it began with: what it takes there besides came with the next ten seconds.
+  assert.ok(Math.max(...passed) <= 280, `passed by one that came ${Math.max(...passed)} s later`);
+  assert.ok(passed.length > 100, 'there was no flood');
 });
 
 test('with apart every job has a lease of its own, and the owners take turns', async () => {
