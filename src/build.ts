@@ -254,7 +254,7 @@ export async function build(
   const choreRunner = runningChores({
     // Every process looks for what hints missed: its own pull workers wait for it.
     chores: [
-      ...chores({ db: engine, lanes, ready, cancel, events, random: Math.random, onEnded }).filter(
+      ...chores({ db: engine, lanes, heads, ready, cancel, events, random: Math.random, onEnded }).filter(
         (chore) => movesJobs || chore.name === 'look',
       ),
       writingRoster(roster),

@@ -5,12 +5,13 @@
 
 import { defaultBackoff } from '../domain/backoff.ts';
 import { fingerprintOf } from '../domain/fingerprint.ts';
+import type { Heads } from '../domain/heads.ts';
 import { isPushed, typeOf } from '../domain/options.ts';
 import { afterFailure, stateAfter } from '../domain/outcome.ts';
 import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell, type Told } from '../store/callbacks.ts';
-import { listHeads, promoteDue } from '../store/claims.ts';
+import { findHeads, listHeads, promoteDue } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
 import {
   type Abandoned,
@@ -24,6 +25,7 @@ import {
 import { dueToExpire, forgetExpiring } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { addPartitions } from '../store/partitions.ts';
+import { numbers } from '../store/sql.ts';
 import type { Cancel } from './cancel.ts';
 import { tellOfCallbacks } from './news.ts';
 import type { Ready } from './ready.ts';
@@ -41,6 +43,7 @@ export interface Chore {
 export interface ChoreOptions {
   db: Pool;
   lanes: Lanes;
+  heads: Heads;
   ready: Ready;
   cancel: Cancel;
   events: EventBus;
@@ -228,22 +231,38 @@ function expiring({ db, cancel }: ChoreOptions): Chore {
   };
 }
 
-/** The floor under all hints: what stands ready is found within a poll. Looking rarer where looking is dear. */
-function lookingForHeads({ db, ready }: ChoreOptions): Chore {
+/**
+ * The floor under all hints: what stands ready is found within a poll. It looks behind the cursors of claims, from the
+ * beginning now and then, and rarer where looking is dear.
+ */
+function lookingForHeads({ db, heads, ready }: ChoreOptions): Chore {
   let next = 0;
+  let fullAt = 0;
   return {
     name: 'look',
     every_ms: 1_000,
-    async run() {
+    async run(thorough) {
       const began = performance.now();
-      if (began < next) return { moved: 0 };
-      const heads = await db.many(listHeads);
+      if (began < next && !thorough) return { moved: 0 };
+      const full = thorough || began >= fullAt;
+      if (full) fullAt = began + full_ms;
+      const found = await (full ? db.many(listHeads) : db.many(findHeads, cursorsOf(heads)));
       const took = performance.now() - began;
       next = took > 20 ? began + Math.min(took * 100, longest_look_pause_ms) : 0;
-      ready.found(heads);
-      return { moved: heads.length };
+      ready.found(found);
+      return { moved: found.length };
     },
   };
+}
+
+/** Of all heads this process has met, and of the beginning. */
+function cursorsOf(heads: Heads): string[] {
+  const known = [{ lane: 0, prio: 0, cursor: '0' }, ...heads.known()];
+  return [
+    numbers(known.map((head) => head.lane)),
+    numbers(known.map((head) => head.prio)),
+    numbers(known.map((head) => head.cursor)),
+  ];
 }
 
 /** Room for jobs to come. */

@@ -67,6 +67,11 @@ export class Heads {
     return chosen;
   }
 
+  /** Every head this process has met, asleep or not, with the block address behind which it need be read. */
+  known(): { lane: number; prio: number; cursor: string }[] {
+    return [...this.#heads.values()].map(({ lane, prio, cursor }) => ({ lane, prio, cursor: `${cursor}` }));
+  }
+
   /** What a claim saw: heads it found something in move their cursor, the others are asleep until a hint. */
   observe(
     asked: readonly Head[],

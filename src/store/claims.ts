@@ -194,6 +194,28 @@ with recursive r as (
 )
 select lane, prio from r`;
 
+/**
+ * The same, but reading heads $1, $2 behind cursors $3 only: the dead entries before them are not read again. What lies
+ * between those heads is scanned as above. They begin with lane 0, which is none, so that all there is lies behind one.
+ */
+export const findHeads = sql<{ lane: number; prio: number }>`
+with recursive k as materialized (
+  select lane, prio, cur, coalesce(lead(lane) over w, 2147483647) to_lane, coalesce(lead(prio) over w, 0::int2) to_prio
+  from unnest($1::int[], $2::int2[], $3::bigint[]) u(lane, prio, cur) window w as (order by lane, prio)
+), r as (
+  select n.lane, n.prio, k.to_lane, k.to_prio from k cross join lateral (
+    select lane, prio from errand.block where (lane, prio) > (k.lane, k.prio) and (lane, prio) < (k.to_lane, k.to_prio)
+    order by lane, prio limit 1) n
+  union all
+  select n.lane, n.prio, r.to_lane, r.to_prio from r cross join lateral (
+    select lane, prio from errand.block where (lane, prio) > (r.lane, r.prio) and (lane, prio) < (r.to_lane, r.to_prio)
+    order by lane, prio limit 1) n
+)
+select lane, prio from r
+union all
+select k.lane, k.prio from k cross join lateral (
+  select from errand.block where lane = k.lane and prio = k.prio and ord > k.cur order by ord limit 1) b`;
+
 /** A lease that stands after a heartbeat; or a start that was asked about and has ended, as `job_id.epoch`. */
 export type Beaten =
   | { lease: string; until: Date; cancels: string[] | null; ended: null }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, mock, test } from 'node:test';
 import pg from 'pg';
 import { defineHandler, type HandlerContext } from '../../src/errand.ts';
-import { extendLeases, listHeads, promoteDue } from '../../src/store/claims.ts';
+import { extendLeases, findHeads, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { findAbandoned, lowestLease } from '../../src/store/endings.ts';
 import { dueToExpire } from '../../src/store/jobs.ts';
 import { notify } from '../../src/store/listen.ts';
@@ -26,7 +26,7 @@ after(() => errand.stop());
 
 // What time brings, not jobs.
 const anyway: ReadonlySet<string> = new Set([
-  ...[listHeads, promoteDue, findAbandoned, lowestLease, dueToExpire, extendLeases, ping].map(
+  ...[listHeads, findHeads, promoteDue, findAbandoned, lowestLease, dueToExpire, extendLeases, ping].map(
     (one) => one.text,
   ),
   ...[lockPartitions, partitionEdge, addPartition].map((one) => one.text),

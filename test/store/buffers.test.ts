@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
 import { findStanding, takeApart } from '../../src/store/apart.ts';
-import { claim, extendLeases, heartbeat, listHeads, promoteDue } from '../../src/store/claims.ts';
+import { claim, extendLeases, findHeads, heartbeat, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { findAbandoned, settleAny, settleSucceeded } from '../../src/store/endings.ts';
 import { findHistories, findVersions } from '../../src/store/history.ts';
 import {
@@ -153,6 +153,16 @@ const cases: readonly Case[] = [
   { name: 'facts of 100 running jobs', statement: findJobs, params: [hundred], most: 3_600 },
   { name: 'which of 100 have ended', statement: findEnded, params: [range(100, 100)], most: 800 },
   { name: 'heads', statement: listHeads, params: [], most: 12 },
+  {
+    name: 'heads behind cursors',
+    statement: findHeads,
+    params: [
+      [0, 1],
+      [0, 5],
+      ['0', '0'],
+    ],
+    most: 18,
+  },
   {
     name: 'heartbeat of 100',
     statement: heartbeat,
