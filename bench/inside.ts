@@ -9,6 +9,7 @@ import { readConfig } from '../src/config.ts';
 import { defineHandler, type Handler } from '../src/errand.ts';
 import { migrate } from '../src/store/migrate.ts';
 import { cpuOfServer } from './accounts.ts';
+import { submission } from './contestants/errand.ts';
 import { checkCounts } from './delivery.ts';
 import type { Ground } from './ground.ts';
 import { payloadText } from './payload.ts';
@@ -54,22 +55,7 @@ export async function freshStore(ground: Ground, name: string): Promise<string> 
 
 /** A no-op job with the payload of the bench, and what a figure gives it. */
 export function noop(over: Partial<Submission> = {}): Submission {
-  return {
-    queue: 'default',
-    type: 'noop',
-    priority: 5,
-    max_attempts: 8,
-    timeout_seconds: 60,
-    payload: payloadText,
-    run_at: null,
-    delay_ms: null,
-    expires_at: null,
-    backoff: null,
-    tags: null,
-    options: null,
-    idempotency: null,
-    ...over,
-  };
+  return { ...submission(payloadText), ...over };
 }
 
 /** Submits jobs one by one, many callers at once, as many clients would; answers how long that took, in s. */

@@ -2,6 +2,7 @@
 // Invariants: one server, up for all rounds; every job that was told as stored is a row in the end, and every row was told.
 // Next room: served.ts, which puts a server under load.
 import { calmRounds } from '../calm.ts';
+import { acceptedOf, checkStored } from '../delivery.ts';
 import type { Figure, FigureOptions } from '../figure.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
 import { payload, payloadText } from '../payload.ts';
@@ -92,15 +93,8 @@ async function deliveryCheck(
 ): Promise<void> {
   let told = 0;
   for (const pair of pairs) {
-    for (const way of ['single', 'batch'] as const) {
-      const { '202': accepted = 0, ...other } = pair[way].statuses;
-      if (Object.keys(other).length > 0) {
-        throw new Error(`answers other than 202: ${JSON.stringify(pair[way].statuses)}; no figure`);
-      }
-      told += accepted * jobsOf[way];
-    }
+    for (const way of ['single', 'batch'] as const) told += acceptedOf(way, pair[way].statuses) * jobsOf[way];
   }
   const [row] = await ask<{ rows: number }>(url, 'select count(*)::int "rows" from errand.job');
-  if (row?.rows !== told)
-    throw new Error(`${told} jobs were told as stored but ${row?.rows} are there; no figure`);
+  checkStored('batch', told, row?.rows ?? 0);
 }

@@ -4,6 +4,7 @@
 // was a 202.
 // Next room: served.ts, which puts a server under load.
 import { calmRounds, type Rounds } from '../calm.ts';
+import { acceptedOf, checkStored } from '../delivery.ts';
 import type { Figure, FigureOptions } from '../figure.ts';
 import { inTurn, ratios, spreadOf } from '../measure.ts';
 import { payload, payloadText } from '../payload.ts';
@@ -132,16 +133,13 @@ async function deliveryCheck(
   ask: FigureOptions['ground']['ask'],
 ): Promise<number> {
   const pairs = all.flatMap((asked) => clients.map((client) => asked[client]));
-  for (const { statuses } of pairs.flatMap(({ errand, fastify }) => [errand, fastify])) {
-    const other = Object.keys(statuses).filter((status) => status !== '202');
-    if (other.length > 0) throw new Error(`answers other than 202: ${JSON.stringify(statuses)}; no figure`);
-  }
-  const accepted = pairs.reduce((sum, { errand: { statuses } }) => sum + (statuses['202'] ?? 0), 0);
+  for (const { fastify } of pairs) acceptedOf('post, bare Fastify', fastify.statuses);
+  const accepted = pairs.reduce((sum, { errand }) => sum + acceptedOf('post', errand.statuses), 0);
   const [row] = await ask<{ rows: number; statements: number }>(
     url,
     `select (select count(*) from errand.job)::int "rows", (select sum(calls) from pg_stat_statements
        where dbid = (select oid from pg_database where datname = current_database()) and toplevel)::int statements`,
   );
-  if (row?.rows !== accepted) throw new Error(`${accepted} answers of 202 but ${row?.rows} rows; no figure`);
-  return row.statements / accepted;
+  checkStored('post', accepted, row?.rows ?? 0);
+  return (row?.statements ?? 0) / accepted;
 }
