@@ -9,6 +9,7 @@ import { cancelling } from './actions/cancel.ts';
 import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
+import { deadLettering } from './actions/dead-letters.ts';
 import { handingOver } from './actions/hand-over.ts';
 import { beating } from './actions/heartbeat.ts';
 import { recalling } from './actions/history.ts';
@@ -17,6 +18,7 @@ import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
 import { Ready } from './actions/ready.ts';
+import { redriving } from './actions/redrive.ts';
 import { keepingRoster, writingRoster } from './actions/roster.ts';
 import { running } from './actions/runs.ts';
 import { scheduling } from './actions/schedules.ts';
@@ -235,6 +237,10 @@ export async function build(
     trigger: triggering(intakeOf),
     runs: running({ db: browse, secret: cursorSecret }),
     audit: auditing({ db: browse, secret: cursorSecret }),
+    deadLetters: deadLettering({
+      ...{ db: browse, lanes, events, secret: cursorSecret },
+      redrives: redriving({ lanes, ready, events, onLater }),
+    }),
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
     roster,
     waiters,

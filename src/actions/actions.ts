@@ -3,6 +3,7 @@
 import type { Audits } from './audit.ts';
 import type { Cancel } from './cancel.ts';
 import type { Change } from './change.ts';
+import type { DeadLetters } from './dead-letters.ts';
 import type { Histories } from './history.ts';
 import type { Inspect } from './inspect.ts';
 import type { Lead } from './lead.ts';
@@ -32,6 +33,7 @@ export interface Actions {
   runs: Runs;
   leader: Lead['leader'];
   audit: Audits;
+  deadLetters: DeadLetters;
   roster: Roster;
   waiters: Waiters;
   watch: Watch;

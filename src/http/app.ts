@@ -15,6 +15,7 @@ import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue, 
 import { browsing } from './browse.ts';
 import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
 import { patchJob, retryJob } from './control.ts';
+import { discardDeadLetter, listDeadLetters, readDeadLetter, redriveDeadLetter } from './dead-letters.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
 import { documentation } from './document.ts';
 import { readEvents, type StreamLimits, streamLimits } from './events.ts';
@@ -141,6 +142,11 @@ export function buildApp(options: AppOptions): App {
       get('/v1/schedules/:name/runs', listRuns(actions));
       get('/v1/schedules/:name/preview', forecastSchedule(actions));
       get('/v1/leader', readLeader(actions));
+
+      get('/v1/dead-letters', listDeadLetters(actions));
+      get('/v1/dead-letters/:id', readDeadLetter(actions));
+      post('/v1/dead-letters/:id/redrive', redriveDeadLetter(actions));
+      post('/v1/dead-letters/:id/discard', discardDeadLetter(actions));
 
       get('/v1/audit', listAudit(actions));
       get('/v1/workers', listWorkers(actions));

@@ -54,6 +54,7 @@ export const tags = {
   jobs: 'Submit jobs, follow them, read their results.',
   schedules: 'Have jobs made at set times, and see what became of every one of them.',
   leases: 'Run jobs from any language: lease, heartbeat, complete, fail, release.',
+  'dead-letters': 'What died and why; run it again or let it go.',
   operations: 'Levers over many jobs at once, and the book of who did what.',
   workers: 'See who takes work, and what nobody takes.',
   service: 'Health, metrics and this document.',

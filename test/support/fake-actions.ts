@@ -170,6 +170,15 @@ export class FakeJobs {
       runs: async () => undefined,
       leader: async () => undefined,
       audit: async () => ({ items: [], next_cursor: null }),
+      // Letters are kept by a database, too.
+      deadLetters: {
+        page: async () => ({ items: [], next_cursor: null }),
+        groups: async () => ({ groups: [], looked: 0, exact: true }),
+        walk: async () => ({ rows: [], rest: null }),
+        decision: async () => ({ listed: true, discarded: false, redriven_as: null }),
+        redrive: async (job_id) => ({ job_id, kind: 'no_letter' }),
+        discard: async () => false,
+      },
       roster: {
         hearing: (pull) => pull,
         page: async () => ({ items: [], next_cursor: null }),

@@ -346,6 +346,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what died
+         * @description The latest death first; with `group_by` the causes, the largest group first. A page may be short, even empty: follow `next_cursor` until it is null.
+         */
+        get: operations["listDeadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what died
+         * @description The job with every attempt, and what was decided about it.
+         */
+        get: operations["readDeadLetter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{id}/redrive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run a dead job again
+         * @description Makes a new job with every option of the dead one, takes the letter out of the list, and answers the same Location when it is asked for again.
+         */
+        post: operations["redriveDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{id}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a letter out of the list
+         * @description The job stays dead and can be read; repeated, the call changes nothing.
+         */
+        post: operations["discardDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/audit": {
         parameters: {
             query?: never;
@@ -1126,6 +1206,76 @@ export interface components {
             /** @description 1 to 1000 leases. */
             leases: components["schemas"]["CompletionItem"][];
         };
+        /** @description A dead job with all its attempts, and what was decided about it. */
+        DeadJob: {
+            job: components["schemas"]["Job"];
+            /** @description Newest first, at most 100. */
+            attempts: components["schemas"]["Attempt"][];
+            /** @description Whether it is in the list of dead letters. */
+            listed: boolean;
+            discarded: boolean;
+            /** @description The job that repeats it. */
+            redriven_as: string | null;
+        };
+        /** @description A job that died and about which nobody has decided yet. */
+        DeadLetter: {
+            job_id: string;
+            queue: string;
+            type: string;
+            /** Format: date-time */
+            died_at: string;
+            class: ("retryable" | "permanent" | "poison" | "rate_limited" | "timeout" | "lost") | null;
+            source: ("target" | "worker" | "handler" | "errand") | null;
+            http_status: number | null;
+            /** @description The same for failures of one cause; null: it died before there were any. */
+            fingerprint: string | null;
+            detail: string | null;
+            /** @description Attempts it had. */
+            attempt: number;
+            max_attempts: number;
+            epoch: number;
+            /** Format: date-time */
+            created_at: string;
+            tags: string[];
+        };
+        /** @description Dead letters of one cause. */
+        DeadLetterGroup: {
+            class: ("retryable" | "permanent" | "poison" | "rate_limited" | "timeout" | "lost") | null;
+            source: ("target" | "worker" | "handler" | "errand") | null;
+            http_status: number | null;
+            /** @description The same for failures of one cause; null: it died before there were any. */
+            fingerprint: string | null;
+            type: string;
+            queues: string[];
+            count: number;
+            /** Format: date-time */
+            first_died_at: string;
+            /** Format: date-time */
+            last_died_at: string;
+            /** @description The latest of them, with its message as it was. */
+            sample: {
+                job_id: string;
+                detail: string | null;
+            };
+        };
+        /** @description Dead letters by cause, the largest group first. */
+        DeadLetterGroups: {
+            groups: components["schemas"]["DeadLetterGroup"][];
+            /** @description Letters that were looked at, the latest deaths first. */
+            looked: number;
+            /** @description Whether these were all letters, and these are all groups. */
+            exact: boolean;
+        };
+        /** @description A page of dead letters, the latest death first. */
+        DeadLetterList: {
+            items: components["schemas"]["DeadLetter"][];
+            next_cursor: string | null;
+        };
+        /** @description Why a letter is taken out of the list. */
+        Discard: {
+            /** @description Why, for the audit. */
+            reason?: string;
+        };
         /** @description What has happened to a job, oldest first. */
         EventPage: {
             items: {
@@ -1754,6 +1904,20 @@ export interface components {
             /** @description After a wait that ran out: false = cancelled and never run. */
             executed?: false | ("in_progress" | "pending");
             waited_ms?: number;
+            reason?: string;
+        };
+        /** @description What the new job is to have that the dead one had not. */
+        Redrive: {
+            /** @description Queue of the new job; absent: the same. */
+            queue?: string;
+            /**
+             * Format: date-time
+             * @description Not before this time; absent: at once.
+             */
+            run_at?: string;
+            /** @description Absent: as many as it had. */
+            max_attempts?: number;
+            /** @description Why, for the audit. */
             reason?: string;
         };
         /** @description Gives a job back unrun. */
@@ -5923,6 +6087,665 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `refused`: it was Errand, not a proxy. */
                     "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listDeadLetters: {
+        parameters: {
+            query?: {
+                /** @description Only letters of this queue. */
+                queue?: string;
+                /** @description Only letters of this type. */
+                type?: string;
+                /** @description Only what died of this class. */
+                error_class?: "retryable" | "permanent" | "poison" | "rate_limited" | "timeout" | "lost";
+                /** @description Only what this reporter said of. */
+                source?: "target" | "worker" | "handler" | "errand";
+                /** @description Only what died of this status of a target. */
+                http_status?: number;
+                /** @description Only what died of this cause. */
+                fingerprint?: string;
+                /** @description Only jobs with this tag. */
+                tag?: string;
+                /** @description Only what died at this time or later. */
+                died_after?: string;
+                /** @description Only what died before this time. */
+                died_before?: string;
+                /** @description Answer groups of one cause instead of letters. */
+                group_by?: "fingerprint";
+                /** @description Most items on a page; there may be fewer although there is more. */
+                limit?: number;
+                /** @description Where to go on: `next_cursor` of a page of the same filters. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of letters, or the groups of all that fit. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The next page, `rel="next"`, if there is one. */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterList"] | components["schemas"]["DeadLetterGroups"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `cursor-invalid`: The cursor does not belong to this list. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readDeadLetter: {
+        parameters: {
+            query?: {
+                /** @description `payload`: what `job` is to have besides. */
+                include?: "payload";
+            };
+            header?: never;
+            path: {
+                /** @description The id of the job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dead job. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadJob"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-archived`: The job is no longer kept. */
+            410: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    redriveDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The id of the job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Redrive"];
+            };
+        };
+        responses: {
+            /** @description The job that repeats it. */
+            202: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state of the job. */
+                    ETag?: string;
+                    /** @description The status of the new job. */
+                    Location?: string;
+                    /** @description Its record, which the body represents. */
+                    "Content-Location"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-state-conflict`: The state of the job does not allow this. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-archived`: The job is no longer kept. */
+            410: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    discardDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The id of the job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Discard"];
+            };
+        };
+        responses: {
+            /** @description It is out of the list. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-state-conflict`: The state of the job does not allow this. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-archived`: The job is no longer kept. */
+            410: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
