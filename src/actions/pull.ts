@@ -13,7 +13,7 @@ import { pulls } from '../domain/patterns.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
 import { type Ending, noDetails, type Settled } from '../store/endings.ts';
-import type { Lanes, Workers } from '../store/lanes.ts';
+import type { Lane, Lanes, Workers } from '../store/lanes.ts';
 import type { Claim, Job } from './claim.ts';
 import { coalescing, type OneAsk } from './coalesce.ts';
 import type { HandOver, Standing } from './hand-over.ts';
@@ -86,9 +86,9 @@ export function pulling(options: PullOptions): Pull {
   const leaseOne = coalescing({ claim, ready, heads, lanesOf });
 
   async function end(start: Start, how: Omit<Ending, 'start'>): Promise<Settled> {
-    const { queue, route } = await lanes.get(start.lane);
-    const lane = { queue, type: typeOf(route) };
-    const settled = await underItsLease(start, (start) => settle({ start, ...how }, lane));
+    const lane = lanes.peek(start.lane) ?? (await lanes.get(start.lane));
+    const named = { queue: lane.queue, type: typeOf(lane.route) };
+    const settled = await underItsLease(start, lane, (start) => settle({ start, ...how }, named));
     if (settled === null) throw lost();
     return settled;
   }
@@ -99,9 +99,10 @@ export function pulling(options: PullOptions): Pull {
    */
   async function underItsLease<T>(
     start: Start,
+    lane: Lane,
     act: (start: Start, standing: Standing | null) => Promise<T | null>,
   ): Promise<T | null> {
-    if (!isPushed((await lanes.get(start.lane)).route)) return act(start, null);
+    if (!isPushed(lane.route)) return act(start, null);
     const found = await options.standing(start);
     const done = await act(found?.start ?? start, found);
     if (done !== null || found === null) return done;
@@ -155,7 +156,8 @@ export function pulling(options: PullOptions): Pull {
     },
 
     async heartbeat(lease_id, lease_seconds) {
-      const answer = await underItsLease<Beat>(open(lease_id), async (start, standing) =>
+      const start = open(lease_id);
+      const answer = await underItsLease<Beat>(start, await lanes.get(start.lane), async (start, standing) =>
         // While the request to its target is open the pusher keeps the lease, and with it those of other targets.
         standing?.shared ? standing : heartbeat(start, lease_seconds),
       );
@@ -164,8 +166,10 @@ export function pulling(options: PullOptions): Pull {
     },
 
     async report(lease_id, reached) {
+      const start = open(lease_id);
       const kept = await underItsLease(
-        open(lease_id),
+        start,
+        await lanes.get(start.lane),
         async (start) => (await progress(start, reached)) || null,
       );
       if (kept === null) throw lost();

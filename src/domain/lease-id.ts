@@ -12,13 +12,15 @@ const prefix = 'lse_';
 const factBytes = 39;
 // A priority is below 30, so its byte has room for a flag.
 const callbackBit = 0x80;
-// 57 bytes are exactly 76 base64 digits: no padding and no unused bits, so one handle has one spelling.
-const tagBytes = 18;
-const idLength = prefix.length + ((factBytes + tagBytes) / 3) * 4;
+// 39 bytes are exactly 52 base64 digits: no padding and no unused bits, so one handle has one spelling.
+const factDigits = (factBytes / 3) * 4;
+// 18 bytes of the seal.
+const tagDigits = 24;
+const idLength = prefix.length + factDigits + tagDigits;
 
 /** Writes the public id of a start's lease, sealed with `secret`; throws RangeError when a number does not fit. */
 export function issueLeaseId(start: Start, secret: Buffer): string {
-  const bytes = Buffer.allocUnsafe(factBytes + tagBytes);
+  const bytes = Buffer.allocUnsafe(factBytes);
   bytes.writeBigInt64BE(BigInt(start.lease), 0);
   bytes.writeBigInt64BE(BigInt(start.job_id), 8);
   bytes.writeBigInt64BE(BigInt(start.started_at.getTime()), 16);
@@ -27,20 +29,18 @@ export function issueLeaseId(start: Start, secret: Buffer): string {
   bytes.writeUInt32BE(start.owner, 32);
   bytes.writeUInt16BE(start.attempt, 36);
   bytes.writeUInt8(start.prio | (start.callback ? callbackBit : 0), 38);
-  tagOf(bytes.subarray(0, factBytes), secret).copy(bytes, factBytes);
-  return prefix + bytes.toString('base64url');
+  return prefix + bytes.toString('base64url') + tagOf(bytes, secret);
 }
 
 /** Reads a lease id sealed with any of `secrets`, or null for anything this server did not issue. */
 export function readLeaseId(text: string, secrets: readonly Buffer[]): Start | null {
   if (text.length !== idLength || !text.startsWith(prefix)) return null;
-  const digits = text.slice(prefix.length);
+  const digits = text.slice(prefix.length, -tagDigits);
   const bytes = Buffer.from(digits, 'base64url');
   // Node's decoder also takes "+", "/" and skips what it does not know; only the one spelling counts.
-  if (bytes.length !== factBytes + tagBytes || bytes.toString('base64url') !== digits) return null;
-  const facts = bytes.subarray(0, factBytes);
-  const tag = bytes.subarray(factBytes);
-  if (!secrets.some((secret) => timingSafeEqual(tagOf(facts, secret), tag))) return null;
+  if (bytes.length !== factBytes || bytes.toString('base64url') !== digits) return null;
+  const tag = Buffer.from(text.slice(-tagDigits));
+  if (!secrets.some((secret) => isSame(tag, Buffer.from(tagOf(bytes, secret))))) return null;
   return {
     lease: bytes.readBigInt64BE(0).toString(),
     job_id: bytes.readBigInt64BE(8).toString(),
@@ -55,6 +55,10 @@ export function readLeaseId(text: string, secrets: readonly Buffer[]): Start | n
 }
 
 // The label keeps a signature made with the same secret for another purpose from ever being a lease id.
-function tagOf(facts: Buffer, secret: Buffer): Buffer {
-  return hmac(secret).update('errand lease id 1\0').update(facts).digest().subarray(0, tagBytes);
+function tagOf(facts: Buffer, secret: Buffer): string {
+  return hmac(secret, 'errand lease id 1\0', facts, 'base64url').slice(0, tagDigits);
+}
+
+function isSame(given: Buffer, own: Buffer): boolean {
+  return given.length === own.length && timingSafeEqual(given, own);
 }

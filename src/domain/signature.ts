@@ -16,7 +16,7 @@ export interface SignedMessage {
 
 /** Writes `webhook-signature`: one signature for each secret, in their order. */
 export function sign(message: SignedMessage, secrets: readonly Buffer[]): string {
-  return secrets.map((secret) => `v1,${digest(message, secret).toString('base64')}`).join(' ');
+  return secrets.map((secret) => `v1,${digest(message, secret)}`).join(' ');
 }
 
 /** Tells whether one of the signatures was made with one of the secrets, within five minutes of `now`. */
@@ -29,7 +29,7 @@ export function verify(
   const drift_seconds = now.getTime() / 1_000 - message.timestamp;
   // Written so that a timestamp that is no number is refused too.
   if (!(Math.abs(drift_seconds) <= tolerance_seconds)) return false;
-  const expected = secrets.map((secret) => digest(message, secret));
+  const expected = secrets.map((secret) => Buffer.from(digest(message, secret), 'base64'));
   return signatures
     .split(' ', most_signatures)
     .filter((one) => one.startsWith('v1,'))
@@ -55,6 +55,6 @@ const tolerance_seconds = 300;
 // A rotation needs two; a list without end would be work for whoever sends it.
 const most_signatures = 16;
 
-function digest({ id, timestamp, body }: SignedMessage, secret: Buffer): Buffer {
-  return hmac(secret).update(`${id}.${timestamp}.`).update(body).digest();
+function digest({ id, timestamp, body }: SignedMessage, secret: Buffer): string {
+  return hmac(secret, `${id}.${timestamp}.`, body, 'base64');
 }

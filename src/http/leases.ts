@@ -8,16 +8,7 @@ import type { WaitLimits } from '../domain/expectation.ts';
 import type { RawJson } from '../domain/json.ts';
 import { Problem } from '../domain/problem.ts';
 import { most_report_bytes } from '../domain/start.ts';
-import {
-  departure,
-  existing,
-  hasRoom,
-  sendJson,
-  sendNobody,
-  sendRecord,
-  spliced,
-  withPayload,
-} from './answer.ts';
+import { departure, existing, hasRoom, sendJson, sendNobody, sendRecord, withPayload } from './answer.ts';
 import { refuseLarge } from './body.ts';
 import { wishedWait } from './negotiate.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
@@ -75,7 +66,7 @@ export function leaseJobs(
       // An empty answer at once would make a worker that wished to wait ask again in a loop.
       if (leased.length === 0 && wish.ms > 0 && !waits) waiters.admit();
       if (wish.applied !== null) reply.header('preference-applied', wish.applied);
-      return sendJson(reply, 200, `{"leases":[${leased.map(leaseText).join(',')}]}`);
+      return sendJson(reply, 200, leasesText(leased));
     },
   };
 }
@@ -245,29 +236,40 @@ const attemptEnded = {
   ...leaseFaults,
 };
 
-function leaseText(job: Leased): string {
-  const lease = {
-    id: job.lease_id,
-    epoch: job.epoch,
-    attempt: job.attempt,
-    expires_at: job.until.toISOString(),
-    deadline: job.deadline.toISOString(),
+/** The body of an answer that hands out jobs. Names and ids hold nothing that JSON escapes; see domain/record.ts. */
+function leasesText(jobs: readonly Leased[]): string {
+  const times = new Map<Date, string>();
+  // Jobs of a lease share their dates.
+  const timeText = (time: Date): string => {
+    const known = times.get(time);
+    if (known !== undefined) return known;
+    const made = time.toISOString();
+    times.set(time, made);
+    return made;
   };
-  const inner = {
-    id: job.job_id,
-    queue: job.queue,
-    type: job.type,
-    // From 10 on the same priorities stand for jobs suspected of ending their worker.
-    priority: job.prio % 10,
-    max_attempts: job.max_attempts,
-    created_at: job.created_at.toISOString(),
-    schedule: job.options?.schedule,
-    content_type: job.options?.content_type,
-    traceparent: job.options?.traceparent,
-    tracestate: job.options?.tracestate,
-  };
-  const text = spliced(JSON.stringify(lease), 'checkpoint', job.checkpoint ?? 'null');
-  return spliced(text, 'job', withPayload(JSON.stringify(inner), job.payload, job.options));
+  return `{"leases":[${jobs.map((job) => leaseText(job, timeText)).join(',')}]}`;
+}
+
+function leaseText(job: Leased, timeText: (time: Date) => string): string {
+  return (
+    `{"id":"${job.lease_id}","epoch":${job.epoch},"attempt":${job.attempt},"expires_at":"${timeText(job.until)}",` +
+    `"deadline":"${timeText(job.deadline)}","checkpoint":${job.checkpoint ?? 'null'},"job":${jobText(job, timeText)}}`
+  );
+}
+
+function jobText(job: Leased, timeText: (time: Date) => string): string {
+  // From 10 on the same priorities stand for jobs suspected of ending their worker.
+  const text =
+    `{"id":"${job.job_id}","queue":"${job.queue}","type":"${job.type}","priority":${job.prio % 10},` +
+    `"max_attempts":${job.max_attempts},"created_at":"${timeText(job.created_at)}"${optionsText(job.options)}}`;
+  return withPayload(text, job.payload, job.options);
+}
+
+function optionsText(options: Leased['options']): string {
+  if (options === null) return '';
+  const { schedule, content_type, traceparent, tracestate } = options;
+  const text = JSON.stringify({ schedule, content_type, traceparent, tracestate });
+  return text === '{}' ? '' : `,${text.slice(1, -1)}`;
 }
 
 /** What is told of a job after a failure or a release. */

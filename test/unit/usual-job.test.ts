@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { RawJson } from '../../src/domain/json.ts';
 import { NewJob, usualJob } from '../../src/http/schemas/job.ts';
+import { CompletionItem, usualCompletion } from '../../src/http/schemas/many-leases.ts';
 
 const payload = new RawJson('{"a":1}');
 
@@ -54,4 +55,33 @@ test('the short way takes what most callers send', () => {
   ]) {
     assert.deepEqual(usualJob(given), NewJob.parse(given));
   }
+});
+
+test('whatever the short way of a completion takes, the schema makes the same of', () => {
+  const members = {
+    id: fc.oneof({ weight: 8, arbitrary: fc.string({ maxLength: 250 }) }, anything),
+    result: fc.oneof({ weight: 8, arbitrary: fc.constant(payload) }, anything),
+    created: fc.webUrl(),
+    other: anything,
+  };
+  const item = fc
+    .oneof(
+      {
+        weight: 4,
+        arbitrary: fc.record({ id: members.id, result: members.result }, { requiredKeys: ['id'] }),
+      },
+      fc.record(members, { requiredKeys: [] }),
+    )
+    .map((sent) => Object.fromEntries(Object.entries(sent).filter(([, value]) => value !== undefined)));
+  let taken = 0;
+  fc.assert(
+    fc.property(fc.oneof({ weight: 20, arbitrary: item }, anything), (given) => {
+      const usual = usualCompletion(given);
+      if (usual === null) return;
+      taken++;
+      assert.deepEqual(usual, CompletionItem.parse(given));
+    }),
+    { numRuns: 3_000 },
+  );
+  assert.ok(taken > 100, `only ${taken} items were taken`);
 });

@@ -3,6 +3,7 @@
 // Next room: http/many-leases.ts.
 import { z } from 'zod';
 import { jobStates } from '../../domain/job.ts';
+import { RawJson } from '../../domain/json.ts';
 import { most_items } from '../body.ts';
 import { Completion, Failure, Heartbeat, LeaseExtension, Release } from './lease.ts';
 import { Problem } from './problem.ts';
@@ -28,6 +29,16 @@ export const ReleaseItem = Release.safeExtend(lease).meta({
   id: 'ReleaseItem',
   description: 'Gives one of many jobs back unrun.',
 });
+
+/** What CompletionItem makes of a usual item; null: ask CompletionItem. It may take less, never more, as `usualJob`. */
+export function usualCompletion(item: unknown): CompletionItem | null {
+  if (item === null || typeof item !== 'object') return null;
+  for (const member of Object.keys(item)) if (member !== 'id' && member !== 'result') return null;
+  const { id, result } = item as Record<string, unknown>;
+  if (typeof id !== 'string' || id.length > 200) return null;
+  if (result === undefined) return { id };
+  return result instanceof RawJson ? { id, result } : null;
+}
 
 export type HeartbeatItem = z.output<typeof HeartbeatItem>;
 export type CompletionItem = z.output<typeof CompletionItem>;
