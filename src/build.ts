@@ -31,6 +31,7 @@ import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import { explaining } from './actions/why.ts';
 import type { Config } from './config.ts';
+import { counting } from './counting.ts';
 import { declaring } from './declaring.ts';
 import { desk } from './desk.ts';
 import { Heads } from './domain/heads.ts';
@@ -57,7 +58,7 @@ import { Listener, notifyReady } from './store/listen.ts';
 import { sharedSecret } from './store/secrets.ts';
 import type { Way } from './store/session.ts';
 import { oldestDue } from './store/slots.ts';
-import { durability, ping, queueDepths } from './store/stats.ts';
+import { durability, ping } from './store/stats.ts';
 import { watchingHealth } from './telemetry/health.ts';
 import { metering } from './telemetry/metrics.ts';
 
@@ -201,7 +202,10 @@ export async function build(
             types: [...handlers.keys()],
           },
   });
-  const intakeOf = { db: intake, lanes, ready, events, onLater };
+  const holder = `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
+  const owner = await workers.named(holder);
+  const counts = counting({ engine, read, process: owner, levers: operators.levers, lanes, events });
+  const intakeOf = { db: intake, lanes, ready, events, onLater, guards: counts.guards };
   const actions: Actions = {
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
@@ -243,6 +247,8 @@ export async function build(
     }),
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
     roster,
+    statistics: counts.statistics,
+    guards: counts.guards,
     waiters,
     watch,
     why: explaining({
@@ -264,13 +270,12 @@ export async function build(
         (chore) => movesJobs || chore.name === 'look',
       ),
       writingRoster(roster),
+      counts.chore,
     ],
     isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
-  const holder = `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
-  const owner = await workers.named(holder);
   const dispatch =
     leads === null ? null : office({ db: leads, config, lanes, ready, cancel, events, holder, isFrozen });
   const hands = {
@@ -313,7 +318,7 @@ export async function build(
   });
   const metrics = metering({
     events,
-    depths: () => queueDepths(read),
+    depths: counts.depths,
     unserved: () => roster.unserved(),
     oldestDue: async () => (await read.one(oldestDue)).seconds,
     term: () => dispatch?.term() ?? null,
@@ -356,6 +361,7 @@ export async function build(
       : []),
     // What stops last of these two: the roster is written no more when this process leaves it.
     { name: 'roster', start: () => {}, stop: () => roster.leave() },
+    counts.service,
     choreRunner,
     ...(dispatch === null ? [] : [dispatch]),
     ...runners,

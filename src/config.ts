@@ -113,6 +113,9 @@ export const Environment = z.object({
   ERRAND_LEDGER_DAYS: count(1, 3_650)
     .default(90)
     .describe('How long the ledger of schedules remembers what became of a slot, in days.'),
+  ERRAND_STATISTICS_HOURS: count(1, 8_760)
+    .default(24)
+    .describe('How long statistics by the minute are kept, in hours.'),
   ERRAND_WAIT_DEFAULT_SECONDS: seconds(0.1, 300)
     .default(10)
     .describe('How long a demand for an answer now waits when the caller names no time, in seconds.'),

@@ -1,7 +1,9 @@
 // Everything that happens, said once: the code emits facts, telemetry prints and counts them, tests await them.
 // Next room: telemetry/, which subscribes.
+import type { Limit } from './domain/guard.ts';
 import type { JobState } from './domain/job.ts';
 import type { SlotOutcome, SlotReason } from './domain/schedule.ts';
+import type { KeptState } from './domain/tally.ts';
 
 /** What is told of a job's end or of an attempt's. Times are in ms. */
 export interface AttemptEnd {
@@ -79,6 +81,10 @@ export interface Events {
   'leader.lost': { term: string; why: string };
   /** What was to be written in a term that is over was not written. */
   'term.fenced': { term: string };
+  /** A queue takes no more jobs, and why; null: it does again. */
+  'guard.moved': { queue: string; closed_by: Limit | null };
+  /** A recount found other jobs than were counted: by how many the counter was wrong. It is mended. */
+  'counter.drifted': { queue: string; type: string; state: KeptState; by: number };
   'hint.sent': { ids: number };
   'hint.received': { ids: number };
   'chore.failed': { chore: string; error: unknown };

@@ -2,8 +2,10 @@
 // Invariant: they run only while the term is held, and what they write is fenced by it (store/leader.ts).
 // Next room: roles/elect.ts; actions/fire.ts, the reason for it all.
 import { type FireOptions, firing } from './actions/fire.ts';
+import { folding, forgettingStatistics } from './actions/fold.ts';
 import { leading } from './actions/lead.ts';
 import { forgetting } from './actions/ledger.ts';
+import { recounting } from './actions/recount.ts';
 import type { Config } from './config.ts';
 import type { EventBus } from './events.ts';
 import { runningChores } from './roles/chores.ts';
@@ -43,6 +45,9 @@ export function office(
         onError: (error) => onError('fire', error),
       }),
       forgetting({ db, days: config.ERRAND_LEDGER_DAYS }),
+      folding({ db }),
+      forgettingStatistics({ db, hours: config.ERRAND_STATISTICS_HOURS }),
+      recounting({ db, events }),
     ],
     isFrozen: options.isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),

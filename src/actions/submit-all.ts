@@ -11,6 +11,7 @@ import { slow_insert_ms } from './ready.ts';
 import {
   assertSame,
   inFlight,
+  knownJob,
   placed,
   refuse,
   type Submission,
@@ -24,7 +25,7 @@ export type SubmitAll = (submissions: readonly Submission[]) => Promise<Submitte
 
 /** Builds the verb. */
 export function submittingAll(options: SubmitOptions): SubmitAll {
-  const { db, lanes, ready } = options;
+  const { db, lanes, ready, guards } = options;
   // Bounds how many batches are stored at once and how many may wait for it.
   const turns = new Flush<NewJob[], Stored>({
     run: async ([jobs = []]) => [await store(jobs)],
@@ -46,9 +47,23 @@ export function submittingAll(options: SubmitOptions): SubmitAll {
     return stored;
   }
 
+  /** One queue that is full refuses all of them, unless they are there already. */
+  async function refuseWhatIsTooMuch(submissions: readonly Submission[]): Promise<void> {
+    const concerned = submissions.filter(({ queue, priority }) => guards.concerns(queue, priority));
+    for (const queue of new Set(concerned.map((one) => one.queue))) {
+      const refusal = await guards.refusal(queue);
+      if (refusal === null) continue;
+      for (const { idempotency } of concerned.filter((one) => one.queue === queue)) {
+        const known = idempotency === null ? undefined : await knownJob(db, idempotency);
+        if (known === undefined) throw refusal;
+      }
+    }
+  }
+
   return async (submissions) => {
     const jobs: NewJob[] = [];
     for (const submission of submissions) jobs.push(await placed(submission, lanes));
+    await refuseWhatIsTooMuch(submissions);
     const hasKeys = jobs.every((job) => job.idempotency !== null);
     const { flushed, known } = await turns.add(jobs).catch((error) => refuse(error, hasKeys));
     return submissions.map((submission, i) =>

@@ -9,6 +9,7 @@ import { DatabaseLost, type Pool, sqlState } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
 import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
+import type { Guards } from './guards.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
 
 /** What a caller asks for; every option is resolved to its value. */
@@ -33,13 +34,15 @@ export interface SubmitOptions {
   events: EventBus;
   /** A job falls due in `ms`. */
   onLater: (ms: number) => void;
+  /** Refuse what comes on top of too much. */
+  guards: Pick<Guards, 'concerns' | 'refusal'>;
 }
 
 export type Submit = (submission: Submission) => Promise<Submitted>;
 
 /** Builds the verb. Throws Problems: `idempotency-key-reused`, `idempotency-in-flight`, `outcome-unknown`, 503s. */
 export function submitting(options: SubmitOptions): Submit {
-  const { db, lanes, ready } = options;
+  const { db, lanes, ready, guards } = options;
   const flush = new Flush<NewJob, Inserted>({
     run: async (jobs) => {
       const began = performance.now();
@@ -61,6 +64,13 @@ export function submitting(options: SubmitOptions): Submit {
     // Every await costs each submit; the usual one awaits its flush alone.
     const job = placedAtOnce(submission, lanes) ?? (await placed(submission, lanes));
     const key = job.idempotency;
+    if (guards.concerns(submission.queue, submission.priority)) {
+      const refusal = await guards.refusal(submission.queue);
+      // What is there already is not taken in.
+      const known = refusal === null || key === null ? undefined : await knownJob(db, key);
+      if (known !== undefined) return told(submission, job.lane, { known }, options);
+      if (refusal !== null) throw refusal;
+    }
     let inserted: Inserted;
     try {
       inserted = await flush.add(job);

@@ -131,7 +131,7 @@ export function buildApp(options: AppOptions): App {
       post('/v1/jobs/:id/cancel', cancelJob(actions));
       post('/v1/jobs/:id/retry', retryJob(actions));
 
-      post('/v1/jobs/validate', validateJob(reach));
+      post('/v1/jobs/validate', validateJob(actions, reach));
 
       get('/v1/schedules', listSchedules(actions));
       get('/v1/schedules/:name', readSchedule(actions));

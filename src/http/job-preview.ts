@@ -2,6 +2,7 @@
 // Invariant: it refuses exactly what POST /v1/jobs refuses before it stores.
 // Next room: submission.ts, which both go through; schedule-preview.ts does the same for schedules.
 
+import type { Actions } from '../actions/actions.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import { type BackoffPolicy, backoffDelayMs, defaultBackoff } from '../domain/backoff.ts';
 import { recordText } from '../domain/record.ts';
@@ -11,7 +12,7 @@ import { NewJob, Preview } from './schemas/job.ts';
 import { factsOfNew, submissionOf } from './submission.ts';
 
 /** `POST /v1/jobs/validate`. */
-export function validateJob(reach: AddressPolicy): Route<{ Body: NewJob }> {
+export function validateJob({ guards }: Actions, reach: AddressPolicy): Route<{ Body: NewJob }> {
   return {
     schema: {
       operationId: 'validateJob',
@@ -25,6 +26,9 @@ export function validateJob(reach: AddressPolicy): Route<{ Body: NewJob }> {
     },
     async handler({ body }, reply) {
       const submission = submissionOf(body, { idempotency: null, options: null }, reach);
+      const { queue, priority } = submission;
+      const refusal = guards.concerns(queue, priority) ? await guards.refusal(queue) : null;
+      if (refusal !== null) throw refusal;
       const created_at = reply.server.now();
       const due =
         submission.run_at ?? new Date(created_at.getTime() + (submission.delay_ms ?? 0)).toISOString();

@@ -35,6 +35,12 @@ export function logEvents(
   events.on('schedule.failed', ({ schedule, error }) =>
     say('error', 'a schedule could not be fired and is tried again', { schedule, ...reason(error) }),
   );
+  events.on('guard.moved', ({ queue, closed_by }) =>
+    closed_by === null
+      ? say('info', 'a queue takes jobs again', { queue })
+      : say('warn', 'a queue takes no more jobs', { queue, closed_by }),
+  );
+  events.on('counter.drifted', (event) => say('warn', 'a counter was wrong and is mended', event));
   events.on('leader.elected', (event) => say('info', 'this process leads the dispatchers', event));
   events.on('leader.lost', (event) => say('info', 'this process no longer leads', event));
   events.on('term.fenced', (event) => say('warn', 'a write in a term that is over was kept out', event));

@@ -5,18 +5,21 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { terminalStates } from '../domain/job.ts';
 import { typeOf } from '../domain/options.ts';
+import { keptStates } from '../domain/tally.ts';
 import type { EventBus } from '../events.ts';
 import { Counts, Distributions } from './series.ts';
 
 /** What one lane holds, as the gauges show it. */
 export interface LaneDepth {
   queue: string;
-  type: string;
+  route: string;
   queued: number;
   running: number;
   scheduled: number;
   retrying: number;
-  oldest_ready_seconds: number;
+  blocked: number;
+  dead: number;
+  oldest_age_ms: number | null;
 }
 
 export interface MetricsOptions {
@@ -55,6 +58,8 @@ interface Described {
 const most_series = 200;
 const ends: ReadonlySet<string> = new Set(terminalStates);
 const depth_age_ms = 10_000;
+/** Long enough for an alert to see it. */
+const drift_shown_ms = 900_000;
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900];
 
 /** Builds the registry and subscribes it to the events. */
@@ -143,7 +148,7 @@ export function metering(options: MetricsOptions): Metrics {
   });
   const depth = new Gauge({
     name: 'errand_queue_depth',
-    help: 'Open jobs by state; read at most every ten seconds.',
+    help: 'Open jobs and dead letters by state, as processes count them; read at most every ten seconds.',
     labelNames: ['queue', 'type', 'state'],
     registers,
   });
@@ -151,6 +156,18 @@ export function metering(options: MetricsOptions): Metrics {
     name: 'errand_oldest_ready_seconds',
     help: 'Age of the oldest job that is ready to start.',
     labelNames: ['queue', 'type'],
+    registers,
+  });
+  const drift = new Gauge({
+    name: 'errand_counter_drift',
+    help: 'By how much a counter of depth was wrong where the leader has mended one within the last 15 minutes.',
+    labelNames: ['queue', 'type', 'state'],
+    registers,
+  });
+  const saturated = new Gauge({
+    name: 'errand_queue_saturated',
+    help: '1 while this process refuses submits to a queue that holds more than its limits allow.',
+    labelNames: ['queue', 'limit'],
     registers,
   });
   const unserved = new Gauge({
@@ -268,6 +285,18 @@ export function metering(options: MetricsOptions): Metrics {
   events.on('term.fenced', () => fenced.inc());
   events.on('lease.refused', () => refused.inc());
   events.on('invariant.violated', () => violations.inc());
+  events.on('counter.drifted', ({ queue, type, state, by }) => {
+    const labels = { ...bounded(queue, type), state };
+    drift.set(labels, by);
+    drifts.set(Object.values(labels).join(' '), { labels, at: performance.now() });
+  });
+  events.on('guard.moved', ({ queue, closed_by }) => {
+    const labels = { queue: bounded(queue, '').queue };
+    for (const limit of ['max_depth', 'max_oldest_age_seconds']) {
+      if (limit === closed_by) saturated.set({ ...labels, limit }, 1);
+      else saturated.remove({ ...labels, limit });
+    }
+  });
   events.on('hint.sent', ({ ids }) => hints.inc({ direction: 'sent' }, ids));
   events.on('hint.received', ({ ids }) => hints.inc({ direction: 'received' }, ids));
   events.on('http.refused', ({ reason }) => {
@@ -276,6 +305,7 @@ export function metering(options: MetricsOptions): Metrics {
   events.on('store.error', ({ where }) => storeErrors.inc({ where }));
   events.on('chore.failed', ({ chore }) => choreFailures.inc({ loop: chore }));
 
+  const drifts = new Map<string, { labels: Record<string, string>; at: number }>();
   let readAt = Number.NEGATIVE_INFINITY;
   async function readGauges(): Promise<void> {
     waiting.set(options.waiters());
@@ -290,6 +320,11 @@ export function metering(options: MetricsOptions): Metrics {
       pool.set({ pool: name, state: 'open' }, open);
       pool.set({ pool: name, state: 'idle' }, idle);
       pool.set({ pool: name, state: 'waiting' }, callers);
+    }
+    for (const [key, { labels, at }] of drifts) {
+      if (performance.now() - at < drift_shown_ms) continue;
+      drift.remove(labels);
+      drifts.delete(key);
     }
     leads.set(options.term() === null ? 0 : 1);
     term.set(Number(options.term() ?? 0));
@@ -307,12 +342,16 @@ export function metering(options: MetricsOptions): Metrics {
     ]);
     for (const { lane, queued } of missed) unserved.inc(bounded(lane.queue, typeOf(lane.route)), queued);
     oldestDue.set(overdue);
+    // Jobs of a type may stand in two lanes, and types past the bound share their labels.
+    const ages = new Map<object, number>();
     for (const row of rows) {
-      const labels = bounded(row.queue, row.type);
-      for (const state of ['queued', 'running', 'scheduled', 'retrying'] as const) {
+      const labels = bounded(row.queue, typeOf(row.route));
+      for (const state of keptStates) {
         depth.inc({ ...labels, state }, row[state]);
       }
-      oldest.set(labels, row.oldest_ready_seconds);
+      const seconds = Math.max(ages.get(labels) ?? 0, (row.oldest_age_ms ?? 0) / 1_000);
+      ages.set(labels, seconds);
+      oldest.set(labels, seconds);
     }
   }
 

@@ -12,8 +12,12 @@ import { cloneDatabase } from './postgres.ts';
 
 export interface TestErrand extends Errand {
   databaseUrl: string;
-  /** The next event of a name that fits; fails after ten seconds. */
-  next<Name extends keyof Events>(name: Name, fits?: (event: Events[Name]) => boolean): Promise<Events[Name]>;
+  /** The next event of a name that fits; fails after `most_ms`, ten seconds unless said otherwise. */
+  next<Name extends keyof Events>(
+    name: Name,
+    fits?: (event: Events[Name]) => boolean,
+    most_ms?: number,
+  ): Promise<Events[Name]>;
   stop(): Promise<void>;
 }
 
@@ -38,12 +42,12 @@ export async function startErrand(
   return {
     ...errand,
     databaseUrl: database.url,
-    next: (name, fits = () => true) =>
+    next: (name, fits = () => true, most_ms = 10_000) =>
       new Promise((resolve, reject) => {
         const timer = setTimeout(() => {
           off();
-          reject(new Error(`no ${name} within ten seconds`));
-        }, 10_000);
+          reject(new Error(`no ${name} within ${most_ms} ms`));
+        }, most_ms);
         const off = errand.events.on(name, (event) => {
           if (!fits(event)) return;
           clearTimeout(timer);

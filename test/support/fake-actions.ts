@@ -4,8 +4,10 @@
 // Next room: serve.ts, which puts the API in front of it; fake-history.ts.
 import type { Actions } from '../../src/actions/actions.ts';
 import type { CancelAnswer } from '../../src/actions/cancel.ts';
+import { Guards } from '../../src/actions/guards.ts';
 import type { Page } from '../../src/actions/list.ts';
 import type { Leased } from '../../src/actions/pull.ts';
+import { Statistics } from '../../src/actions/statistics.ts';
 import type { Submission } from '../../src/actions/submit.ts';
 import { Waiters } from '../../src/actions/wait.ts';
 import { Watch } from '../../src/actions/watch.ts';
@@ -14,8 +16,10 @@ import { isTerminal, type JobEvent, type JobState, jobEtag, next } from '../../s
 import { type Filter, questionOf } from '../../src/domain/listing.ts';
 import type { ErrorClass, ErrorSource } from '../../src/domain/outcome.ts';
 import { Problem } from '../../src/domain/problem.ts';
+import { unsetQueue } from '../../src/domain/queue-settings.ts';
 import type { NamedFacts } from '../../src/domain/record.ts';
 import type { History, StartFacts } from '../../src/domain/timeline.ts';
+import { EventBus } from '../../src/events.ts';
 import { endStart, historyOf, nextMark, statusOf, unended } from './fake-history.ts';
 
 export interface FakeJob {
@@ -54,6 +58,13 @@ export class FakeJobs {
   #keys = new Map<string, { id: string; print: Buffer }>();
   #lastId = 1_000;
   #secret = Buffer.alloc(32, 1);
+  /** Nothing is known of any queue, and none has limits. */
+  #statistics = new Statistics({ db: { many: async () => [] }, tally: { queuedBy: () => 0 } });
+  #guards = new Guards({
+    levers: { settingsOf: () => unsetQueue },
+    statistics: this.#statistics,
+    events: new EventBus(),
+  });
 
   constructor(most = 1_000, mostStreams = 1_000) {
     const onError = (error: unknown) => {
@@ -179,6 +190,8 @@ export class FakeJobs {
         redrive: async (job_id) => ({ job_id, kind: 'no_letter' }),
         discard: async () => false,
       },
+      statistics: this.#statistics,
+      guards: this.#guards,
       roster: {
         hearing: (pull) => pull,
         page: async () => ({ items: [], next_cursor: null }),
