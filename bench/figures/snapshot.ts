@@ -1,7 +1,7 @@
 // Figure: what an open snapshot does to a queue. A REPEATABLE READ transaction stands open in the queue's database while
 // jobs come one by one at a steady rate and are run; a burst is drained before it and at the end of it.
-// Invariants: the snapshot is older than the first job of the load and still open when the last burst is drained; the
-// peers get as many jobs at the same rate; a queue nobody holds is drained beside it, to show what the machine did
+// Invariants: the snapshot is older than the first job of the load and still open when the last burst is drained; as many
+// jobs as come under it have finished before, so that no index is a level higher in the end; the peers get as many jobs at the same rate; a queue nobody holds is drained beside it, to show what the machine did
 // meanwhile; delivered = unique = finished.
 // Next room: steady.ts, the load under which it stands.
 import { setTimeout as pause } from 'node:timers/promises';
@@ -11,7 +11,16 @@ import { checkDelivery } from '../delivery.ts';
 import { drain } from '../drained.ts';
 import type { Figure, FigureOptions, Line } from '../figure.ts';
 import type { Ground } from '../ground.ts';
-import { assertDelivered, freshStore, type Ran, runFirst, slots, stockOf, submitEach } from '../inside.ts';
+import {
+  assertDelivered,
+  freshStore,
+  type Ran,
+  runFirst,
+  slots,
+  stockOf,
+  submitEach,
+  submitMany,
+} from '../inside.ts';
 import { ratios, spreadOf } from '../measure.ts';
 import type { Marked } from '../meter.ts';
 import { payloadText } from '../payload.ts';
@@ -21,7 +30,8 @@ import { placeFor, type System, setupOf } from '../systems.ts';
 
 const sizes = {
   short: { burst: 4_000, bursts: 1, held: 12_000 },
-  long: { burst: 30_000, bursts: 3, held: 200_000 },
+  // A process that starts reads what is dead once or twice: it should not be most of a burst.
+  long: { burst: 60_000, bursts: 4, held: 200_000 },
 };
 type Size = (typeof sizes)['long'];
 
@@ -124,6 +134,7 @@ export async function snapshot(options: FigureOptions): Promise<Figure> {
       bursts: `${size.bursts} of ${size.burst.toLocaleString('en')} jobs, ${slots.toLocaleString('en')} slots`,
       slices: `${slices} of the load, after ${warm_up_ms / 1_000} s of it`,
       payload: `${payloadText.length} bytes`,
+      history: `${size.held.toLocaleString('en')} finished jobs before the first burst, for all`,
       peers: 'the same count at the same rate, in bulk calls',
       ...(await setupOf(peers, options)),
     },
@@ -159,8 +170,12 @@ async function takeOwn(ground: Ground, name: string, size: Size, say: (line: str
       free[when].push(await burst(freeUrl));
     }
   };
-  const warmUp = await burst(url);
-  await burst(freeUrl);
+  const history = async (where: string) => {
+    await submitMany(where, size.held);
+    return runFirst(ground, where, size.held);
+  };
+  const warmUp = await history(url);
+  await history(freeUrl);
   await series('before');
   const held = await hold(url);
   const began = performance.now();
@@ -225,7 +240,8 @@ async function takePeer(options: FigureOptions, name: Peer, size: Size): Promise
   const holder = new pg.Client({ connectionString: url });
   try {
     await stage.ask('prepare', {});
-    await burst();
+    await stage.ask('fill', { count: size.held });
+    await drain([stage], { count: size.held, concurrency, server: ground.pid });
     await ground.ask(url, 'vacuum (analyze)');
     for (let i = 0; i < size.bursts; i++) bursts.before.push(await burst());
     await holder.connect();
