@@ -78,6 +78,8 @@ function figureOf(
         against: 'BullMQ',
         ...{ at: 'most', value: 1.5, stretch: 1, unit: '×' },
         seen: spreadOf(ratios(p50('errand'), p50('BullMQ'))),
+        short:
+          'two commits that wait for the disk, of the job and of its lease, with a NOTIFY between them: 0.8 ms where one follows on the other, and on an idle machine a wake-up of each process on the way; the Redis of BullMQ writes nothing to disk',
       },
       {
         what: 'start latency, p99',

@@ -67,6 +67,9 @@ export async function wal(options: FigureOptions): Promise<Figure> {
         what: 'WAL: enqueue + run + history, one job at a time',
         ...{ at: 'most', value: 1_500, stretch: 1_300, unit: 'B/job' },
         seen: spreadOf(results.errand.map(({ serial }) => serial.wal)),
+        // As pg_walinspect shows it.
+        short:
+          'of 1,600 bytes 315 are the row of the job, 380 those of block, lease and outcome, 470 seven entries of indexes, 215 the locks and deletes of block and lease, 135 four commits (submit, hint, claim, end); a batch shares most of that',
       },
     ],
     lines: compared.flatMap((system) => [
