@@ -118,8 +118,10 @@ export async function build(
   const isFrozen = () => clock?.frozen ?? false;
 
   const operators = await desk({
-    db: engine,
+    engine,
+    read,
     lanes,
+    secret: cursorSecret,
     onRelease: () => ready.wake(),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
@@ -240,6 +242,7 @@ export async function build(
     schedules: scheduling({ db: browse, secret: cursorSecret, events }),
     trigger: triggering(intakeOf),
     runs: running({ db: browse, secret: cursorSecret }),
+    ...operators.actions,
     audit: auditing({ db: browse, secret: cursorSecret }),
     deadLetters: deadLettering({
       ...{ db: browse, lanes, events, secret: cursorSecret },

@@ -3,6 +3,7 @@
 // Invariant: the first look is over before a service starts; a look that fails is repeated within a second.
 // Next room: actions/levers.ts; roles/loop.ts, in which it looks.
 import { Levers } from './actions/levers.ts';
+import { type Queues, queueing } from './actions/queues.ts';
 import { loop } from './roles/loop.ts';
 import type { Service } from './roles/service.ts';
 import type { Pool } from './store/db.ts';
@@ -14,6 +15,8 @@ const longest_pause_ms = 1_000;
 
 export interface Desk {
   levers: Levers;
+  /** The verbs of operators. */
+  actions: { queues: Queues };
   service: Service;
   /** Something was changed. */
   hear(): void;
@@ -22,13 +25,18 @@ export interface Desk {
 }
 
 export async function desk(options: {
-  db: Pool;
+  /** For looks, which must not wait behind those who read. */
+  engine: Pool;
+  read: Pool;
   lanes: Lanes;
+  /** Seals cursors. */
+  secret: Buffer;
   /** Something may be claimed that could not be claimed before. */
   onRelease: () => void;
   onError: (where: string, error: unknown) => void;
 }): Promise<Desk> {
-  const levers = new Levers({ ...options, laneOf: (id) => options.lanes.peek(id) });
+  const { engine, read, lanes, secret, onRelease } = options;
+  const levers = new Levers({ db: engine, laneOf: (id) => lanes.peek(id), onRelease });
   await levers.look();
   const looks = loop({
     name: 'levers',
@@ -42,6 +50,7 @@ export async function desk(options: {
   });
   return {
     levers,
+    actions: { queues: queueing({ db: read, levers, secret }) },
     service: looks,
     hear: () => looks.wake(),
     ages: () => ({ levers: (performance.now() - looks.last_success) / 1_000 }),

@@ -10,6 +10,7 @@ import type { Inspect } from './inspect.ts';
 import type { Lead } from './lead.ts';
 import type { List } from './list.ts';
 import type { Pull } from './pull.ts';
+import type { Queues } from './queues.ts';
 import type { Roster } from './roster.ts';
 import type { Runs } from './runs.ts';
 import type { Schedules } from './schedules.ts';
@@ -30,6 +31,7 @@ export interface Actions {
   cancel: Cancel;
   change: Change;
   pull: Pull;
+  queues: Queues;
   schedules: Schedules;
   trigger: Trigger;
   runs: Runs;

@@ -2,7 +2,7 @@
 // asks here and no database. A change is told by NOTIFY; looking twice a second is the floor under that.
 // Invariants: news is never older than `stale_ms` where a job is handed out, because a process that could not look for so
 // long hands out nothing; the database's clock ends pauses.
-// Next room: store/levers.ts; domain/heads.ts, which asks before a head is claimed from.
+// Next room: store/levers.ts; domain/heads.ts, which asks before a head is claimed from; queues.ts, which pulls levers.
 import { typeOf } from '../domain/options.ts';
 import { type QueueSettings, settingsFrom, unsetQueue } from '../domain/queue-settings.ts';
 import type { Pool } from '../store/db.ts';

@@ -127,6 +127,13 @@ export const problems = {
     meaning: 'A request with the same `Idempotency-Key` has not been committed yet.',
     remedy: 'Repeat the same request with the same key after `Retry-After`.',
   },
+  'queue-not-empty': {
+    status: 409,
+    title: 'The queue is not empty',
+    retryable: false,
+    meaning: 'A queue in which jobs wait or run cannot be deleted.',
+    remedy: 'Drain it, or have its jobs moved or cancelled, and delete it when its record says `done`.',
+  },
   'result-expired': {
     status: 410,
     title: 'The result is no longer kept',
@@ -146,7 +153,7 @@ export const problems = {
     title: 'It is not as the request says',
     retryable: false,
     meaning:
-      'The `If-Match` header does not name the present state of the job or schedule, or `If-None-Match: *` was sent and the schedule exists.',
+      'The `If-Match` header does not name the present state of the job, schedule or queue, or `If-None-Match: *` was sent and it exists.',
     remedy: 'Read it again, look at what has changed and repeat with the new `ETag`.',
   },
   'payload-too-large': {
@@ -237,8 +244,8 @@ export const problems = {
     title: 'The request must say what it changes',
     retryable: false,
     meaning:
-      'A schedule that exists is changed or deleted only with an `If-Match`, so that nobody undoes a change they have not seen.',
-    remedy: 'Read the schedule and send its `ETag` as `If-Match`; the answer has it, too.',
+      'A schedule or queue that exists is changed or deleted only with an `If-Match`, so that nobody undoes a change they have not seen.',
+    remedy: 'Read it and send its `ETag` as `If-Match`; the answer has it, too.',
   },
   'stream-limit': {
     status: 429,

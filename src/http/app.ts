@@ -28,6 +28,8 @@ import { completeMany, failMany, heartbeatMany, releaseMany } from './many-lease
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
 import { errors, sendProblem } from './problem.ts';
+import { drainQueue, pauseQueue, resumeQueue } from './queue-levers.ts';
+import { deleteQueue, listQueues, patchQueue, putQueue, readQueue } from './queues.ts';
 import { submitRaw } from './raw.ts';
 import type { Route } from './route.ts';
 import { listRuns, pauseSchedule, readLeader, resumeSchedule, triggerSchedule } from './schedule-control.ts';
@@ -117,7 +119,7 @@ export function buildApp(options: AppOptions): App {
   app.register(documentation);
 
   app.register(async (scope) => {
-    const { get, post, patch, del } = verbsOf(scope, payloadLimit + envelope_bytes);
+    const { get, post, put, patch, del } = verbsOf(scope, payloadLimit + envelope_bytes);
 
     if (config.ERRAND_ROLES.includes('api')) {
       get('/v1/jobs', listJobs(actions));
@@ -132,6 +134,15 @@ export function buildApp(options: AppOptions): App {
       post('/v1/jobs/:id/retry', retryJob(actions));
 
       post('/v1/jobs/validate', validateJob(actions, reach));
+
+      get('/v1/queues', listQueues(actions));
+      get('/v1/queues/:queue', readQueue(actions));
+      put('/v1/queues/:queue', putQueue(actions));
+      patch('/v1/queues/:queue', patchQueue(actions));
+      del('/v1/queues/:queue', deleteQueue(actions));
+      post('/v1/queues/:queue/pause', pauseQueue(actions));
+      post('/v1/queues/:queue/resume', resumeQueue(actions));
+      post('/v1/queues/:queue/drain', drainQueue(actions));
 
       get('/v1/schedules', listSchedules(actions));
       get('/v1/schedules/:name', readSchedule(actions));

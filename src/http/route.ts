@@ -52,6 +52,7 @@ export interface Route<Generic extends RouteGenericInterface = RouteGenericInter
 /** The groups of the document. */
 export const tags = {
   jobs: 'Submit jobs, follow them, read their results.',
+  queues: 'See what queues do, set how they do it, pull their levers.',
   schedules: 'Have jobs made at set times, and see what became of every one of them.',
   leases: 'Run jobs from any language: lease, heartbeat, complete, fail, release.',
   'dead-letters': 'What died and why; run it again or let it go.',

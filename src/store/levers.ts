@@ -1,6 +1,6 @@
 // What operators have set, as every process remembers it: the turn that says whether anything changed, and all of it.
 // Invariant: whoever writes errand.queue or errand.type_pause ends its transaction with `turnLevers`.
-// Next room: actions/levers.ts, which remembers.
+// Next room: actions/levers.ts, which remembers; queues.ts, which writes.
 import type { QueueSettings } from '../domain/queue-settings.ts';
 import { sql } from './sql.ts';
 

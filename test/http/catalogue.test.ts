@@ -131,6 +131,9 @@ test('a job is told as it is where that does not allow what was asked', async ()
   await call('PUT', '/v1/schedules/every', every);
   const other = { ...every, every_seconds: 61 };
   expect('precondition-required', ofCall(await call('PUT', '/v1/schedules/every', other)));
+  const { headers } = await get('/v1/queues/default');
+  const tag = { 'if-match': headers.get('etag') as string };
+  expect('queue-not-empty', ofCall(await call('DELETE', '/v1/queues/default', undefined, tag)));
   await post(`/v1/leases/${leases[0].id}/release`);
   expect('lease-lost', ofCall(await post(`/v1/leases/${leases[0].id}/complete`)));
   expect('not-acceptable', ofCall(await get(`/v1/jobs/${job.id}/events`, { accept: 'text/html' })));

@@ -164,7 +164,17 @@ export class FakeJobs {
           return this.#settled(facts, 'released');
         },
       },
-      // Schedules are kept by a database: their routes are tested on one.
+      // Queues and schedules are kept by a database: their routes are tested on one.
+      queues: {
+        find: async () => undefined,
+        page: async () => ({ items: [], next_cursor: null }),
+        put: noQueues,
+        patch: noQueues,
+        remove: noQueues,
+        pause: noQueues,
+        resume: noQueues,
+        drain: noQueues,
+      },
       schedules: {
         now: async () => new Date(),
         find: async () => undefined,
@@ -443,6 +453,10 @@ export class FakeJobs {
       .filter((id) => isTerminal(this.jobs.get(id)?.facts.state ?? 'queued'))
       .map((job_id) => ({ job_id }));
   }
+}
+
+async function noQueues(): Promise<never> {
+  throw new Problem('not-found', { detail: 'there are no queues here' });
 }
 
 function fits(facts: NamedFacts, filter: Filter): boolean {

@@ -26,6 +26,7 @@ interface Body {
 const ofWhole = {
   SchedulePatch: new Set(['cron', 'every_seconds', 'starts_at', 'ends_at', 'jitter_seconds']),
   ScheduledJobPatch: new Set(['backoff', 'target', 'callback']),
+  QueuePatch: new Set(['sync', 'default_wait_seconds', 'refuse_late_waits', 'defaults', 'types']),
 };
 
 // What is refused although a schema allows it; nothing else may be.
@@ -45,6 +46,16 @@ const rules: readonly Rule[] = [
   {
     says: 'base_seconds is at most cap_seconds',
     breaks: ({ base_seconds = 2, cap_seconds = 900 }) => Number(base_seconds) > Number(cap_seconds),
+  },
+  {
+    says: 'where nobody waits, nothing is said of waits',
+    breaks: ({ sync, default_wait_seconds, refuse_late_waits }) =>
+      sync === 'async_only' && (default_wait_seconds != null || refuse_late_waits === true),
+  },
+  {
+    says: 'a pause or a drain ends later than now',
+    breaks: ({ until, deadline }) =>
+      [until, deadline].some((end) => Date.parse(String(end)) < Date.now() + 60_000),
   },
   {
     says: 'either cron or every_seconds says when the slots are',

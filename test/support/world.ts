@@ -19,7 +19,8 @@ export const handlers: readonly Handler[] = [
 export class World {
   readonly url: string;
   readonly favourites: Favourites;
-  readonly #known = new Map<string, string[]>();
+  // Levers are pulled of queues that nothing else goes by.
+  readonly #known = new Map<string, string[]>([['queues', ['levered']]]);
   readonly #makers: Readonly<Record<string, readonly (() => Promise<string>)[]>>;
 
   constructor(url: string) {
@@ -52,6 +53,7 @@ export class World {
         () => this.#schedule({ every_seconds: 3_600 }),
         () => this.#schedule({ cron: '0 2 * * *', timezone: 'Europe/Madrid' }),
       ],
+      queues: [() => this.#queue()],
       leases: [
         async () => (await this.#lease()).lease,
         async () => (await this.#lease()).lease,
@@ -101,6 +103,12 @@ export class World {
   async #schedule(cadence: object): Promise<string> {
     const name = `made-${crypto.randomUUID()}`;
     await this.#ask('PUT', `/v1/schedules/${name}`, { ...cadence, job: { type: 'made' } });
+    return name;
+  }
+
+  async #queue(): Promise<string> {
+    const name = `made-${crypto.randomUUID()}`;
+    await this.#ask('PUT', `/v1/queues/${name}`, {});
     return name;
   }
 

@@ -183,6 +183,115 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List queues
+         * @description By name: those of which something was set, and those that were ever named. Follow `next_cursor` until it is null: a page may be short.
+         */
+        get: operations["listQueues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/queues/{queue}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a queue */
+        get: operations["readQueue"];
+        /**
+         * Make a queue or replace its settings
+         * @description What is left out has its default. Settings that are in force already change nothing and need no If-Match. Pause and drain stay as they are.
+         */
+        put: operations["putQueue"];
+        post?: never;
+        /**
+         * Delete a queue in which no job is open
+         * @description Settings, pauses and drain are forgotten; jobs that have ended stay. A job that is submitted to it makes it anew.
+         */
+        delete: operations["deleteQueue"];
+        options?: never;
+        head?: never;
+        /**
+         * Change settings of a queue
+         * @description A merge patch: what is absent stays, null is the default. The whole is checked as by PUT.
+         */
+        patch: operations["patchQueue"];
+        trace?: never;
+    };
+    "/v1/queues/{queue}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause a queue, or types of jobs in it
+         * @description Within a second no process starts a job of it, whoever runs its jobs. What runs goes on; what is submitted waits.
+         */
+        post: operations["pauseQueue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/queues/{queue}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume a queue, or types of jobs in it
+         * @description Without types pause and drain of the queue end; types that are paused on their own stay so until they are named.
+         */
+        post: operations["resumeQueue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/queues/{queue}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a queue worked off
+         * @description Submits are refused, what is there is worked off; `drain.done` says when nothing is open any more. It lasts until the queue is resumed or deleted, also after the deadline.
+         */
+        post: operations["drainQueue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/schedules": {
         parameters: {
             query?: never;
@@ -1883,7 +1992,7 @@ export interface components {
              * @description The name programs go by.
              * @enum {string}
              */
-            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "result-expired" | "job-archived" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
+            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "queue-not-empty" | "result-expired" | "job-archived" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
             request_id: string;
             /** @description Whether the same request may succeed later. */
             retryable: boolean;
@@ -1905,6 +2014,303 @@ export interface components {
             executed?: false | ("in_progress" | "pending");
             waited_ms?: number;
             reason?: string;
+        };
+        /** @description A queue after one of its levers was pulled. */
+        PulledQueue: {
+            name: string;
+            /**
+             * @description paused: nothing of it starts. draining: it takes no jobs; it may be paused as well.
+             * @enum {string}
+             */
+            state: "active" | "paused" | "draining";
+            /** @enum {string} */
+            sync: "allowed" | "async_only" | "sync_only";
+            default_wait_seconds: number | null;
+            require_idempotency_key: boolean;
+            refuse_late_waits: boolean;
+            max_depth: number | null;
+            max_oldest_age_seconds: number | null;
+            critical_priority: number | null;
+            defaults: {
+                max_attempts: number | null;
+                timeout_seconds: number | null;
+                backoff: ({
+                    strategy: string;
+                } & {
+                    [key: string]: unknown;
+                }) | null;
+                max_age_seconds: number | null;
+            };
+            types: {
+                [key: string]: {
+                    max_attempts: number | null;
+                    timeout_seconds: number | null;
+                    backoff: ({
+                        strategy: string;
+                    } & {
+                        [key: string]: unknown;
+                    }) | null;
+                    max_age_seconds: number | null;
+                    outcome: ("none" | "result" | "resource") | null;
+                };
+            };
+            /** @description The pause of the whole queue; `running` says what still runs. */
+            pause: {
+                /** Format: date-time */
+                since: string;
+                until: string | null;
+                reason: string | null;
+            } | null;
+            /** @description Types that are paused on their own. */
+            paused_types: {
+                type: string;
+                /** Format: date-time */
+                since: string;
+                until: string | null;
+                reason: string | null;
+            }[];
+            drain: {
+                /** Format: date-time */
+                since: string;
+                deadline: string | null;
+                reason: string | null;
+                /** @description Whether no job is open any more. */
+                done: boolean;
+                /** @description Whether the deadline has passed and jobs are still open. */
+                overdue: boolean;
+            } | null;
+            /** @description Jobs that run at present. */
+            running: number;
+            /** @description Null: nobody has set anything of it. */
+            created_at: string | null;
+            changed_at: string | null;
+            /** @description Whether the lever changed anything; false: it was so already. */
+            changed: boolean;
+        };
+        /** @description A queue. */
+        Queue: {
+            name: string;
+            /**
+             * @description paused: nothing of it starts. draining: it takes no jobs; it may be paused as well.
+             * @enum {string}
+             */
+            state: "active" | "paused" | "draining";
+            /** @enum {string} */
+            sync: "allowed" | "async_only" | "sync_only";
+            default_wait_seconds: number | null;
+            require_idempotency_key: boolean;
+            refuse_late_waits: boolean;
+            max_depth: number | null;
+            max_oldest_age_seconds: number | null;
+            critical_priority: number | null;
+            defaults: {
+                max_attempts: number | null;
+                timeout_seconds: number | null;
+                backoff: ({
+                    strategy: string;
+                } & {
+                    [key: string]: unknown;
+                }) | null;
+                max_age_seconds: number | null;
+            };
+            types: {
+                [key: string]: {
+                    max_attempts: number | null;
+                    timeout_seconds: number | null;
+                    backoff: ({
+                        strategy: string;
+                    } & {
+                        [key: string]: unknown;
+                    }) | null;
+                    max_age_seconds: number | null;
+                    outcome: ("none" | "result" | "resource") | null;
+                };
+            };
+            /** @description The pause of the whole queue; `running` says what still runs. */
+            pause: {
+                /** Format: date-time */
+                since: string;
+                until: string | null;
+                reason: string | null;
+            } | null;
+            /** @description Types that are paused on their own. */
+            paused_types: {
+                type: string;
+                /** Format: date-time */
+                since: string;
+                until: string | null;
+                reason: string | null;
+            }[];
+            drain: {
+                /** Format: date-time */
+                since: string;
+                deadline: string | null;
+                reason: string | null;
+                /** @description Whether no job is open any more. */
+                done: boolean;
+                /** @description Whether the deadline has passed and jobs are still open. */
+                overdue: boolean;
+            } | null;
+            /** @description Jobs that run at present. */
+            running: number;
+            /** @description Null: nobody has set anything of it. */
+            created_at: string | null;
+            changed_at: string | null;
+        };
+        /** @description By when a queue is to be empty, and why. */
+        QueueDrain: {
+            /**
+             * @description When it should be empty; after that the drain goes on and the record says `overdue`.
+             * @default null
+             */
+            deadline?: string | null;
+            /**
+             * @description Shown with the queue, and kept in the audit.
+             * @default null
+             */
+            reason?: string | null;
+        };
+        /** @description A page of queues, by name. */
+        QueueList: {
+            items: components["schemas"]["Queue"][];
+            next_cursor: string | null;
+        };
+        /** @description What is to change of the settings of a queue. */
+        QueuePatch: {
+            /** @description Whether callers may wait for the outcome, or have to. */
+            sync?: ("allowed" | "async_only" | "sync_only") | null;
+            /** @description How long a demand waits that names no time; null: ERRAND_WAIT_DEFAULT_SECONDS. */
+            default_wait_seconds?: number | null;
+            /** @description Whether a submit without Idempotency-Key is refused. */
+            require_idempotency_key?: boolean | null;
+            /** @description Whether a demand is refused that the present rates say will not be met in time. */
+            refuse_late_waits?: boolean | null;
+            /** @description Ready jobs above which submits are refused; null: no limit. */
+            max_depth?: number | null;
+            /** @description Age of the oldest ready job above which submits are refused; null: no limit. */
+            max_oldest_age_seconds?: number | null;
+            /** @description Submits of this priority, or a more urgent one, pass the two limits; null: none does. */
+            critical_priority?: number | null;
+            defaults?: {
+                /** @description Attempts before a job is dead. */
+                max_attempts?: number | null;
+                /** @description Longest run of one attempt, in seconds. */
+                timeout_seconds?: number | null;
+                backoff?: {
+                    /** @description How the wait grows: doubling, by one base each time, not at all, or as listed. */
+                    strategy?: ("exponential" | "linear" | "fixed" | "list") | null;
+                    /** @description Wait after the first attempt, in seconds. */
+                    base_seconds?: number | null;
+                    /** @description Longest wait, in seconds, at least base_seconds; a list is not cut. */
+                    cap_seconds?: number | null;
+                    /** @description Chance in the wait: from 0 to all of it, from half to all of it, or none. Default: full; none for a list. */
+                    jitter?: ("full" | "equal" | "none") | null;
+                    /** @description For strategy list: the wait after each attempt, in seconds; the last one repeats. */
+                    delays_seconds?: number[] | null;
+                } | null;
+                /** @description No new attempt once a job is older, counted from when it was due first. */
+                max_age_seconds?: number | null;
+            } | null;
+            /** @description Settings by type of job. */
+            types?: {
+                [key: string]: {
+                    /** @description Attempts before a job is dead. */
+                    max_attempts?: number | null;
+                    /** @description Longest run of one attempt, in seconds. */
+                    timeout_seconds?: number | null;
+                    backoff?: {
+                        /** @description How the wait grows: doubling, by one base each time, not at all, or as listed. */
+                        strategy?: ("exponential" | "linear" | "fixed" | "list") | null;
+                        /** @description Wait after the first attempt, in seconds. */
+                        base_seconds?: number | null;
+                        /** @description Longest wait, in seconds, at least base_seconds; a list is not cut. */
+                        cap_seconds?: number | null;
+                        /** @description Chance in the wait: from 0 to all of it, from half to all of it, or none. Default: full; none for a list. */
+                        jitter?: ("full" | "equal" | "none") | null;
+                        /** @description For strategy list: the wait after each attempt, in seconds; the last one repeats. */
+                        delays_seconds?: number[] | null;
+                    } | null;
+                    /** @description No new attempt once a job is older, counted from when it was due first. */
+                    max_age_seconds?: number | null;
+                    /** @description What its jobs leave: none suits 204-no-content, result 200-ok, resource 201-created, and no other demand is taken. */
+                    outcome?: ("none" | "result" | "resource") | null;
+                } | null;
+            } | null;
+        };
+        /** @description What is paused, until when, and why. */
+        QueuePause: {
+            /** @description Only jobs of these types, also of types nobody has submitted yet; absent: the whole queue. */
+            types?: string[];
+            /**
+             * @description It ends by itself then; null: it does not.
+             * @default null
+             */
+            until?: string | null;
+            /**
+             * @description Shown with the queue, and kept in the audit.
+             * @default null
+             */
+            reason?: string | null;
+        };
+        /** @description What is resumed. */
+        QueueResume: {
+            /** @description Only the pauses of these types; absent: pause and drain of the queue. */
+            types?: string[];
+        };
+        /** @description What is set of a queue. */
+        QueueSettings: {
+            /**
+             * @description Whether callers may wait for the outcome, or have to.
+             * @default allowed
+             * @enum {string}
+             */
+            sync?: "allowed" | "async_only" | "sync_only";
+            /**
+             * @description How long a demand waits that names no time; null: ERRAND_WAIT_DEFAULT_SECONDS.
+             * @default null
+             */
+            default_wait_seconds?: number | null;
+            /**
+             * @description Whether a submit without Idempotency-Key is refused.
+             * @default false
+             */
+            require_idempotency_key?: boolean;
+            /**
+             * @description Whether a demand is refused that the present rates say will not be met in time.
+             * @default false
+             */
+            refuse_late_waits?: boolean;
+            /**
+             * @description Ready jobs above which submits are refused; null: no limit.
+             * @default null
+             */
+            max_depth?: number | null;
+            /**
+             * @description Age of the oldest ready job above which submits are refused; null: no limit.
+             * @default null
+             */
+            max_oldest_age_seconds?: number | null;
+            /**
+             * @description Submits of this priority, or a more urgent one, pass the two limits; null: none does.
+             * @default 0
+             */
+            critical_priority?: number | null;
+            /**
+             * @default {
+             *       "max_attempts": null,
+             *       "timeout_seconds": null,
+             *       "backoff": null,
+             *       "max_age_seconds": null
+             *     }
+             */
+            defaults?: components["schemas"]["RetryDefaults"];
+            /**
+             * @description Settings by type of job.
+             * @default {}
+             */
+            types?: {
+                [key: string]: components["schemas"]["TypeSettings"];
+            };
         };
         /** @description What the new job is to have that the dead one had not. */
         Redrive: {
@@ -1942,6 +2348,26 @@ export interface components {
         Releases: {
             /** @description 1 to 1000 leases. */
             leases: components["schemas"]["ReleaseItem"][];
+        };
+        /** @description What jobs have that do not say otherwise; null: not set here. */
+        RetryDefaults: {
+            /**
+             * @description Attempts before a job is dead.
+             * @default null
+             */
+            max_attempts?: number | null;
+            /**
+             * @description Longest run of one attempt, in seconds.
+             * @default null
+             */
+            timeout_seconds?: number | null;
+            /** @default null */
+            backoff?: components["schemas"]["Backoff"] | null;
+            /**
+             * @description No new attempt once a job is older, counted from when it was due first.
+             * @default null
+             */
+            max_age_seconds?: number | null;
         };
         /** @description What became of a slot. */
         Run: {
@@ -2172,6 +2598,31 @@ export interface components {
             headers?: {
                 [key: string]: string;
             };
+        };
+        /** @description What is set of one type of jobs; it comes before the defaults. */
+        TypeSettings: {
+            /**
+             * @description Attempts before a job is dead.
+             * @default null
+             */
+            max_attempts?: number | null;
+            /**
+             * @description Longest run of one attempt, in seconds.
+             * @default null
+             */
+            timeout_seconds?: number | null;
+            /** @default null */
+            backoff?: components["schemas"]["Backoff"] | null;
+            /**
+             * @description No new attempt once a job is older, counted from when it was due first.
+             * @default null
+             */
+            max_age_seconds?: number | null;
+            /**
+             * @description What its jobs leave: none suits 204-no-content, result 200-ok, resource 201-created, and no other demand is taken.
+             * @default null
+             */
+            outcome?: ("none" | "result" | "resource") | null;
         };
         /** @description What a job waits for, and what would release it. */
         Why: {
@@ -4298,6 +4749,1318 @@ export interface operations {
             };
             /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
             400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listQueues: {
+        parameters: {
+            query?: {
+                /** @description Most items on a page; there may be fewer although there is more. */
+                limit?: number;
+                /** @description Where to go on: `next_cursor` of a page of the same filters. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of queues. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The next page, `rel="next"`, if there is one. */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueList"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `cursor-invalid`: The cursor does not belong to this list. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 304 while the ETag is still this one. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The queue. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Queue"];
+                };
+            };
+            /** @description Settings and levers are as they were; numbers may not be. */
+            304: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    putQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 412 unless the ETag is this one. */
+                "If-Match"?: string;
+                /** @description Answers 304 while the ETag is still this one. */
+                "If-None-Match"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["QueueSettings"];
+            };
+        };
+        responses: {
+            /** @description They are in force, or were already. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Queue"];
+                };
+            };
+            /** @description The queue was made. */
+            201: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    /** @description The queue. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Queue"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-failed`: It is not as the request says. */
+            412: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-required`: The request must say what it changes. */
+            428: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 412 unless the ETag is this one. */
+                "If-Match"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted. */
+            204: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `queue-not-empty`: The queue is not empty. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-failed`: It is not as the request says. */
+            412: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-required`: The request must say what it changes. */
+            428: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patchQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Answers 412 unless the ETag is this one. */
+                "If-Match"?: string;
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/merge-patch+json": components["schemas"]["QueuePatch"];
+                "application/json": components["schemas"]["QueuePatch"];
+            };
+        };
+        responses: {
+            /** @description Changed. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Queue"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-failed`: It is not as the request says. */
+            412: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `precondition-required`: The request must say what it changes. */
+            428: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present state. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pauseQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["QueuePause"];
+            };
+        };
+        responses: {
+            /** @description It is paused. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PulledQueue"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resumeQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["QueueResume"];
+            };
+        };
+        responses: {
+            /** @description It goes on. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PulledQueue"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drainQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`. */
+                "Errand-Actor"?: string;
+            };
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["QueueDrain"];
+            };
+        };
+        responses: {
+            /** @description It takes no more jobs. */
+            202: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The present settings and levers; as If-Match it stays good until somebody changes them. Jobs do not change it. */
+                    ETag?: string;
+                    /** @description The queue, which says when it is done. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PulledQueue"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;

@@ -7,6 +7,7 @@ import { misfires, overlaps, slotOutcomes, slotReasons } from '../../domain/sche
 import { scheduleStates } from '../../domain/schedule-record.ts';
 import { JsonValue, moment, NewJob, name } from './job.ts';
 import { cursor, digits, limit } from './page.ts';
+import { partsOf } from './parts.ts';
 
 const { queue, type, payload, priority, max_attempts, backoff, timeout_seconds, tags, target, callback } =
   NewJob.shape;
@@ -105,26 +106,6 @@ export const SchedulePatch = z
 
 /** A patch, as it was sent. */
 export type SchedulePatch = z.input<typeof SchedulePatch>;
-
-/** Every member, in depth, as a patch may have it: left out, or null where it has a default or may be missing. */
-function partsOf(shape: Readonly<Record<string, z.ZodType>>): Record<string, z.ZodType> {
-  return Object.fromEntries(
-    Object.entries(shape).map(([member, schema]) => {
-      const part = partOf(schema);
-      const patched = schema.safeParse(undefined).success ? part.nullable().optional() : part.optional();
-      return [member, schema.description === undefined ? patched : patched.describe(schema.description)];
-    }),
-  );
-}
-
-function partOf(schema: z.ZodType): z.ZodType {
-  if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional || schema instanceof z.ZodNullable)
-    return partOf(schema.unwrap() as z.ZodType);
-  if (schema instanceof z.ZodObject) return z.strictObject(partsOf(schema.shape));
-  if (schema instanceof z.ZodRecord)
-    return z.record(schema.keyType as z.ZodString, (schema.valueType as z.ZodString).nullable());
-  return schema;
-}
 
 /** The name in the path of a schedule. */
 export const ScheduleParams = z.object({
