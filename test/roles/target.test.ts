@@ -9,7 +9,7 @@ import { after, test } from 'node:test';
 import { createGzip } from 'node:zlib';
 import { loopbackToo, parsePrivateTargets, publicOnly } from '../../src/domain/address.ts';
 import type { TargetAnswer } from '../../src/domain/push.ts';
-import { type Sender, type SenderOptions, sending } from '../../src/roles/worker/target.ts';
+import { type Cut, type Sender, type SenderOptions, sending } from '../../src/roles/worker/target.ts';
 import { until } from '../support/until.ts';
 
 // Signed by nobody but itself, for 127.0.0.1.
@@ -79,7 +79,19 @@ function sender(options: Partial<SenderOptions> = {}): Sender {
 const ordinary = sender();
 
 function send(url: string, by = ordinary, signal = AbortSignal.timeout(10_000)): Promise<TargetAnswer> {
-  return by.send({ url, method: 'POST', headers: { 'X-A': '1' }, body: Buffer.from('{"a":1}') }, signal);
+  const request = { url, method: 'POST', headers: { 'X-A': '1' }, body: Buffer.from('{"a":1}') } as const;
+  return by.send(request, cutBy(signal));
+}
+
+function cutBy(signal: AbortSignal): Cut {
+  const cut: Cut = {
+    get isStopped() {
+      return signal.aborted;
+    },
+    onStop: undefined,
+  };
+  signal.addEventListener('abort', () => cut.onStop?.(), { once: true });
+  return cut;
 }
 
 async function reasonOf(answer: Promise<TargetAnswer>): Promise<string> {

@@ -63,7 +63,9 @@ function contextOf(running: Running, reports: Reports): HandlerContext {
   return {
     ...factsOf(job),
     last_checkpoint: job.checkpoint === null ? null : JSON.parse(job.checkpoint),
-    signal: running.signal,
+    get signal() {
+      return running.signal;
+    },
     progress: (value) => reports.progress(reportText(value)),
     checkpoint: async (value) => reports.checkpoint(checkpointText(value)),
   };

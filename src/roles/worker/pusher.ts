@@ -41,10 +41,7 @@ export function pushing(options: PushOptions): Execute {
       release,
       span_id,
     });
-    const answer = await sender.send(
-      { url: target.url, method: target.method, headers, body },
-      running.signal,
-    );
+    const answer = await sender.send({ url: target.url, method: target.method, headers, body }, running);
     const wasLate = running.stopped === 'deadline' && answer.kind === 'failed';
     const verdict = wasLate
       ? failed('timeout', stopReasons.deadline)

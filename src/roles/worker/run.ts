@@ -31,7 +31,10 @@ export class Running {
   cancel_requested = false;
   /** Ends the wait for the work; a cancel is a request and does not. Absent until something is waited for. */
   quit: ((reason: Error) => void) | undefined = undefined;
-  #abort = new AbortController();
+  /** Called whenever it is told to stop. */
+  onStop: (() => void) | undefined = undefined;
+  // Made for those who ask: few do, and it costs as much as the rest of a start here.
+  #abort: AbortController | undefined = undefined;
 
   constructor(job: Job, began: number) {
     this.job = job;
@@ -40,14 +43,21 @@ export class Running {
 
   /** Aborts when the start is told to stop. */
   get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.stopped !== null) this.#abort.abort(new Error(stopReasons[this.stopped]));
     return this.#abort.signal;
+  }
+
+  get isStopped(): boolean {
+    return this.stopped !== null;
   }
 
   /** Tells the start to stop. What it still brings after a loss is dropped. */
   stop(reason: StopReason): void {
     if (this.stopped === null || reason === 'lost') this.stopped = reason;
     const error = new Error(stopReasons[reason]);
-    this.#abort.abort(error);
+    this.#abort?.abort(error);
+    this.onStop?.();
     if (reason !== 'cancelled') this.quit?.(error);
   }
 }

@@ -18,9 +18,16 @@ export interface TargetRequest {
   body: Buffer;
 }
 
+/** What cuts a request. An AbortSignal would do, but its listeners cost more than all of that is done here. */
+export interface Cut {
+  readonly isStopped: boolean;
+  /** To be called when it stops; set for as long as a request is under way. */
+  onStop: (() => void) | undefined;
+}
+
 export interface Sender {
-  /** Never throws. `signal` is the limit of the whole request; when it aborts, the connection is cut. */
-  send(request: TargetRequest, signal: AbortSignal): Promise<TargetAnswer>;
+  /** Never throws. `cut` is the limit of the whole request; when it stops, the connection is cut. */
+  send(request: TargetRequest, cut: Cut): Promise<TargetAnswer>;
   close(): Promise<void>;
 }
 
@@ -39,6 +46,7 @@ export interface SenderOptions {
 export function sending(options: SenderOptions): Sender {
   const { policy, bodyLimit, connectTimeoutMs = 5_000, bodyTimeoutMs = 30_000 } = options;
   const resolve = options.resolve ?? ((hostname) => resolveName(hostname, { all: true }));
+  const places = new Places();
   const pools = new Pools({
     connections: options.connections,
     pipelining: 1,
@@ -52,23 +60,22 @@ export function sending(options: SenderOptions): Sender {
   });
 
   return {
-    async send({ url, ...request }, signal) {
-      const { host, origin, pathname, search } = new URL(url);
-      const answering = new Answering(bodyLimit);
-      // A request that is still connecting does not hear of it before it is connected.
-      const onAbort = () => answering.fail(aborted());
-      signal.addEventListener('abort', onAbort, { once: true });
+    async send({ url, method, headers, body }, cut) {
+      const { host, origin, path } = places.of(url);
+      const pool = pools.take(origin);
       try {
-        if (signal.aborted) throw aborted();
-        return await pools.use(origin, (pool) => {
-          pool.dispatch({ ...request, path: pathname + search }, answering);
-          return answering.answer;
-        });
+        if (cut.isStopped) throw aborted();
+        const answering = new Answering(bodyLimit);
+        // A request that is still connecting does not hear of it before it is connected.
+        cut.onStop = () => answering.fail(aborted());
+        pool.pool.dispatch({ method, headers, body, path }, answering);
+        return await answering.answer;
       } catch (error) {
-        const { reason, message } = signal.aborted ? aborted() : failureOf(error);
+        const { reason, message } = cut.isStopped ? aborted() : failureOf(error);
         return { kind: 'failed', reason, detail: `${host} ${message}` };
       } finally {
-        signal.removeEventListener('abort', onAbort);
+        cut.onStop = undefined;
+        pools.giveBack(pool);
       }
     },
     close: () => pools.destroy(),
@@ -132,7 +139,8 @@ class Answering implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    this.#answered(Buffer.concat(this.#chunks));
+    const [first] = this.#chunks;
+    this.#answered(this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks));
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error): void {
@@ -151,27 +159,50 @@ class Answering implements Dispatcher.DispatchHandler {
 const most_interim = 16;
 /** Origins whose connections are kept; every request under way may have one more. */
 const most_origins = 256;
+/** URLs that are remembered as they were read. */
+const most_places = 1_000;
+
+interface OpenPool {
+  readonly pool: Pool;
+  /** Requests under way. */
+  open: number;
+}
+
+/** What of a URL a request needs: most go to a few URLs, and reading one costs as much as signing. */
+class Places {
+  #known = new Map<string, { host: string; origin: string; path: string }>();
+
+  of(url: string) {
+    const known = this.#known.get(url);
+    if (known !== undefined) return known;
+    const { host, origin, pathname, search } = new URL(url);
+    const made = { host, origin, path: pathname + search };
+    if (this.#known.size >= most_places) this.#known.clear();
+    this.#known.set(url, made);
+    return made;
+  }
+}
 
 /** A pool of connections for each origin; those not used for the longest time are let go first. */
 class Pools {
   #options: Pool.Options;
-  #byOrigin = new Map<string, { pool: Pool; open: number }>();
+  #byOrigin = new Map<string, OpenPool>();
 
   constructor(options: Pool.Options) {
     this.#options = options;
   }
 
-  async use<T>(origin: string, work: (pool: Pool) => Promise<T>): Promise<T> {
+  take(origin: string): OpenPool {
     const one = this.#byOrigin.get(origin) ?? { pool: new Pool(origin, this.#options), open: 0 };
     this.#byOrigin.delete(origin);
     this.#byOrigin.set(origin, one);
     one.open++;
-    try {
-      return await work(one.pool);
-    } finally {
-      one.open--;
-      this.#letGo();
-    }
+    return one;
+  }
+
+  giveBack(one: OpenPool): void {
+    one.open--;
+    this.#letGo();
   }
 
   async destroy(): Promise<void> {
