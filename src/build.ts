@@ -14,6 +14,7 @@ import { handingOver } from './actions/hand-over.ts';
 import { beating } from './actions/heartbeat.ts';
 import { recalling } from './actions/history.ts';
 import { inspecting, naming } from './actions/inspect.ts';
+import { keeping } from './actions/keys.ts';
 import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
@@ -207,7 +208,12 @@ export async function build(
   const holder = `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
   const owner = await workers.named(holder);
   const counts = counting({ engine, read, process: owner, levers: operators.levers, lanes, events });
-  const intakeOf = { db: intake, lanes, ready, events, onLater, guards: counts.guards };
+  const keys = keeping({
+    ...{ db: engine, lanes, ready, events, onEnded, onLater, onError: storeError('unique') },
+    onFree: () => choreRunner.wakeIn('unblock', 0),
+  });
+  events.on('job.ended', ({ job_id }) => keys.heardEnd(job_id));
+  const intakeOf = { db: intake, lanes, ready, events, keys, onLater, guards: counts.guards };
   const actions: Actions = {
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
@@ -269,9 +275,17 @@ export async function build(
   const choreRunner = runningChores({
     // Every process looks for what hints missed: its own pull workers wait for it.
     chores: [
-      ...chores({ db: engine, lanes, heads, ready, cancel, events, random: Math.random, onEnded }).filter(
-        (chore) => movesJobs || chore.name === 'look',
-      ),
+      ...chores({
+        db: engine,
+        lanes,
+        heads,
+        ready,
+        cancel,
+        events,
+        keys,
+        random: Math.random,
+        onEnded,
+      }).filter((chore) => movesJobs || chore.name === 'look'),
       writingRoster(roster),
       counts.chore,
     ],
@@ -280,7 +294,7 @@ export async function build(
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
   const dispatch =
-    leads === null ? null : office({ db: leads, config, lanes, ready, cancel, events, holder, isFrozen });
+    leads === null ? null : office({ db: leads, config, lanes, cancel, events, keys, holder, isFrozen });
   const hands = {
     db: engine,
     claim,

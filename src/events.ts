@@ -46,6 +46,8 @@ export interface Events {
     attempt: number;
     wait_ms: number;
   };
+  /** A job fell due while another held its unique key: it waits for that one. */
+  'job.parked': { job_id: string };
   /** A start reported progress or a checkpoint. */
   'job.progressed': { job_id: string };
   /** A handler reported a progress that cannot be kept. */

@@ -5,11 +5,13 @@
 import { isTerminal, type JobState } from '../domain/job.ts';
 import { callbackType, pushRoute } from '../domain/options.ts';
 import type { NamedFacts } from '../domain/record.ts';
+import { holds } from '../domain/unique.ts';
 import type { EventBus } from '../events.ts';
 import { changeJob, type JobChange } from '../store/changes.ts';
 import type { Pool } from '../store/db.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { findSuccessors, repeatJobs } from '../store/repeats.ts';
+import { findHolders } from '../store/unique.ts';
 import type { Inspect } from './inspect.ts';
 import { tellOfRepeats } from './news.ts';
 import type { Ready } from './ready.ts';
@@ -31,7 +33,11 @@ export type ChangeAnswer =
   | { kind: 'conflict'; state: JobState };
 
 /** What the attempt to run a job again came to. */
-export type RetryAnswer = { kind: 'retried'; id: string } | Exclude<ChangeAnswer, { kind: 'changed' }>;
+export type RetryAnswer =
+  | { kind: 'retried'; id: string }
+  /** Another job holds its unique key. */
+  | { kind: 'held'; holder: string; state: JobState }
+  | Exclude<ChangeAnswer, { kind: 'changed' }>;
 
 export interface Change {
   /** Changes a job that has not started; `check` may throw when the job is not as its caller believes. */
@@ -41,6 +47,7 @@ export interface Change {
 }
 
 const tries = 20;
+const tenant = 0;
 
 export function changing(options: {
   db: Pool;
@@ -96,6 +103,17 @@ export function changing(options: {
     };
   }
 
+  /** A repeat that is made already is answered as before. What comes between the look and the repeat parks the repeat. */
+  async function heldByOther({ id, options: of }: NamedFacts): Promise<RetryAnswer | null> {
+    if (of?.unique === undefined) return null;
+    const [holder] = await db.many(findHolders, [tenant, [of.unique.key]]);
+    if (holder === undefined || !holds(holder)) return null;
+    const made = await db.maybeOne(findSuccessors, [[id]]);
+    return made === undefined
+      ? { kind: 'held', holder: holder.job_id, state: holder.state as JobState }
+      : null;
+  }
+
   async function repeat(facts: NamedFacts): Promise<string> {
     const asked = { job_id: facts.id, lane: null, callback_lane: null };
     const [made] = await repeatJobs(db, [asked], 'unhappy');
@@ -112,7 +130,7 @@ export function changing(options: {
         if (facts === undefined) return { kind: 'absent' };
         const { state } = facts;
         if (state === 'dead' || state === 'cancelled' || state === 'expired') {
-          return { kind: 'retried', id: await repeat(facts) };
+          return (await heldByOther(facts)) ?? { kind: 'retried', id: await repeat(facts) };
         }
         // What waits to be run already is what was asked for.
         if (state === 'queued') return { kind: 'retried', id };

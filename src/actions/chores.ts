@@ -27,6 +27,7 @@ import type { Lanes } from '../store/lanes.ts';
 import { addPartitions } from '../store/partitions.ts';
 import { numbers } from '../store/sql.ts';
 import type { Cancel } from './cancel.ts';
+import type { Keys } from './keys.ts';
 import { tellOfCallbacks } from './news.ts';
 import type { Ready } from './ready.ts';
 
@@ -48,6 +49,7 @@ export interface ChoreOptions {
   cancel: Cancel;
   events: EventBus;
   random: () => number;
+  keys: Keys;
   onEnded: (ids: string[]) => void;
 }
 
@@ -65,11 +67,12 @@ export function chores(options: ChoreOptions): Chore[] {
     expiring(options),
     lookingForHeads(options),
     partitioning(options),
+    ...options.keys.chores,
   ];
 }
 
 /** Due jobs go from `later` into blocks. Looks a few seconds back, and all the way now and then: see docs/storage.md. */
-function promoting({ db, ready, events }: ChoreOptions): Chore {
+function promoting({ db, ready, events, keys }: ChoreOptions): Chore {
   let fullAt = 0;
   return {
     name: 'promote',
@@ -88,7 +91,10 @@ function promoting({ db, ready, events }: ChoreOptions): Chore {
         tellDue(lane, 'scheduled', moved - retried, events);
         tellDue(lane, 'retrying', retried, events);
       }
-      return { moved, again_ms: moved >= batch ? 0 : (rows[0]?.next_ms ?? undefined) };
+      // After the others, on whom what becomes of these has no bearing.
+      const keyed = rows[0]?.keyed ? await keys.letDueIn() : { moved: 0, more: false };
+      const again_ms = moved >= batch || keyed.more ? 0 : (rows[0]?.next_ms ?? undefined);
+      return { moved: moved + keyed.moved, again_ms };
     },
   };
 }

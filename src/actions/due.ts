@@ -113,7 +113,8 @@ export function slotJob(
   { name, definition: { job } }: Pick<DueSchedule, 'name' | 'definition'>,
   slot: Date,
 ): Submission {
-  const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags, target, callback } = job;
+  const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags, target, callback, unique } =
+    job;
   return {
     queue,
     type,
@@ -130,6 +131,7 @@ export function slotJob(
       schedule: { name, slot: slot.toISOString() },
       ...(target === undefined ? {} : { target }),
       ...(callback === undefined ? {} : { callback }),
+      ...(unique === undefined ? {} : { unique }),
     },
     idempotency: null,
   };

@@ -11,13 +11,13 @@ import { type DueSchedule, findDue, findSlots, postponeSchedule, stopAsked } fro
 import type { Cancel } from './cancel.ts';
 import type { Chore } from './chores.ts';
 import { type Case, considered, fits, withoutDecided } from './due.ts';
-import type { Ready } from './ready.ts';
+import type { Keys } from './keys.ts';
 import { writeSlots } from './write-slots.ts';
 
 export interface FireOptions {
   db: Pool;
   lanes: Lanes;
-  ready: Ready;
+  keys: Keys;
   cancel: Cancel;
   events: EventBus;
   /** The term this process may act in; null: none. */
@@ -146,7 +146,7 @@ async function fireTogether(
       options.onFenced(term);
       return [];
     }
-    options.ready.announce(written.heads, written.slow ? BigInt(written.first_block) : null);
+    options.keys.tell(written.all, written.began);
     for (const event of written.decided) options.events.emit('slot.decided', event);
     for (const event of written.submitted) options.events.emit('job.submitted', event);
     return written.cases.map(({ row, advance }) => ({ id: row.id, stopping: advance.stopping }));

@@ -12,6 +12,7 @@ import type { Pool } from '../store/db.ts';
 import type { JobFacts } from '../store/jobs.ts';
 import {
   allLanes,
+  blocked,
   idsBetween,
   type Lane,
   lanesOfQueue,
@@ -104,8 +105,8 @@ export function listing(options: {
     const { state, tag } = filter;
     const order = orderOf(filter);
     const lanes = await lanesOf(filter, order);
-    // Nothing is blocked, and a name nobody has used has no jobs.
-    if (state === 'blocked' || lanes?.length === 0) return [];
+    // A name nobody has used has no jobs.
+    if (lanes?.length === 0) return [];
     const few = lanes !== null && lanes.length <= most_lanes ? lanes : null;
     const ids = lanes === null ? null : numbers(lanes.map((lane) => lane.id));
     const ahead = isSifted(filter, lanes ?? []) ? Math.floor(most_ahead / (lanes?.length ?? 1)) : 0;
@@ -116,6 +117,7 @@ export function listing(options: {
     const [below, floor] = await idsOf(filter, from[0] as string);
     const walks: Walk[] = [];
     if (tag !== undefined) walks.push([newestOfTag, most_looked, [below, floor]]);
+    if (state === 'blocked') return [[blocked, most_looked, [below, floor, ids]]];
     if (state === 'succeeded') walks.push([succeeded, most_looked, [below, floor, ids]]);
     if (state !== undefined && state !== 'succeeded' && isTerminal(state)) {
       if (few === null) walks.push([unhappy, most_looked, [below, floor]]);

@@ -3,29 +3,33 @@
 // Invariants: as for a single submit, nothing is answered before the commit, and an interrupted commit is said to be
 // unknown; a job whose idempotency key is known already is answered with the job that is there.
 // Next room: store/jobs.ts, which inserts them.
+import type { RequestKey } from '../domain/idempotency.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Db } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
-import { type Flushed, findIdempotent, insertJobs, type NewJob } from '../store/jobs.ts';
+import { type Flushed, findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/jobs.ts';
 import { slow_insert_ms } from './ready.ts';
 import {
   assertSame,
   inFlight,
   knownJob,
+  notUnique,
   placed,
   refuse,
   type Submission,
   type SubmitOptions,
   type Submitted,
   told,
+  toldOf,
 } from './submit.ts';
+import { isKeyed, type Kept, type KeptAll, keepEach, retried } from './unique.ts';
 
 /** Stores all of them or none; answers in their order. Throws what a single submit throws. */
 export type SubmitAll = (submissions: readonly Submission[]) => Promise<Submitted[]>;
 
 /** Builds the verb. */
 export function submittingAll(options: SubmitOptions): SubmitAll {
-  const { db, lanes, ready, guards } = options;
+  const { db, lanes, ready, keys, guards } = options;
   // Bounds how many batches are stored at once and how many may wait for it.
   const turns = new Flush<NewJob[], Stored>({
     run: async ([jobs = []]) => [await store(jobs)],
@@ -37,6 +41,11 @@ export function submittingAll(options: SubmitOptions): SubmitAll {
 
   async function store(jobs: NewJob[]): Promise<Stored> {
     const began = performance.now();
+    if (jobs.some(isKeyed)) {
+      const stored = await retried(() => db.transaction((tx) => keepOrFind(tx, jobs)));
+      keys.tell(stored.all, began);
+      return stored;
+    }
     const hasKeys = jobs.some((job) => job.idempotency !== null);
     // Where a key may turn out to stand for another request, the batch must still be possible to take back.
     const stored = hasKeys
@@ -65,30 +74,54 @@ export function submittingAll(options: SubmitOptions): SubmitAll {
     for (const submission of submissions) jobs.push(await placed(submission, lanes));
     await refuseWhatIsTooMuch(submissions);
     const hasKeys = jobs.every((job) => job.idempotency !== null);
-    const { flushed, known } = await turns.add(jobs).catch((error) => refuse(error, hasKeys));
-    return submissions.map((submission, i) =>
-      told(
-        submission,
-        (jobs[i] as NewJob).lane,
-        flushed.inserted[i] ?? { known: known[i] as string },
-        options,
-      ),
-    );
+    const stored = await turns.add(jobs).catch((error) => refuse(error, hasKeys));
+    return submissions.map((submission, i) => {
+      const { lane } = jobs[i] as NewJob;
+      const known = stored.known[i];
+      if (known !== undefined) return told(submission, lane, { known }, options);
+      if ('all' in stored) return toldOf(submission, lane, stored.all.kept[i] as Kept, options);
+      return told(submission, lane, stored.flushed.inserted[i] as NonNullable<Inserted>, options);
+    });
   };
 }
 
-interface Stored {
+/** `known`: by the place of the job, the one its idempotency key names already. */
+type Stored = Inserts | Keeps;
+interface Inserts {
   flushed: Flushed;
-  /** By the place of the job: the one its key names already. */
+  known: (string | undefined)[];
+}
+interface Keeps {
+  all: KeptAll;
   known: (string | undefined)[];
 }
 
-async function insertOrFind(tx: Db, jobs: NewJob[]): Promise<Stored> {
+/** As below, where some have a unique key: one that is refused refuses all. */
+async function keepOrFind(tx: Db, jobs: NewJob[]): Promise<Keeps> {
+  const all = await keepEach(tx, jobs);
+  all.kept.forEach((one, i) => {
+    if (one?.kind === 'refused') throw notUnique(one, `#/jobs/${i}/unique/key`);
+    if (one?.kind === 'known') assertItem(one.print, jobs[i]?.idempotency as RequestKey, i);
+  });
+  const known = await findMissing(tx, jobs, (i) => all.kept[i] === undefined);
+  return { all, known };
+}
+
+async function insertOrFind(tx: Db, jobs: NewJob[]): Promise<Inserts> {
   const flushed = await insertJobs(tx, jobs);
+  return { flushed, known: await findMissing(tx, jobs, (i) => flushed.inserted[i] === null) };
+}
+
+/** The jobs that idempotency keys name already, by the place of those that were not stored for them. */
+async function findMissing(
+  tx: Db,
+  jobs: readonly NewJob[],
+  isMissing: (i: number) => boolean,
+): Promise<(string | undefined)[]> {
   const missing = jobs.flatMap((job, i) =>
-    flushed.inserted[i] === null && job.idempotency !== null ? [{ i, ...job.idempotency }] : [],
+    isMissing(i) && job.idempotency !== null ? [{ i, ...job.idempotency }] : [],
   );
-  if (missing.length === 0) return { flushed, known: [] };
+  if (missing.length === 0) return [];
   const rows = await tx.many(findIdempotent, [
     missing.map((one) => one.tenant),
     missing.map((one) => one.route),
@@ -99,14 +132,18 @@ async function insertOrFind(tx: Db, jobs: NewJob[]): Promise<Stored> {
   missing.forEach((one, n) => {
     const row = found.get(n + 1);
     if (row === undefined) throw inFlight();
-    try {
-      assertSame(row.print, one);
-    } catch (error) {
-      throw error instanceof Problem && !one.of_call ? pointingAt(one.i, error) : error;
-    }
+    assertItem(row.print, one, one.i);
     known[one.i] = row.job_id;
   });
-  return { flushed, known };
+  return known;
+}
+
+function assertItem(print: Buffer, key: RequestKey, i: number): void {
+  try {
+    assertSame(print, key);
+  } catch (error) {
+    throw error instanceof Problem && !key.of_call ? pointingAt(i, error) : error;
+  }
 }
 
 function pointingAt(i: number, problem: Problem): Problem {

@@ -2,6 +2,7 @@
 // Invariants: nothing is answered before the commit; an interrupted commit is said to be unknown, never refused.
 // Next room: store/jobs.ts, whose one statement inserts job, block and idempotency key together.
 
+import { isTerminal } from '../domain/job.ts';
 import { type Callback, callbackType, type JobOptions, pushRoute } from '../domain/options.ts';
 import { Problem } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
@@ -10,7 +11,9 @@ import { Flush } from '../store/flush.ts';
 import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import type { Guards } from './guards.ts';
+import type { Keys } from './keys.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
+import { isKeyed, type Kept, keepEach, retried } from './unique.ts';
 
 /** What a caller asks for; every option is resolved to its value. */
 export interface Submission extends Omit<NewJob, 'lane' | 'options'> {
@@ -22,16 +25,28 @@ export interface Submission extends Omit<NewJob, 'lane' | 'options'> {
 /** Options as a caller gives them: which lanes they lead to is found here. */
 export type AskedOptions = Omit<JobOptions, 'type' | 'callback'> & { callback?: Omit<Callback, 'lane'> };
 
-/** What became of it. `replayed`: the idempotency key named a job that was there already. */
+/**
+ * What became of it. `replayed`: another request made the job: the idempotency key named it, or, `deduplicated`, it holds
+ * the unique key.
+ */
 export type Submitted =
-  | { replayed: false; id: string; created_at: Date; run_at: Date | null; state: 'queued' | 'scheduled' }
-  | { replayed: true; id: string };
+  | {
+      replayed: false;
+      id: string;
+      created_at: Date;
+      run_at: Date | null;
+      state: 'queued' | 'scheduled' | 'blocked';
+      /** The holder it waits for. */
+      blocked_by?: string;
+    }
+  | { replayed: true; deduplicated?: boolean; id: string };
 
 export interface SubmitOptions {
   db: Pool;
   lanes: Lanes;
   ready: Ready;
   events: EventBus;
+  keys: Keys;
   /** A job falls due in `ms`. */
   onLater: (ms: number) => void;
   /** Refuse what comes on top of too much. */
@@ -40,9 +55,26 @@ export interface SubmitOptions {
 
 export type Submit = (submission: Submission) => Promise<Submitted>;
 
-/** Builds the verb. Throws Problems: `idempotency-key-reused`, `idempotency-in-flight`, `outcome-unknown`, 503s. */
+/**
+ * Builds the verb. Throws Problems: `idempotency-key-reused`, `idempotency-in-flight`, `job-not-unique`, `outcome-unknown`,
+ * 503s.
+ */
 export function submitting(options: SubmitOptions): Submit {
-  const { db, lanes, ready, guards } = options;
+  const { db, lanes, ready, keys, guards } = options;
+  // Those with a unique key wait for locks, so they have a flush of their own, in transactions.
+  const unique = new Flush<NewJob, Kept>({
+    run: async (jobs) => {
+      const began = performance.now();
+      const all = await retried(() => db.transaction((tx) => keepEach(tx, jobs)));
+      keys.tell(all, began);
+      return all.kept as Kept[];
+    },
+    inFlight: 2,
+    max: 100,
+    gapMs: 0,
+    maxWaiting: 5_000,
+    splits: isOneItemsFault,
+  });
   const flush = new Flush<NewJob, Inserted>({
     run: async (jobs) => {
       const began = performance.now();
@@ -71,6 +103,10 @@ export function submitting(options: SubmitOptions): Submit {
       if (known !== undefined) return told(submission, job.lane, { known }, options);
       if (refusal !== null) throw refusal;
     }
+    if (isKeyed(job)) {
+      const kept = await unique.add(job).catch((error) => refuse(error, key !== null));
+      return toldOf(submission, job.lane, kept, options);
+    }
     let inserted: Inserted;
     try {
       inserted = await flush.add(job);
@@ -88,19 +124,54 @@ type IdempotencyKey = NonNullable<NewJob['idempotency']>;
 export function told(
   { queue, type }: Submission,
   lane: number,
-  stored: NonNullable<Inserted> | { known: string },
+  stored: (NonNullable<Inserted> & { blocked_by?: string | null }) | { known: string; held?: boolean },
   { events, onLater }: SubmitOptions,
 ): Submitted {
   if ('known' in stored) {
     const job = { job_id: stored.known, lane, queue, type };
     events.emit('job.submitted', { ...job, state: 'queued', replayed: true });
-    return { replayed: true, id: stored.known };
+    return { replayed: true, deduplicated: stored.held === true, id: stored.known };
   }
-  const { id, created_at, run_at, scheduled } = stored;
-  const state = scheduled ? 'scheduled' : 'queued';
+  const { id, created_at, run_at, scheduled, blocked_by } = stored;
+  const state = blocked_by ? 'blocked' : scheduled ? 'scheduled' : 'queued';
   if (run_at !== null) onLater(run_at.getTime() - created_at.getTime());
   events.emit('job.submitted', { job_id: id, lane, queue, type, state, replayed: false });
-  return { replayed: false, id, created_at, run_at, state };
+  return { replayed: false, id, created_at, run_at, state, ...(blocked_by ? { blocked_by } : {}) };
+}
+
+/** The same of one with a unique key; throws what it is refused with. */
+export function toldOf(submission: Submission, lane: number, kept: Kept, options: SubmitOptions): Submitted {
+  switch (kept.kind) {
+    case 'made':
+      return told(submission, lane, { ...kept.made, blocked_by: kept.blocked_by }, options);
+    case 'known':
+      assertSame(kept.print, submission.idempotency as IdempotencyKey);
+      return told(submission, lane, { known: kept.id }, options);
+    case 'held':
+      return told(submission, lane, { known: kept.id, held: true }, options);
+    case 'refused':
+      throw notUnique(kept);
+  }
+}
+
+/** The 409 of a submit whose unique key another job holds. */
+export function notUnique(
+  { id, state }: Extract<Kept, { kind: 'refused' }>,
+  pointer = '#/unique/key',
+): Problem {
+  const why =
+    state === 'running'
+      ? `job ${id} with this key runs`
+      : isTerminal(state)
+        ? `job ${id} with this key has ${state} and its window_seconds are not over`
+        : `job ${id} with this key is ${state}`;
+  const detail = `${why}; follow Location, or send another on_conflict`;
+  return new Problem('job-not-unique', {
+    detail,
+    headers: { location: `/v1/jobs/${id}/status` },
+    errors: [{ pointer, code: 'not_unique', detail }],
+    job: { id, state },
+  });
 }
 
 /** Gives a submission without options its lane, if this process has met it. */

@@ -8,7 +8,7 @@ import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
-import { insertJobs, type NewJob } from '../store/jobs.ts';
+import type { NewJob } from '../store/jobs.ts';
 import {
   findSchedule,
   type LockedSchedule,
@@ -18,9 +18,18 @@ import {
 } from '../store/schedules.ts';
 import { most_open, recordSlots } from '../store/slots.ts';
 import { slotJob } from './due.ts';
-import { slow_insert_ms } from './ready.ts';
 import { tenant } from './schedules.ts';
-import { knownJob, placed, refuse, replay, type SubmitOptions, type Submitted, told } from './submit.ts';
+import {
+  knownJob,
+  placed,
+  refuse,
+  replay,
+  type SubmitOptions,
+  type Submitted,
+  told,
+  toldOf,
+} from './submit.ts';
+import { idOf, keepEach, retried } from './unique.ts';
 
 /** Fires a schedule now; undefined: there is no such schedule. Throws what a submit throws. */
 export type Trigger = (
@@ -32,7 +41,7 @@ export type Trigger = (
 const tries = 5;
 
 export function triggering(options: SubmitOptions): Trigger {
-  const { db, lanes, ready } = options;
+  const { db, lanes, keys } = options;
 
   return async (name, idempotency, by) => {
     for (let n = 0; n < tries; n++) {
@@ -42,18 +51,17 @@ export function triggering(options: SubmitOptions): Trigger {
       const submission = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
       const job = await placed(submission, lanes);
       const began = performance.now();
-      const fired = await db
-        .transaction((tx) => fireByHand(tx, name, seen, job, by))
-        .catch((error) => refuse(error, idempotency !== null));
+      const fired = await retried(() => db.transaction((tx) => fireByHand(tx, name, seen, job, by))).catch(
+        (error) => refuse(error, idempotency !== null),
+      );
       if (fired === null) continue;
-      const { made, decided } = fired;
-      const slow = performance.now() - began > slow_insert_ms;
-      ready.announce(made.heads, slow ? BigInt(made.first_block) : null);
+      const { all, decided } = fired;
+      keys.tell(all, began);
       if (decided !== null)
         options.events.emit('slot.decided', { ...decided, schedule: name, lateness_ms: 0 });
-      const [inserted] = made.inserted;
-      const known = async () => ({ known: await replay(db, idempotency as RequestKey) });
-      return told(submission, job.lane, inserted ?? (await known()), options);
+      const [kept] = all.kept;
+      if (kept !== undefined) return toldOf(submission, job.lane, kept, options);
+      return told(submission, job.lane, { known: await replay(db, idempotency as RequestKey) }, options);
     }
     throw new Problem('database-unavailable', {
       detail: `schedule ${name} kept changing; try again`,
@@ -73,15 +81,15 @@ async function fireByHand(tx: Db, name: string, seen: { id: number; version: num
   if (present?.id !== seen.id || present.version !== seen.version) return null;
   const slot = await freeSlot(tx, present);
   const schedule = { name, slot: slot.toISOString() };
-  const made = await insertJobs(tx, [{ ...job, options: { ...job.options, schedule } }]);
-  const [inserted] = made.inserted;
-  if (inserted == null) return { made, decided: null };
-  const { id: job_id } = inserted;
+  const all = await keepEach(tx, [{ ...job, options: { ...job.options, schedule } }]);
+  const [kept] = all.kept;
+  if (kept === undefined || kept.kind === 'known' || kept.kind === 'refused') return { all, decided: null };
+  const job_id = idOf(kept);
   const decided = { slot, due_at: slot, job_id, slots: 1, outcome: 'manual', reason: null } as const;
   await recordSlots(tx, null, [{ ...decided, schedule_id: present.id, through: null }], []);
-  await tx.many(noteJob, [present.id, inserted.id, most_open]);
+  await tx.many(noteJob, [present.id, job_id, most_open]);
   await audit(tx, by, { action: 'schedule.trigger', target: name, facts: { job_id } });
-  return { made, decided };
+  return { all, decided };
 }
 
 /** The present moment, or the first one behind all slots there are that the schedule cannot name. */

@@ -52,7 +52,7 @@ export function explaining(options: {
           ? null
           : { worker: await workers.nameOf(owner), started_at, until, deadline },
       line: prio === null ? null : { prio, ahead, is_bound },
-      blocked_on: null,
+      blocked_on: facts.options?.blocked_by ?? null,
       held_by: route === null ? null : heldRoute(route),
       pauses: pausesOf(queue, type),
       takers: waits ? await roster.takers(lane) : nobody,

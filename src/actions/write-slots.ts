@@ -4,20 +4,21 @@
 // Next room: fire.ts, which decides what is written together; store/slots.ts, whose statements these are.
 import { isFired, lateBy, toldAt } from '../domain/firing.ts';
 import type { Events } from '../events.ts';
-import type { Pool } from '../store/db.ts';
-import { type Flushed, insertJobs, type NewJob } from '../store/jobs.ts';
+import type { Db, Pool } from '../store/db.ts';
+import type { NewJob } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { dispatcherRoom, holdTerm } from '../store/leader.ts';
 import { awaitSchedules, lockSchedules, recordSlots } from '../store/slots.ts';
 import type { Case } from './due.ts';
-import { slow_insert_ms } from './ready.ts';
 import { placed } from './submit.ts';
+import { idOf, type Kept, type KeptAll, keepEach, retried } from './unique.ts';
 
 /** What was written. */
-export interface Written extends Pick<Flushed, 'heads' | 'first_block'> {
+export interface Written {
   cases: readonly Case[];
-  /** Whether the jobs took long enough to be overtaken by others on their way to those who look for them. */
-  slow: boolean;
+  /** What became of the jobs, and when the transaction that stored them began. */
+  all: KeptAll;
+  began: number;
   decided: readonly Events['slot.decided'][];
   submitted: readonly Events['job.submitted'][];
 }
@@ -40,7 +41,7 @@ export async function writeSlots(
     jobsOf.set(one, jobs);
   }
   const began = performance.now();
-  return db.transaction(async (tx) => {
+  const write = async (tx: Db): Promise<Written | null> => {
     const held = await tx.maybeOne(holdTerm, [dispatcherRoom, term]);
     if (held === undefined) return null;
     const { now } = held;
@@ -55,18 +56,18 @@ export async function writeSlots(
     const jobs = unchanged.flatMap((one) =>
       (jobsOf.get(one) ?? []).map((job) => ({ ...job, payload: payloads.get(one.row.id) ?? 'null' })),
     );
-    const made: Flushed = jobs.length === 0 ? noJobs : await insertJobs(tx, jobs);
-    const ids = made.inserted.map((one) => one?.id ?? null).values();
+    const all = await keepEach(tx, jobs);
+    // A slot whose key is held is a slot for which the holder stands.
+    const ids = all.kept.map((one) => (one === undefined ? null : idOf(one))).values();
     const submitted = unchanged
       .flatMap(({ submissions }) => submissions)
-      .map(({ queue, type }, n) => ({
-        job_id: made.inserted[n]?.id as string,
-        lane: (jobs[n] as NewJob).lane,
-        queue,
-        type,
-        state: 'queued' as const,
-        replayed: false,
-      }));
+      .map(({ queue, type }, n) => {
+        const kept = all.kept[n] as Kept;
+        const state =
+          kept.kind === 'made' && kept.blocked_by !== null ? ('blocked' as const) : ('queued' as const);
+        const { lane } = jobs[n] as NewJob;
+        return { job_id: idOf(kept), lane, queue, type, state, replayed: kept.kind !== 'made' };
+      });
     const rows = unchanged.flatMap((one) =>
       one.verdicts.map((verdict) => ({
         ...toldAt(verdict, now),
@@ -83,16 +84,14 @@ export async function writeSlots(
     );
     return {
       cases: unchanged,
-      heads: made.heads,
-      first_block: made.first_block,
-      slow: performance.now() - began > slow_insert_ms,
+      all,
+      began,
       submitted,
       decided: rows.map(({ schedule_id: _, through: __, ...row }) => ({
         ...row,
         lateness_ms: lateBy(row, now),
       })),
     };
-  });
+  };
+  return retried(() => db.transaction(write));
 }
-
-const noJobs: Flushed = { inserted: [], heads: [], first_block: '0' };

@@ -25,6 +25,7 @@ export type JobEvent =
   | 'unblocked_later'
   | 'parent_failed'
   | 'due'
+  | 'parked'
   | 'claimed'
   | 'completed'
   | 'failed'
@@ -42,8 +43,9 @@ export const transitions: Readonly<Record<JobState, Readonly<Partial<Record<JobE
     unblocked_later: 'scheduled',
     parent_failed: 'cancelled',
     cancelled: 'cancelled',
+    expired: 'expired',
   },
-  scheduled: { due: 'queued', cancelled: 'cancelled', expired: 'expired' },
+  scheduled: { due: 'queued', parked: 'blocked', cancelled: 'cancelled', expired: 'expired' },
   queued: { claimed: 'running', cancelled: 'cancelled', expired: 'expired' },
   running: {
     completed: 'succeeded',
@@ -53,7 +55,7 @@ export const transitions: Readonly<Record<JobState, Readonly<Partial<Record<JobE
     lost: 'queued',
     cancel_honoured: 'cancelled',
   },
-  retrying: { due: 'queued', cancelled: 'cancelled', expired: 'expired' },
+  retrying: { due: 'queued', parked: 'blocked', cancelled: 'cancelled', expired: 'expired' },
   succeeded: {},
   dead: {},
   cancelled: {},

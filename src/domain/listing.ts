@@ -25,9 +25,9 @@ export type Order = 'newest' | 'turn' | 'lease' | 'due';
 
 /** The order of the answer (docs/contract.md, Lists). */
 export function orderOf({ state, tag }: Filter): Order {
-  if (tag !== undefined || state === undefined || isTerminal(state)) return 'newest';
+  if (tag !== undefined || state === undefined || state === 'blocked' || isTerminal(state)) return 'newest';
   if (state === 'running') return 'lease';
-  return state === 'queued' || state === 'blocked' ? 'turn' : 'due';
+  return state === 'queued' ? 'turn' : 'due';
 }
 
 /** The question as one text: the same for the same question, another for any other. */

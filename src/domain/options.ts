@@ -3,6 +3,7 @@
 // nothing but the job's own type is needed to run it.
 // Next room: store/jobs.ts, which keeps it; record.ts shows it.
 import type { TerminalState } from './job.ts';
+import type { Unique } from './unique.ts';
 
 /** Where a job is pushed: Errand calls this URL instead of handing the job to a worker. */
 export interface Target {
@@ -19,12 +20,22 @@ export interface Callback {
   readonly lane: number;
 }
 
+/** rerun: it runs after the job that ran when it came. parked: it fell due while another job held its key. */
+export const blockedReasons = ['rerun', 'parked'] as const;
+
+export type BlockedReason = (typeof blockedReasons)[number];
+
 /** The options of a job, absent where it has none. */
 export interface JobOptions {
   /** The job's type, where the route of its lane is not just that: pushed jobs. */
   readonly type?: string;
   readonly target?: Target;
   readonly callback?: Callback;
+  /** The key of which it may be the holder. */
+  readonly unique?: Unique;
+  /** While it waits: the holder of its key, and why it waits. Told of a job, kept nowhere. */
+  readonly blocked_by?: string;
+  readonly blocked_reason?: BlockedReason;
   /** The media type of the payload; absent = application/json. */
   readonly content_type?: string;
   /** Whether the payload is kept as base64, because its bytes are no text that Postgres can hold. */

@@ -68,6 +68,8 @@ export interface JobFacts {
   readonly has_result: boolean;
   readonly created_uri: string | null;
   readonly error: JobError | null;
+  /** Why a job was cancelled, where that is known. */
+  readonly why?: string | null;
 }
 
 /** How the caller waits: by wish (`soft`) or by one of the three demands (docs/contract.md, Modes). */
@@ -178,7 +180,7 @@ function expiredProblem(job: JobFacts): Problem {
 
 function cancelledProblem(job: JobFacts): Problem {
   return new Problem('job-cancelled', {
-    detail: `job ${job.id} was cancelled; submit it again if the work is still wanted`,
+    detail: `job ${job.id} was ${job.why ?? 'cancelled'}; submit it again if the work is still wanted`,
     job: { id: job.id, state: job.state },
   });
 }

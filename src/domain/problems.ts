@@ -96,6 +96,15 @@ export const problems = {
     meaning: 'The headers or the body did not arrive completely in time; nothing was stored.',
     remedy: 'Send the whole request without long pauses.',
   },
+  'job-not-unique': {
+    status: 409,
+    title: 'Another job holds the unique key',
+    retryable: false,
+    meaning:
+      'The job has a `unique.key` that another job holds, and its `on_conflict` does not allow for that: `reject`, or `replace` while the holder runs.',
+    remedy:
+      'Follow `Location`, which is the holder; send it again when that has ended; or use `on_conflict` `return`, `replace` or `rerun`.',
+  },
   'job-state-conflict': {
     status: 409,
     title: 'The state of the job does not allow this',

@@ -103,6 +103,9 @@ function optionsText(options: JobOptions | null): string {
 function shownOptions({
   target,
   callback,
+  unique,
+  blocked_by,
+  blocked_reason,
   schedule,
   retry_of,
   callback_of,
@@ -114,6 +117,8 @@ function shownOptions({
     ...(callback === undefined
       ? {}
       : { callback: { url: callback.url, events: callback.events, ...names(callback) } }),
+    ...(unique === undefined ? {} : { unique }),
+    ...(blocked_by === undefined ? {} : { blocked_by, blocked_reason }),
     ...(schedule === undefined ? {} : { schedule }),
     ...(retry_of === undefined ? {} : { retry_of }),
     ...(callback_of === undefined ? {} : { callback_of }),
@@ -133,6 +138,16 @@ export function errorBody(facts: Failure & { state: JobState }) {
       type: '/problems/job-expired',
       code: 'job-expired',
       status: 504,
+      class: null,
+      source: 'errand',
+      detail: facts.error,
+    };
+  }
+  if (facts.state === 'cancelled' && facts.class === null && facts.error !== null) {
+    return {
+      type: '/problems/job-cancelled',
+      code: 'job-cancelled',
+      status: 409,
       class: null,
       source: 'errand',
       detail: facts.error,

@@ -5,6 +5,7 @@
 import type { BackoffPolicy } from './backoff.ts';
 import type { TerminalState } from './job.ts';
 import type { Target } from './options.ts';
+import type { Unique } from './unique.ts';
 
 /** What becomes of slots that are later than `max_lateness_seconds`. */
 export const misfires = ['fire_latest', 'fire_all', 'skip'] as const;
@@ -52,6 +53,7 @@ export interface JobTemplate {
         headers?: Readonly<Record<string, string>> | undefined;
       }
     | undefined;
+  unique?: Unique | undefined;
 }
 
 /** A schedule as its caller defines it. */

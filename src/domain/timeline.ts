@@ -42,6 +42,8 @@ export interface History {
   run_at: Date | null;
   /** Whether it was made to wait for `run_at`. */
   scheduled: boolean;
+  /** Whether it was made to wait for the holder of its key. */
+  blocked: boolean;
   terminal: boolean;
   /** In order, without gaps. */
   starts: readonly StartFacts[];
@@ -154,9 +156,9 @@ function follows(one: Position, other: Position): boolean {
   return one.step > other.step || (one.step === other.step && one.seq > other.seq);
 }
 
-function createdEvent({ scheduled, created_at, run_at }: History): Placed {
+function createdEvent({ scheduled, blocked, created_at, run_at }: History): Placed {
   const due = scheduled && run_at !== null ? { next_attempt_at: run_at } : {};
-  const state: JobState = scheduled ? 'scheduled' : 'queued';
+  const state: JobState = blocked ? 'blocked' : scheduled ? 'scheduled' : 'queued';
   return placed(1, 'state', { state, attempt: 0, epoch: 0, at: created_at, ...due });
 }
 

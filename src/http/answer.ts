@@ -61,6 +61,10 @@ export const storedHeaders = {
     type: 'string',
     description: '`true` where the key named a job that was there already.',
   },
+  'Errand-Deduplicated': {
+    type: 'string',
+    description: '`true` where the job of another request holds the unique key and is the answer.',
+  },
 } as const;
 
 function pointing(reply: FastifyReply, facts: NamedFacts): FastifyReply {

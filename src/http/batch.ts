@@ -5,7 +5,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
-import type { Submission } from '../actions/submit.ts';
+import type { Submission, Submitted } from '../actions/submit.ts';
 import type { AddressPolicy } from '../domain/address.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { Problem, type ProblemFault, toBody } from '../domain/problem.ts';
@@ -59,6 +59,7 @@ export function submitBatch(actions: Actions, reach: AddressPolicy): Route<{ Bod
             'idempotency-key-malformed',
             'idempotency-key-reused',
             'idempotency-in-flight',
+            'job-not-unique',
             'job-archived',
             'outcome-unknown',
           ),
@@ -94,14 +95,15 @@ async function storeAll(
   refuseAny(made);
   const submissions = made as Submission[];
   const submitted = await actions.submitAll(submissions);
-  if (submitted.every((one) => one.replayed)) reply.header('idempotency-replayed', 'true');
+  if (submitted.every((one) => one.replayed && !one.deduplicated))
+    reply.header('idempotency-replayed', 'true');
   const { returnMinimal, preferenceApplied } = request.answerMode;
   if (preferenceApplied !== null) reply.header('preference-applied', preferenceApplied);
   const jobs = await Promise.all(
     submitted.map(async (one, i) =>
       returnMinimal
-        ? JSON.stringify({ id: one.id, location: statusPath(one.id) })
-        : recordWithLocation(await factsOf(actions, submissions[i] as Submission, one)),
+        ? JSON.stringify({ id: one.id, location: statusPath(one.id), ...deduplicated(one) })
+        : recordWithLocation(await factsOf(actions, submissions[i] as Submission, one), one),
     ),
   );
   return sendJson(reply, 202, `{"jobs":[${jobs.join(',')}]}`);
@@ -116,7 +118,7 @@ async function storeEach(
   const made = submissionsOf(request, reach);
   const store = async (submission: Submission) => {
     const submitted = await actions.submit(submission);
-    return recordWithLocation(await factsOf(actions, submission, submitted));
+    return recordWithLocation(await factsOf(actions, submission, submitted), submitted);
   };
   // Who holds the key of the call is stored first: if that was another request, nothing of this one is stored.
   const holder = made.findIndex((one) => !(one instanceof Problem) && one.idempotency?.of_call);
@@ -194,8 +196,14 @@ function refuseAny(items: readonly unknown[]): void {
 
 const most_faults = 20;
 
-function recordWithLocation(facts: NamedFacts): string {
-  return `{"location":"${statusPath(facts.id)}",${recordText(facts).slice(1)}`;
+function recordWithLocation(facts: NamedFacts, submitted: Submitted): string {
+  const start = JSON.stringify({ location: statusPath(facts.id), ...deduplicated(submitted) });
+  return `${start.slice(0, -1)},${recordText(facts).slice(1)}`;
+}
+
+/** Of a job that another request made and that holds the unique key. */
+function deduplicated(submitted: Submitted): { deduplicated?: true } {
+  return submitted.replayed && submitted.deduplicated ? { deduplicated: true } : {};
 }
 
 const understood = {

@@ -75,12 +75,20 @@ export function retryJob({ change, inspect }: Actions): Route<{ Params: JobParam
           },
           content: { 'application/json': { schema: Job } },
         },
-        ...refusals(...bodyFaults, ...storeFaults, 'not-found', 'job-archived', 'job-state-conflict'),
+        ...refusals(
+          ...bodyFaults,
+          ...storeFaults,
+          'not-found',
+          'job-archived',
+          'job-state-conflict',
+          'job-not-unique',
+        ),
       },
     },
     async handler({ params: { id } }, reply) {
       const answer = await change.retry(id);
       if (answer.kind === 'absent') return missing(inspect, id);
+      if (answer.kind === 'held') throw heldBy(id, answer);
       const facts = await existing(inspect, answer.kind === 'retried' ? answer.id : id);
       if (answer.kind === 'conflict') throw conflict(facts, answer.state, 'run again');
       reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
@@ -97,6 +105,14 @@ export function refuseChanged(facts: NamedFacts, expected: string | undefined): 
   throw new Problem('precondition-failed', {
     detail: mismatch(expected, `job ${facts.id}`),
     headers: { etag: now },
+  });
+}
+
+function heldBy(id: string, { holder, state }: { holder: string; state: JobState }): Problem {
+  return new Problem('job-not-unique', {
+    detail: `job ${holder} holds the unique key of job ${id}; follow Location, and repeat it when that has ended`,
+    headers: { location: statusPath(holder) },
+    job: { id: holder, state },
   });
 }
 

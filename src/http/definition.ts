@@ -24,11 +24,11 @@ export function wishOf({ job, timezone, ...rest }: NewSchedule, name: string, re
     reach,
     '#/job',
   );
-  const { target, callback } = submission.options ?? {};
+  const { target, callback, unique } = submission.options ?? {};
   const definition: Definition = {
     ...rest,
     timezone: timezone ?? usualZone,
-    job: { ...template, target, callback },
+    job: { ...template, target, callback, unique },
   };
   soundCadence(definition, name);
   return { definition, payload: payload?.text ?? 'null' };

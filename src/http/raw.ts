@@ -33,6 +33,8 @@ const optionHeaders = {
   'Errand-Tags': 'tags',
   'Errand-Target': 'target',
   'Errand-Callback': 'callback',
+  'Errand-Unique-Key': 'unique',
+  'Errand-On-Conflict': 'unique',
 } as const satisfies Partial<Record<RequestHeader, keyof NewJob>>;
 
 type OptionHeader = keyof typeof optionHeaders;
@@ -102,10 +104,13 @@ function optionsIn(request: FastifyRequest<{ Params: { queue: string } }>): NewJ
     if (count > 1 && !isList) throw badHeader([faultOf(header, 'duplicate', sentTwice)]);
     given[member] = memberOf(member, value.trim());
   }
+  const conflict = headerOf(request, 'errand-on-conflict')?.trim();
+  const key = headerOf(request, 'errand-unique-key')?.trim();
+  if (conflict !== undefined) given.unique = { ...(key === undefined ? {} : { key }), on_conflict: conflict };
   const parsed = NewJob.safeParse(given, { error: remedy });
   if (parsed.success) return parsed.data;
   throw badHeader(
-    parsed.error.issues.map(({ path, code, message }) => faultOf(headerFor(String(path[0])), code, message)),
+    parsed.error.issues.map(({ path, code, message }) => faultOf(headerFor(path), code, message)),
   );
 }
 
@@ -129,12 +134,16 @@ function memberOf(member: keyof NewJob, text: string): unknown {
     case 'target':
     case 'callback':
       return { url: text };
+    case 'unique':
+      return { key: text };
     default:
       return text;
   }
 }
 
-function headerFor(member: string): string {
+function headerFor([first, inner]: readonly PropertyKey[]): string {
+  const member = String(first);
+  if (inner === 'on_conflict') return 'Errand-On-Conflict';
   return Object.entries(optionHeaders).find(([, known]) => known === member)?.[0] ?? member;
 }
 

@@ -82,6 +82,9 @@ export const requestHeaders = {
   'Errand-Max-Attempts': 'Attempts before the job is dead.',
   'Errand-Timeout': 'Longest run of one attempt, in seconds.',
   'Errand-Tags': 'Tags, with commas between them.',
+  'Errand-Unique-Key': 'Of all jobs with this key one holds it (`unique.key`).',
+  'Errand-On-Conflict':
+    'What becomes of the job when its key is held: `return`, `reject`, `replace`, `rerun`.',
   'Errand-Target': 'URL the job is pushed to by POST.',
   'Errand-Callback': 'URL that is told of the end, whichever it is.',
   'Errand-Actor': 'Who acts, for the audit: 1 to 128 printable ASCII characters; absent: `anonymous`.',

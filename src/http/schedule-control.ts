@@ -11,6 +11,7 @@ import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { answered, present, sendSchedule } from './schedule-answer.ts';
 import { Job, NoMembers } from './schemas/job.ts';
 import { Leader, Pause, RunList, RunQuery, ScheduleParams } from './schemas/schedule.ts';
+import { replayHeader } from './submit.ts';
 
 /** `POST /v1/schedules/{name}/pause`. */
 export function pauseSchedule({ schedules }: Actions): Route<{ Params: ScheduleParams; Body: Pause }> {
@@ -85,6 +86,7 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
           'idempotency-key-malformed',
           'idempotency-key-reused',
           'idempotency-in-flight',
+          'job-not-unique',
           'outcome-unknown',
         ),
       },
@@ -95,7 +97,7 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
       const print = fingerprint(`${route} ${name}`, '', Buffer.alloc(0));
       const idempotency = key === null ? null : requestKey(key, print);
       const fired = present(await trigger(name, idempotency, byOf(request)), name);
-      if (fired.replayed) reply.header('idempotency-replayed', 'true');
+      if (fired.replayed) reply.header(replayHeader(fired), 'true');
       return sendStored(reply, await existing(inspect, fired.id));
     },
   };

@@ -80,7 +80,8 @@ export function factsOfNew(
     state,
     created_at,
     run_at,
-  }: Pick<Submitted & { replayed: false }, 'id' | 'state' | 'created_at' | 'run_at'>,
+    blocked_by,
+  }: Pick<Submitted & { replayed: false }, 'id' | 'state' | 'created_at' | 'run_at' | 'blocked_by'>,
 ): NamedFacts {
   const { queue, type, priority, max_attempts, timeout_seconds, expires_at, tags, options } = submission;
   return {
@@ -101,7 +102,7 @@ export function factsOfNew(
     next_at: null,
     backoff: null,
     tags: tags as string[] | null,
-    options: options as NamedFacts['options'],
+    options: waiting(options as NamedFacts['options'], blocked_by),
     patches: null,
     progress: null,
     progress_seq: null,
@@ -116,15 +117,20 @@ export function factsOfNew(
   };
 }
 
+function waiting(options: NamedFacts['options'], blocked_by: string | undefined): NamedFacts['options'] {
+  return blocked_by === undefined ? options : { ...options, blocked_by, blocked_reason: 'rerun' };
+}
+
 function optionsOf(
-  { target, callback }: Pick<NewJob, 'target' | 'callback'>,
+  { target, callback, unique }: Pick<NewJob, 'target' | 'callback' | 'unique'>,
   aside: AskedOptions | null,
   reach: AddressPolicy,
   at: string,
 ): AskedOptions | null {
-  if (target === undefined && callback === undefined) return aside;
+  if (target === undefined && callback === undefined && unique === undefined) return aside;
   return {
     ...aside,
+    ...(unique === undefined ? {} : { unique }),
     ...(target === undefined
       ? {}
       : { target: { ...target, url: reachable(target.url, reach, `${at}/target/url`) } }),

@@ -78,7 +78,7 @@ export async function submitAndAnswer(
   const storing = actions.submit(submission);
   const submitted = await (place === null ? storing : storing.finally(() => place.leave()));
   const { id, replayed } = submitted;
-  if (replayed) reply.header('idempotency-replayed', 'true');
+  if (submitted.replayed) reply.header(replayHeader(submitted), 'true');
   reply.header('link', `<${statusPath(id)}>; rel="status"`);
   if (mode.kind !== 'async') reply.header('errand-job-id', id);
   if (mode.kind !== 'async' && place !== null) {
@@ -89,6 +89,11 @@ export async function submitAndAnswer(
   sendAccepted(reply, mode, facts);
   // Not the reply: it is thenable, so a promise that resolves with it takes a detour through its end.
   return undefined;
+}
+
+/** Why a job that was there already is the answer. */
+export function replayHeader({ deduplicated }: Submitted & { replayed: true }): string {
+  return deduplicated ? 'errand-deduplicated' : 'idempotency-replayed';
 }
 
 /** What is known of a job that was submitted, without asking the database for one that is new. */
@@ -118,6 +123,7 @@ const text = (description: string): HeaderSchema => ({ type: 'string', descripti
 const understood = {
   'Errand-Mode': text('How the request was understood.'),
   'Idempotency-Replayed': storedHeaders['Idempotency-Replayed'],
+  'Errand-Deduplicated': storedHeaders['Errand-Deduplicated'],
   'Preference-Applied': text('The wishes that were honoured.'),
   Link: text('`rel="status"`: the status of the job.'),
   'Errand-Job-Id': text('The id of the job, after a wait.'),
@@ -131,6 +137,7 @@ const submitFaults: readonly ProblemSlug[] = [
   'idempotency-key-malformed',
   'idempotency-key-reused',
   'idempotency-in-flight',
+  'job-not-unique',
   'job-archived',
   'job-cancelled',
   'job-failed',

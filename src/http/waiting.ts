@@ -97,7 +97,12 @@ async function awaited(inspect: Actions['inspect'], id: string): Promise<Facts> 
 }
 
 function outcomeOf({ mode }: Wait, facts: NamedFacts): Answer | null {
-  return answerFor(mode.kind === 'soft' ? 'soft' : mode.expectation, { ...facts, error: errorOf(facts) });
+  return answerFor(mode.kind === 'soft' ? 'soft' : mode.expectation, {
+    ...facts,
+    error: errorOf(facts),
+    // Not every word of an end fits behind "was".
+    why: facts.error?.startsWith('superseded') ? facts.error : null,
+  });
 }
 
 async function sendOutcome(

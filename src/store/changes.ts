@@ -44,7 +44,8 @@ export function changeJob(
 
 export const change = sql<Changed>`
 with j as materialized (
-  select blk, tags from errand.job where id = $1::bigint and coalesce(patches, 0) = $2::int
+  select blk, tags, case when options ? 'unique' then true end keyed from errand.job
+  where id = $1::bigint and coalesce(patches, 0) = $2::int
 ), p as materialized (
   select coalesce((select blk from errand.place where job_id = $1), blk) blk from j
 ), r as (
@@ -58,17 +59,21 @@ with j as materialized (
 ), w as (
   delete from errand.later where job_id = $1 and epoch = $10 and exists (select from j)
   returning lane, prio, epoch, attempt, timeout_seconds, run_at
+), z as (
+  delete from errand.blocked where job_id = $1 and epoch = $10 and exists (select from j)
+  returning tenant, key, parked, lane, prio, epoch, attempt, timeout_seconds, run_at
 ), x as (
   select *, case when attempt > 1 then 'retrying' else 'scheduled' end unready from (
-    select *, null::timestamptz run_at from r union all select *, null from l
-    union all select lane, prio, epoch, attempt, timeout_seconds, null, null, run_at from w) y
+    select *, null::timestamptz run_at, 'queued' place from r union all select *, null, 'queued' from l
+    union all select lane, prio, epoch, attempt, timeout_seconds, null, null, run_at, 'later' from w
+    union all select lane, prio, epoch, attempt, timeout_seconds, null, null, run_at, 'blocked' from z) y
 ), n as materialized (
   -- A suspect stays one: its line is apart from that of the others.
-  select lane was_lane, case when run_at is null then 'queued' else unready end was_state, unready,
+  select lane was_lane, case place when 'later' then unready else place end was_state, unready,
     coalesce($3::int, lane) lane, (coalesce($4::int, prio % 10) + prio / 10 * 10)::int2 prio, epoch, attempt,
     timeout_seconds, coalesce(at, errand.now()) at,
     case when coalesce($3, lane) = lane and coalesce($4, prio % 10) = prio % 10 then ord end ord,
-    case when $6::boolean then errand.now() else coalesce($5::timestamptz, run_at) end run_at
+    case when $6::boolean then errand.now() else coalesce($5::timestamptz, run_at) end run_at, place
   from x
 ), u as (
   update errand.job set lane = n.lane, priority = n.prio % 10, max_attempts = coalesce($7::int, job.max_attempts),
@@ -77,15 +82,23 @@ with j as materialized (
     options = case when $9::int is null then job.options else jsonb_set(job.options, '{callback,lane}', to_jsonb($9)) end
   from n where id = $1
 ), k as materialized (
-  select nextval('errand.block_seq') seq, * from n where run_at is null or run_at <= errand.now()
+  -- One with a key that has waited for its time comes back under the lock of its key, as all such do.
+  select nextval('errand.block_seq') seq, * from n
+  where place <> 'blocked' and (run_at is null or run_at <= errand.now())
+    and not (place = 'later' and exists (select from j where keyed))
 ), b as (
   insert into errand.block (seq, ord, at, lane, prio, epoch, attempt, timeout_seconds, ids)
   select seq, coalesce(ord, seq), at, lane, prio, epoch, attempt, timeout_seconds, array[$1] from k
 ), q as (
   insert into errand.place (job_id, blk) select $1, seq from k on conflict (job_id) do update set blk = excluded.blk
 ), v as (
-  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
-  select $1, run_at, lane, timeout_seconds, epoch, prio, attempt from n where run_at > errand.now()
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt, keyed)
+  select $1, run_at, lane, timeout_seconds, epoch, prio, attempt, (select keyed from j) from n
+  where place <> 'blocked' and not exists (select from k)
+), m as (
+  insert into errand.blocked (job_id, tenant, key, parked, lane, prio, epoch, attempt, timeout_seconds, run_at)
+  select $1, z.tenant, z.key, z.parked, n.lane, n.prio, n.epoch, n.attempt, n.timeout_seconds, n.run_at
+  from z join n on n.place = 'blocked'
 ), g as (
   delete from errand.tag where $8 is not null and tenant = 0 and job_id = $1 and exists (select from n)
     and tag = any(array(select unnest(tags) from j)) and tag <> all($8)
@@ -93,7 +106,7 @@ with j as materialized (
   insert into errand.tag (tenant, tag, job_id) select distinct 0, t.tag, $1 from n cross join unnest($8) t(tag)
   on conflict do nothing
 )
-select n.lane, n.prio, n.was_lane, n.was_state, case when k.seq is null then n.unready else 'queued' end state,
+select n.lane, n.prio, n.was_lane, n.was_state, case when k.seq is not null then 'queued' when n.place = 'blocked' then n.place else n.unready end state,
   coalesce(k.ord, k.seq) block,
   coalesce(extract(epoch from n.run_at - errand.now()) * 1000, 0)::float8 due_in_ms
 from n left join k on true`;

@@ -256,7 +256,10 @@ union all
 select null, null, x.job_id from unnest($3::bigint[], $4::int[]) x(job_id, epoch)
 where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch = x.epoch offset 0)`;
 
-/** Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. `next_ms`: when the next is due. */
+/**
+ * Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. `next_ms`: when the next is due. Those
+ * with a key stay; `keyed`: there are some.
+ */
 export const promoteDue = hot<{
   moved: number;
   /** Of these, those that had counted attempts behind them. */
@@ -264,10 +267,12 @@ export const promoteDue = hot<{
   lane: number;
   prio: number;
   next_ms: number | null;
+  keyed: boolean;
 }>('promote_due')`
 with m as materialized (
   delete from errand.later where job_id = any(array(
     select job_id from errand.later where run_at <= errand.now() and run_at > errand.now() - $2::int * interval '1 s'
+      and keyed is null
     order by run_at limit $1::int for update skip locked))
   returning *
 ), g as materialized (
@@ -284,7 +289,8 @@ with m as materialized (
   select (extract(epoch from run_at - errand.now()) * 1000)::float8 next_ms from errand.later
   where run_at > errand.now() order by run_at limit 1
 )
-select coalesce(y.moved, 0)::int moved, coalesce(y.retried, 0)::int retried, y.lane, y.prio, (select next_ms from x) next_ms
+select coalesce(y.moved, 0)::int moved, coalesce(y.retried, 0)::int retried, y.lane, y.prio, (select next_ms from x) next_ms,
+  exists (select from errand.later where keyed and (keyed, run_at) <= (true, errand.now())) keyed
 from (select 1) one left join (
   select sum(cardinality(ids)) moved, sum(cardinality(ids)) filter (where attempt > 1) retried, lane, prio from g group by lane, prio) y on true`;
 

@@ -191,17 +191,19 @@ with h as materialized (
   from x on conflict do nothing
   returning job_id, epoch, attempt, lane, prio, status, started_at, next_at, finished_at, class, source, http_status, fingerprint
 ), n as materialized (
-  select o.job_id, o.lane, o.epoch + 1 epoch, o.next_at, j.timeout_seconds,
+  select o.job_id, o.lane, o.epoch + 1 epoch, o.next_at, j.timeout_seconds, j.keyed,
     (o.attempt + (o.status not in ('released', 'snoozed'))::int)::int2 attempt,
     (case o.status when 'lost' then least(o.prio / 10 + 1, 2) * 10 + o.prio % 10 when 'retry' then o.prio % 10
       else o.prio end)::int2 prio,
     -- What was lost is as old as its lost start: it goes before what came meanwhile.
     case o.status when 'lost' then o.started_at end at
-  from o cross join lateral (select timeout_seconds from errand.job where job.id = o.job_id offset 0) j
+  from o cross join lateral (
+    select timeout_seconds, case when options ? 'unique' then true end keyed from errand.job
+    where job.id = o.job_id offset 0) j
   where o.next_at is not null
 ), w as (
-  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
-  select job_id, next_at, lane, timeout_seconds, epoch, prio, attempt from n where next_at > errand.now()
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt, keyed)
+  select job_id, next_at, lane, timeout_seconds, epoch, prio, attempt, keyed from n where next_at > errand.now()
 ), k as materialized (
   -- A suspect gets a block of its own: whoever dies with it must not convict its neighbours.
   select nextval('errand.block_seq') seq, g.* from (

@@ -17,6 +17,7 @@ export interface PastStarts {
   created_at: Date;
   run_at: Date | null;
   scheduled: boolean;
+  blocked: boolean;
   terminal: boolean;
   starts: PastStart[];
   more: boolean;
@@ -40,7 +41,7 @@ export async function readHistories(
 
 function historyOf(row: HistoryRow | undefined): PastStarts | undefined {
   if (row === undefined) return undefined;
-  const { id, created_at, run_at, scheduled, terminal } = row;
+  const { id, created_at, run_at, scheduled, blocked, terminal } = row;
   const starts = (row.starts ?? []).map((start) => ({
     ...start,
     started_at: momentOf(start.started_at),
@@ -48,7 +49,7 @@ function historyOf(row: HistoryRow | undefined): PastStarts | undefined {
     next_at: momentOf(start.next_at),
   }));
   return {
-    ...{ id, created_at, run_at, scheduled, terminal, starts },
+    ...{ id, created_at, run_at, scheduled, blocked, terminal, starts },
     more: starts.length > history_page,
     progress: markOf(row.progress_epoch, row.progress_seq, row.progress_at, row.progress),
     checkpoint: markOf(row.checkpoint_epoch, row.checkpoint_seq, row.checkpoint_at, row.checkpoint),
@@ -76,6 +77,7 @@ interface HistoryRow {
   created_at: Date;
   run_at: Date | null;
   scheduled: boolean;
+  blocked: boolean;
   terminal: boolean;
   starts: (Omit<PastStart, MomentAsText> & Record<MomentAsText, string | null>)[] | null;
   progress_epoch: number | null;
@@ -91,7 +93,7 @@ interface HistoryRow {
 // The row of progress names the start that wrote last; the other of the two was written during the first start that ended
 // after it.
 export const findHistories = hot<HistoryRow>('find_histories')`
-select i.n::int, i.id, j.created_at, j.run_at, j.blk = 0 scheduled, coalesce(t.status <= 'expired', false) terminal, s.starts,
+select i.n::int, i.id, j.created_at, j.run_at, j.blk = 0 scheduled, j.blk = -1 blocked, coalesce(t.status <= 'expired', false) terminal, s.starts,
   case when g.progress_seq = g.seq then g.epoch else coalesce((select epoch from errand.outcome
     where job_id = i.id and finished_at >= g.progress_at order by epoch limit 1), g.epoch) end progress_epoch,
   g.progress_seq, g.progress_at, g.progress,

@@ -25,6 +25,10 @@ export interface NewJob {
   tags: readonly string[] | null;
   options: JobOptions | null;
   idempotency: RequestKey | null;
+  /** The id it is to have, where it was named before it was made. */
+  id?: string;
+  /** It waits for the holder of its key. */
+  waits?: boolean;
 }
 
 /** What became of one inserted job; null = its idempotency key already names another job. */
@@ -71,6 +75,8 @@ export async function insertJobs(db: Db, jobs: readonly NewJob[]): Promise<Flush
     jobs.map((job) => job.idempotency?.key ?? null),
     jobs.map((job) => job.idempotency?.print.toString('hex') ?? null),
     jobs.map((job) => (job.options === null ? null : JSON.stringify(job.options))),
+    jobs.some((job) => job.id !== undefined) ? jobs.map((job) => job.id ?? null) : null,
+    jobs.some((job) => job.waits) ? jobs.map((job) => job.waits ?? false) : null,
   ]);
   const inserted: Inserted[] = jobs.map(() => null);
   for (const row of rows) inserted[row.n - 1] = row;
@@ -153,22 +159,24 @@ with s as materialized (
   select array_agg(seq order by g) seq, array_agg(lane order by g) lane, array_agg(prio order by g) prio,
     array_agg(timeout_seconds order by g) timeout_seconds from s
 ), x as materialized (
-  select nextval('errand.job_id_seq') id, u.*, coalesce(u.at, errand.now() + u.delay_ms * interval '1 ms') run_at
+  select coalesce(u.reserved, nextval('errand.job_id_seq')) id, u.*,
+    coalesce(u.at, errand.now() + u.delay_ms * interval '1 ms') run_at
   from unnest($4::int[], $5::int2[], $6::text[], $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::text[],
-    $11::text[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[]) with ordinality
-    u(g, max_attempts, payload, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, options, n)
+    $11::text[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[], $18::boolean[]) with ordinality
+    u(g, max_attempts, payload, at, delay_ms, expires_at, backoff, tags, tenant, route, key, print, options, reserved, waits, n)
 ), k as (
   -- Sorted, so that two batches with the same keys wait for each other instead of deadlocking.
   insert into errand.idem (tenant, route, key, job_id, print)
   select tenant, route, key, id, decode(print, 'hex') from x where key is not null order by tenant, route, key
   on conflict do nothing returning job_id
 ), y as materialized (
-  select x.*, coalesce(run_at > errand.now(), false) scheduled from x
-  where key is null or id = any(array(select job_id from k))
+  select x.*, waits is not true and coalesce(run_at > errand.now(), false) scheduled,
+    waits is not true and (run_at > errand.now()) is not true ready
+  from x where key is null or id = any(array(select job_id from k))
 ), j as (
   insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload, run_at, expires_at, backoff, tags,
     options)
-  select id, case when scheduled then 0 else (select seq from a)[g] end, (select lane from a)[g],
+  select id, case when ready then (select seq from a)[g] when scheduled then 0 else -1 end, (select lane from a)[g],
     (select timeout_seconds from a)[g], (select prio from a)[g], max_attempts, payload, run_at, expires_at,
     backoff::jsonb, case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end,
     options::jsonb
@@ -177,11 +185,17 @@ with s as materialized (
   insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
   select (select seq from a)[g], (select seq from a)[g], (select lane from a)[g], (select prio from a)[g],
     (select timeout_seconds from a)[g], ids
-  from (select g, array_agg(id order by id) ids from y where not scheduled group by g) z
+  from (select g, array_agg(id order by id) ids from y where ready group by g) z
 ), w as (
-  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
-  select id, run_at, (select lane from a)[g], (select timeout_seconds from a)[g], 1, (select prio from a)[g], 1
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt, keyed)
+  select id, run_at, (select lane from a)[g], (select timeout_seconds from a)[g], 1, (select prio from a)[g], 1,
+    case when options::jsonb ? 'unique' then true end
   from y where scheduled
+), v as (
+  insert into errand.blocked (job_id, run_at, tenant, lane, timeout_seconds, prio, parked, key)
+  select id, run_at, tenant, (select lane from a)[g], (select timeout_seconds from a)[g], (select prio from a)[g], false,
+    options::jsonb -> 'unique' ->> 'key'
+  from y where waits
 ), q as (
   insert into errand.tag (tenant, tag, job_id)
   select distinct tenant, v.tag, id from y cross join lateral jsonb_array_elements_text(tags::jsonb) v(tag)
@@ -288,9 +302,12 @@ with j as materialized (
   returning b.lane, b.prio, b.epoch, b.attempt
 ), w as (
   delete from errand.later where job_id = $1 and epoch <= $3 and exists (select from p) returning lane, prio, epoch, attempt
+), k as (
+  delete from errand.blocked where job_id = $1 and epoch <= $3 and exists (select from p) returning lane, prio, epoch, attempt
 ), y as materialized (
   select *, 'queued' state from r union all select *, 'queued' from l
   union all select *, case when attempt > 1 then 'retrying' else 'scheduled' end from w
+  union all select *, 'blocked' from k
 ), o as (
   insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
   select $1, lane, prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4

@@ -139,6 +139,15 @@ cross join lateral (
 order by o.job_id desc limit $9`,
 );
 
+/** Jobs that wait for the holder of their key, the newest first: $10 below, $11 floor, $12 lanes or null. */
+export const blocked = page(
+  'list_blocked',
+  `
+select job_id id, $12::int[] is null or lane = any($12) hit, array[job_id::text] key from (
+  select job_id, lane from errand.blocked where job_id < $10::bigint and job_id >= $11::bigint
+  order by job_id desc limit $9::int) b`,
+);
+
 /**
  * Jobs that are ready, as they will run: $10 priority, $11 place and $12 id behind which to begin, $13 lanes. Suspects
  * (priority 10 and more) come last. Several blocks may have one place, because a changed job keeps its own: a place is read

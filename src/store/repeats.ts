@@ -67,7 +67,9 @@ with l as materialized (
   select s.job_id, s.next_id, coalesce(o.lane, j.lane) lane, o.callback_lane, j.priority, j.timeout_seconds,
     coalesce($7::int2, j.max_attempts) max_attempts, j.payload, j.backoff, j.tags, j.options,
     case when j.expires_at > greatest($6::timestamptz, errand.now()) then j.expires_at end expires_at,
-    coalesce($6 > errand.now(), false) waits,
+    -- One with a key comes in under the lock of that key, as whatever falls due.
+    coalesce($6 > errand.now(), false) or coalesce(j.options ? 'unique', false) waits,
+    case when j.options ? 'unique' then true end keyed,
     dense_rank() over (order by coalesce(o.lane, j.lane), j.priority, j.timeout_seconds) g
   from s
   cross join lateral (select * from o where o.job_id = s.job_id limit 1) o
@@ -90,8 +92,8 @@ with l as materialized (
   insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
   select seq, seq, lane, priority, timeout_seconds, ids from k
 ), w as (
-  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt)
-  select next_id, $6, lane, timeout_seconds, 1, priority, 1 from x where waits
+  insert into errand.later (job_id, run_at, lane, timeout_seconds, epoch, prio, attempt, keyed)
+  select next_id, coalesce($6, errand.now()), lane, timeout_seconds, 1, priority, 1, keyed from x where waits
 ), e as (
   insert into errand.expiring (expires_at, job_id) select expires_at, next_id from x where expires_at is not null
 ), t as (

@@ -55,6 +55,7 @@ export function historyOf(job: FakeJob | undefined, since: number): History | un
   const last = { class: cause, source, http_status, error, next_at, created_uri, has_result };
   return {
     ...{ id, created_at, run_at, progress, checkpoint },
+    blocked: false,
     scheduled: run_at !== null && run_at > created_at,
     terminal: isTerminal(facts.state),
     starts: starts

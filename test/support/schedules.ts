@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import type { Cancel } from '../../src/actions/cancel.ts';
 import type { Chore } from '../../src/actions/chores.ts';
 import { type FireOptions, firing } from '../../src/actions/fire.ts';
+import { keeping } from '../../src/actions/keys.ts';
 import { leading } from '../../src/actions/lead.ts';
 import { Ready } from '../../src/actions/ready.ts';
 import { Heads } from '../../src/domain/heads.ts';
@@ -100,14 +101,21 @@ export async function dispatching(db: Pool, over: Partial<FireOptions> = {}): Pr
       return { kind: 'absent' };
     },
   } as unknown as Cancel;
+  const ready = new Ready({
+    heads: new Heads(),
+    notify: async () => {},
+    meet: () => undefined,
+    onError: assert.ifError,
+  });
+  const lanes = new Lanes(db);
   const chore = firing({
     db,
-    lanes: new Lanes(db),
-    ready: new Ready({
-      heads: new Heads(),
-      notify: async () => {},
-      meet: () => undefined,
-      onError: assert.ifError,
+    lanes,
+    keys: keeping({
+      ...{ db, lanes, ready, events, onError: assert.ifError },
+      onEnded: () => {},
+      onLater: () => {},
+      onFree: () => {},
     }),
     cancel,
     events,

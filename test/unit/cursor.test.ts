@@ -75,7 +75,7 @@ test('garbage is no cursor', () => {
 test('the state decides the order, unless there is a tag', () => {
   const orders = Object.fromEntries(jobStates.map((state) => [state, orderOf({ state })]));
   assert.deepEqual(orders, {
-    blocked: 'turn',
+    blocked: 'newest',
     scheduled: 'due',
     queued: 'turn',
     running: 'lease',

@@ -42,7 +42,7 @@ test('a job runs only from queued, and only a running job succeeds or dies', () 
   assert.deepEqual(into('succeeded'), ['running']);
   assert.deepEqual(into('dead'), ['running']);
   assert.deepEqual(into('retrying'), ['running']);
-  assert.deepEqual(into('expired'), ['scheduled', 'queued', 'retrying']);
+  assert.deepEqual(into('expired'), ['blocked', 'scheduled', 'queued', 'retrying']);
   assert.deepEqual(into('cancelled'), ['blocked', 'scheduled', 'queued', 'running', 'retrying']);
 });
 

@@ -25,6 +25,7 @@ const nothing: History = {
   created_at: at(0),
   run_at: null,
   scheduled: false,
+  blocked: false,
   terminal: false,
   starts: [],
   more: false,

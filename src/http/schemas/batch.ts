@@ -28,10 +28,18 @@ export const JobBatch = z
   .meta({ id: 'JobBatch', description: 'Jobs to run.' });
 
 const location = z.string().describe('The status of the job, to be followed.');
+const deduplicated = z
+  .literal(true)
+  .optional()
+  .describe('The job of another request holds the unique key and is the answer.');
 
 /** The 202 of a batch. */
 export const Batched = z
-  .object({ jobs: z.array(z.union([Job.extend({ location }), z.object({ id: z.string(), location })])) })
+  .object({
+    jobs: z.array(
+      z.union([Job.extend({ location, deduplicated }), z.object({ id: z.string(), location, deduplicated })]),
+    ),
+  })
   .meta({ id: 'Batched', description: 'The jobs that were stored, in the order of the request.' });
 
 /** The 207 of a batch. */
@@ -41,7 +49,7 @@ export const BatchOutcome = z
       z.object({
         index: z.int().describe('Place of the job in the request, from 0.'),
         status: z.int().describe('What a call for this job alone would have been answered.'),
-        job: Job.extend({ location }).optional(),
+        job: Job.extend({ location, deduplicated }).optional(),
         problem: Problem.optional(),
       }),
     ),

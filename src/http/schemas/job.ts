@@ -6,8 +6,10 @@ import { z } from 'zod';
 import { Backoff } from '../../domain/backoff.ts';
 import { isJobId, jobStates, namePattern, terminalStates } from '../../domain/job.ts';
 import { RawJson } from '../../domain/json.ts';
+import { blockedReasons } from '../../domain/options.ts';
 import { errorClasses, errorSources } from '../../domain/outcome.ts';
 import { Target } from '../../domain/push.ts';
+import { Unique } from '../../domain/unique.ts';
 
 /** A JSON value kept as it was sent; the body parser makes it. */
 export const JsonValue = z
@@ -89,6 +91,7 @@ export const NewJob = z
       .describe('Up to 20 words of yours, 1 to 63 characters each.'),
     target: Target.optional(),
     callback: Callback.optional(),
+    unique: Unique.optional(),
   })
   .refine((job) => job.run_at === undefined || job.delay_seconds === undefined, {
     path: ['delay_seconds'],
@@ -216,6 +219,20 @@ export const Job = z
       .object({ url: z.string(), events: z.array(z.string()), headers: z.array(z.string()) })
       .optional()
       .describe('Whom the end is told to.'),
+    unique: z
+      .object({
+        key: z.string(),
+        while: z.array(z.string()),
+        window_seconds: z.int().optional(),
+        on_conflict: z.string(),
+      })
+      .optional()
+      .describe('The key of which it may be the holder, as it was submitted.'),
+    blocked_by: z.string().optional().describe('While it is blocked: the job that holds its key.'),
+    blocked_reason: z
+      .enum(blockedReasons)
+      .optional()
+      .describe('`rerun`: it runs after that one. `parked`: it fell due while that one held the key.'),
     schedule: z
       .object({ name: z.string(), slot: time })
       .optional()

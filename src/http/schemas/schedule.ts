@@ -9,13 +9,40 @@ import { JsonValue, moment, NewJob, name } from './job.ts';
 import { cursor, digits, limit } from './page.ts';
 import { partsOf } from './parts.ts';
 
-const { queue, type, payload, priority, max_attempts, backoff, timeout_seconds, tags, target, callback } =
-  NewJob.shape;
+const {
+  queue,
+  type,
+  payload,
+  priority,
+  max_attempts,
+  backoff,
+  timeout_seconds,
+  tags,
+  target,
+  callback,
+  unique,
+} = NewJob.shape;
 
 /** The job a slot makes. */
 export const ScheduledJob = z
   .strictObject({
-    ...{ queue, type, payload, priority, max_attempts, backoff, timeout_seconds, tags, target, callback },
+    ...{
+      queue,
+      type,
+      payload,
+      priority,
+      max_attempts,
+      backoff,
+      timeout_seconds,
+      tags,
+      target,
+      callback,
+      unique,
+    },
+  })
+  .refine((job) => job.unique?.on_conflict !== 'reject', {
+    path: ['unique', 'on_conflict'],
+    message: 'must not be reject: a slot has no caller to be told; use return, replace or rerun',
   })
   .meta({ id: 'ScheduledJob', description: 'The job that each slot makes.' });
 

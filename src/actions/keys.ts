@@ -1,0 +1,213 @@
+// What happens to keys when nobody submits: due jobs are let in one by one, those that wait for a holder go on when it lets
+// go, keys that nobody holds are forgotten; and what a submit did to a key is told.
+// Invariants: a conflict parks one job and delays no other; a holder that ended, however and wherever, is noticed within a
+// second, and at once where it ended in this process.
+// Next room: store/unique.ts; unique.ts decides about submits.
+import { holds } from '../domain/unique.ts';
+import type { EventBus } from '../events.ts';
+import type { Pool } from '../store/db.ts';
+import type { Lanes } from '../store/lanes.ts';
+import {
+  findDueKeyed,
+  findHolders,
+  type Held,
+  type LetGo,
+  type LetIn,
+  letInDue,
+  listAwaitedKeys,
+  lockFreeKeys,
+  makeKeys,
+  setHolders,
+  sweepKeys,
+} from '../store/unique.ts';
+import type { Chore } from './chores.ts';
+import { tellOfCallbacks } from './news.ts';
+import { type Ready, slow_insert_ms } from './ready.ts';
+import { type KeptAll, letFirstGo } from './unique.ts';
+
+export interface Keys {
+  /** Tells what a transaction did, once it has committed; it began at this moment of the monotonic clock. */
+  tell(all: KeptAll, began: number): void;
+  /** A start of a job ended: if others wait for the job, they are looked at now. */
+  heardEnd(job_id: string): void;
+  /** Lets due jobs with a key in; answers how many were moved, and whether there are more. */
+  letDueIn(): Promise<{ moved: number; more: boolean }>;
+  chores: Chore[];
+}
+
+export interface KeysOptions {
+  db: Pool;
+  lanes: Lanes;
+  ready: Ready;
+  events: EventBus;
+  onEnded: (ids: string[]) => void;
+  /** A job falls due in `ms`. */
+  onLater: (ms: number) => void;
+  /** The chore `unblock` has something to do. */
+  onFree: () => void;
+  onError: (error: unknown) => void;
+}
+
+const tenant = 0;
+const batch = 100;
+const page = 500;
+/** Holders for which somebody waits that are known here, at most; the others are found by looking. */
+const most_known = 10_000;
+
+export function keeping(options: KeysOptions): Keys {
+  const { db, ready, onEnded, onFree } = options;
+  /** Holders for which somebody waits, with their keys. */
+  const awaited = new Map<string, string>();
+  const freed = new Set<string>();
+
+  function remember(holder: string, key: string): void {
+    if (awaited.size < most_known) awaited.set(holder, key);
+  }
+
+  return {
+    tell(all, began) {
+      const slow = all.first_block !== null && performance.now() - began > slow_insert_ms;
+      ready.announce(all.heads, slow ? BigInt(all.first_block as string) : null);
+      tellOfCallbacks(all.callbacks, options);
+      tellGone(all.gone, options);
+      if (all.superseded.length > 0) {
+        onEnded(all.superseded.map(({ id }) => id));
+        void tellSuperseded(all, options).catch(options.onError);
+      }
+      // The holder may have ended meanwhile, and whoever ends one from now on looks here.
+      if (all.kept.some((one) => one?.kind === 'made' && one.blocked_by !== null)) onFree();
+    },
+    heardEnd(job_id) {
+      const key = awaited.get(job_id);
+      if (key === undefined) return;
+      awaited.delete(job_id);
+      freed.add(key);
+      onFree();
+    },
+    async letDueIn() {
+      const due = await db.many(findDueKeyed, [batch]);
+      if (due.length === 0) return { moved: 0, more: false };
+      const moved = await db.transaction(async (tx) => {
+        const keys = [...new Set(due.map(({ key }) => key))];
+        await tx.many(makeKeys, [tenant, keys]);
+        const free = (await tx.many(lockFreeKeys, [tenant, keys])).map(({ key }) => key);
+        // Who waits already goes before who falls due now.
+        const gone = await letFirstGo(tx, await tx.many(findHolders, [tenant, free]));
+        const holders = new Map((await tx.many(findHolders, [tenant, free])).map((one) => [one.key, one]));
+        const asked = sorted(due, holders);
+        const letIn = await tx.many(letInDue, [
+          asked.map(({ job_id }) => job_id),
+          asked.map(({ key }) => key),
+          asked.map(({ parks }) => parks),
+          tenant,
+        ]);
+        const next = letIn.filter(({ parked }) => !parked);
+        if (next.length > 0) {
+          await tx.many(setHolders, [tenant, next.map(({ key }) => key), next.map(({ job_id }) => job_id)]);
+        }
+        return { letIn, gone };
+      });
+      announce(moved.letIn);
+      announce(moved.gone);
+      tellGone(moved.gone, options);
+      tellLetIn(moved.letIn, options.events);
+      // The holder may have ended meanwhile.
+      if (moved.letIn.some(({ parked }) => parked)) onFree();
+      const count = moved.letIn.length + moved.gone.length;
+      return { moved: count, more: due.length >= batch && count > 0 };
+    },
+    chores: [unblocking(), sweeping(db)],
+  };
+
+  function announce(moved: readonly LetIn[]): void {
+    ready.announce(moved.filter(({ block }) => block !== null));
+  }
+
+  /** Those who wait for a holder that has let go of its key go on, one for each key. */
+  function unblocking(): Chore {
+    let last = '';
+    return {
+      name: 'unblock',
+      every_ms: 1_000,
+      async run() {
+        const urgent = [...freed];
+        freed.clear();
+        const walked = (await db.many(listAwaitedKeys, [tenant, last, page])).map(({ key }) => key);
+        if (last === '' && walked.length === 0) awaited.clear();
+        last = walked.length < page ? '' : (walked.at(-1) as string);
+        const keys = [...new Set([...urgent, ...walked])];
+        if (keys.length === 0) return { moved: 0 };
+        const seen = (await db.many(findHolders, [tenant, keys])).filter(isAwaited);
+        for (const { job_id, key } of seen) remember(job_id, key);
+        const free = seen.filter((one) => !holds(one)).map(({ key }) => key);
+        if (free.length === 0) return { moved: 0 };
+        const gone = await db.transaction(async (tx) => {
+          const locked = (await tx.many(lockFreeKeys, [tenant, free])).map(({ key }) => key);
+          return letFirstGo(tx, await tx.many(findHolders, [tenant, locked]));
+        });
+        announce(gone);
+        tellGone(gone, options);
+        return { moved: gone.length };
+      },
+    };
+  }
+}
+
+function isAwaited({ first_waiting }: Held): boolean {
+  return first_waiting !== null;
+}
+
+/** Who is let in, and who is parked: one for each key that is free, and the holder itself. */
+function sorted(
+  due: readonly { job_id: string; key: string }[],
+  holders: ReadonlyMap<string, Held>,
+): { job_id: string; key: string; parks: boolean }[] {
+  const taken = new Set<string>();
+  return due.flatMap(({ job_id, key }) => {
+    const holder = holders.get(key);
+    // Somebody else has the key just now: it is not long.
+    if (holder === undefined) return [];
+    const parks = taken.has(key) || (holder.job_id !== job_id && holds(holder));
+    if (!parks) taken.add(key);
+    return [{ job_id, key, parks }];
+  });
+}
+
+/** Forgets keys that nobody holds, a bounded part of them at a time. */
+function sweeping(db: Pool): Chore {
+  let last = '';
+  return {
+    name: 'sweep-keys',
+    every_ms: 5_000,
+    async run() {
+      const { looked, forgotten, last: seen } = await db.one(sweepKeys, [tenant, last, page]);
+      last = looked < page ? '' : (seen ?? '');
+      // Where much of it is to be forgotten, more of that lies behind it.
+      return { moved: forgotten, again_ms: forgotten > page / 2 ? 0 : undefined };
+    },
+  };
+}
+
+async function tellSuperseded({ superseded }: KeptAll, { lanes, events }: KeysOptions): Promise<void> {
+  for (const { id, lane, type, from } of superseded) {
+    const { queue, route } = lanes.peek(lane) ?? (await lanes.get(lane));
+    const end = { class: null, run_ms: null, epoch: 0, attempt: 0, lane, from, to: 'cancelled' as const };
+    events.emit('job.ended', { job_id: id, queue, type: type ?? route, outcome: 'cancelled', ...end });
+  }
+}
+
+function tellGone(gone: readonly LetGo[], { events, onLater }: KeysOptions): void {
+  for (const { lane, block, unready, due_in_ms } of gone) {
+    if (block === null) onLater(due_in_ms);
+    const to = { lane, state: block === null ? unready : ('queued' as const) };
+    events.emit('jobs.moved', { jobs: 1, from: { lane, state: 'blocked' }, to });
+  }
+}
+
+function tellLetIn(letIn: readonly LetIn[], events: EventBus): void {
+  for (const { job_id, lane, parked, unready } of letIn) {
+    const state = parked ? 'blocked' : 'queued';
+    events.emit('jobs.moved', { jobs: 1, from: { lane, state: unready }, to: { lane, state } });
+    if (parked) events.emit('job.parked', { job_id });
+  }
+}
