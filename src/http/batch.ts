@@ -63,7 +63,7 @@ export function submitBatch(actions: Actions, reach: AddressPolicy): Route<{ Bod
             'job-archived',
             'outcome-unknown',
           ),
-          understood,
+          { ...understood, ...pointing },
         ),
       },
     },
@@ -210,4 +210,8 @@ const understood = {
   'Errand-Mode': { type: 'string', description: 'How the request was understood.' },
   'Preference-Applied': { type: 'string', description: 'The wishes that were honoured.' },
   'Idempotency-Replayed': { type: 'string', description: '`true` where every job was there already.' },
+} as const;
+
+const pointing = {
+  Location: { type: 'string', description: 'The status of the job that holds the unique key.' },
 } as const;

@@ -8,7 +8,7 @@ import { Problem } from '../domain/problem.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
 import { existing, headerOf, matchesTag, mismatch, missing, sendRecord, statusPath } from './answer.ts';
 import { mergePatchType } from './problem.ts';
-import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JobParams, JobPatch, NoMembers } from './schemas/job.ts';
 
 const etag = { ETag: { type: 'string', description: 'The present state of the job.' } } as const;
@@ -75,13 +75,16 @@ export function retryJob({ change, inspect }: Actions): Route<{ Params: JobParam
           },
           content: { 'application/json': { schema: Job } },
         },
-        ...refusals(
-          ...bodyFaults,
-          ...storeFaults,
-          'not-found',
-          'job-archived',
-          'job-state-conflict',
-          'job-not-unique',
+        ...withHeaders(
+          refusals(
+            ...bodyFaults,
+            ...storeFaults,
+            'not-found',
+            'job-archived',
+            'job-state-conflict',
+            'job-not-unique',
+          ),
+          { Location: { type: 'string', description: 'The status of the job that holds its unique key.' } },
         ),
       },
     },

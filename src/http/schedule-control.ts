@@ -7,7 +7,7 @@ import { runRecord } from '../domain/schedule-record.ts';
 import { byOf } from './actor.ts';
 import { existing, headerOf, sendJson, sendStored, storedHeaders } from './answer.ts';
 import { linkNext, nextLink } from './page.ts';
-import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
+import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { answered, present, sendSchedule } from './schedule-answer.ts';
 import { Job, NoMembers } from './schemas/job.ts';
 import { Leader, Pause, RunList, RunQuery, ScheduleParams } from './schemas/schedule.ts';
@@ -78,16 +78,19 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
           headers: storedHeaders,
           content: { 'application/json': { schema: Job } },
         },
-        ...refusals(
-          ...bodyFaults,
-          ...storeFaults,
-          'not-found',
-          'job-archived',
-          'idempotency-key-malformed',
-          'idempotency-key-reused',
-          'idempotency-in-flight',
-          'job-not-unique',
-          'outcome-unknown',
+        ...withHeaders(
+          refusals(
+            ...bodyFaults,
+            ...storeFaults,
+            'not-found',
+            'job-archived',
+            'idempotency-key-malformed',
+            'idempotency-key-reused',
+            'idempotency-in-flight',
+            'job-not-unique',
+            'outcome-unknown',
+          ),
+          { Location: storedHeaders.Location },
         ),
       },
     },

@@ -25,7 +25,7 @@ interface Body {
 // What a patch says of these must fit what it is laid upon, which no schema knows.
 const ofWhole = {
   SchedulePatch: new Set(['cron', 'every_seconds', 'starts_at', 'ends_at', 'jitter_seconds']),
-  ScheduledJobPatch: new Set(['backoff', 'target', 'callback']),
+  ScheduledJobPatch: new Set(['backoff', 'target', 'callback', 'unique']),
   QueuePatch: new Set(['sync', 'default_wait_seconds', 'refuse_late_waits', 'defaults', 'types']),
 };
 
@@ -56,6 +56,17 @@ const rules: readonly Rule[] = [
     says: 'a pause or a drain ends later than now',
     breaks: ({ until, deadline }) =>
       [until, deadline].some((end) => Date.parse(String(end)) < Date.now() + 60_000),
+  },
+  {
+    says: 'while of unique contains queued, and rerun knows no window_seconds',
+    breaks: ({ while: states = ['queued'], window_seconds, on_conflict }, schema) =>
+      schema === 'Unique' &&
+      (!(states as string[]).includes('queued') || (on_conflict === 'rerun' && window_seconds != null)),
+  },
+  {
+    says: 'a slot has no caller who could be told of a conflict',
+    breaks: ({ unique }, schema) =>
+      schema === 'ScheduledJob' && (unique as { on_conflict?: string } | undefined)?.on_conflict === 'reject',
   },
   {
     says: 'either cron or every_seconds says when the slots are',

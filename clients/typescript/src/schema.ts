@@ -1100,6 +1100,7 @@ export interface components {
             tags?: string[];
             target?: components["schemas"]["Target"];
             callback?: components["schemas"]["Callback"];
+            unique?: components["schemas"]["Unique"];
             /** @description Names this job alone, so that a repeat finds it, in whatever batch it comes. */
             idempotency_key?: string;
         };
@@ -1164,6 +1165,20 @@ export interface components {
                         events: string[];
                         headers: string[];
                     };
+                    /** @description The key of which it may be the holder, as it was submitted. */
+                    unique?: {
+                        key: string;
+                        while: string[];
+                        window_seconds?: number;
+                        on_conflict: string;
+                    };
+                    /** @description While it is blocked: the job that holds its key. */
+                    blocked_by?: string;
+                    /**
+                     * @description `rerun`: it runs after that one. `parked`: it fell due while that one held the key.
+                     * @enum {string}
+                     */
+                    blocked_reason?: "rerun" | "parked";
                     /** @description The schedule that made the job, and the slot it was made for. */
                     schedule?: {
                         name: string;
@@ -1185,6 +1200,11 @@ export interface components {
                     attempts?: components["schemas"]["Attempt"][];
                     /** @description The status of the job, to be followed. */
                     location: string;
+                    /**
+                     * @description The job of another request holds the unique key and is the answer.
+                     * @constant
+                     */
+                    deduplicated?: true;
                 };
                 problem?: components["schemas"]["Problem"];
             }[];
@@ -1245,6 +1265,20 @@ export interface components {
                     events: string[];
                     headers: string[];
                 };
+                /** @description The key of which it may be the holder, as it was submitted. */
+                unique?: {
+                    key: string;
+                    while: string[];
+                    window_seconds?: number;
+                    on_conflict: string;
+                };
+                /** @description While it is blocked: the job that holds its key. */
+                blocked_by?: string;
+                /**
+                 * @description `rerun`: it runs after that one. `parked`: it fell due while that one held the key.
+                 * @enum {string}
+                 */
+                blocked_reason?: "rerun" | "parked";
                 /** @description The schedule that made the job, and the slot it was made for. */
                 schedule?: {
                     name: string;
@@ -1266,10 +1300,20 @@ export interface components {
                 attempts?: components["schemas"]["Attempt"][];
                 /** @description The status of the job, to be followed. */
                 location: string;
+                /**
+                 * @description The job of another request holds the unique key and is the answer.
+                 * @constant
+                 */
+                deduplicated?: true;
             } | {
                 id: string;
                 /** @description The status of the job, to be followed. */
                 location: string;
+                /**
+                 * @description The job of another request holds the unique key and is the answer.
+                 * @constant
+                 */
+                deduplicated?: true;
             })[];
         };
         /** @description Whom to tell of the end: a signed push of its own, retried. */
@@ -1558,6 +1602,20 @@ export interface components {
                 events: string[];
                 headers: string[];
             };
+            /** @description The key of which it may be the holder, as it was submitted. */
+            unique?: {
+                key: string;
+                while: string[];
+                window_seconds?: number;
+                on_conflict: string;
+            };
+            /** @description While it is blocked: the job that holds its key. */
+            blocked_by?: string;
+            /**
+             * @description `rerun`: it runs after that one. `parked`: it fell due while that one held the key.
+             * @enum {string}
+             */
+            blocked_reason?: "rerun" | "parked";
             /** @description The schedule that made the job, and the slot it was made for. */
             schedule?: {
                 name: string;
@@ -1828,6 +1886,7 @@ export interface components {
             tags?: string[];
             target?: components["schemas"]["Target"];
             callback?: components["schemas"]["Callback"];
+            unique?: components["schemas"]["Unique"];
         };
         /** @description A schedule: when, how strictly, and which job. */
         NewSchedule: {
@@ -1950,6 +2009,20 @@ export interface components {
                     events: string[];
                     headers: string[];
                 };
+                /** @description The key of which it may be the holder, as it was submitted. */
+                unique?: {
+                    key: string;
+                    while: string[];
+                    window_seconds?: number;
+                    on_conflict: string;
+                };
+                /** @description While it is blocked: the job that holds its key. */
+                blocked_by?: string;
+                /**
+                 * @description `rerun`: it runs after that one. `parked`: it fell due while that one held the key.
+                 * @enum {string}
+                 */
+                blocked_reason?: "rerun" | "parked";
                 /** @description The schedule that made the job, and the slot it was made for. */
                 schedule?: {
                     name: string;
@@ -1992,7 +2065,7 @@ export interface components {
              * @description The name programs go by.
              * @enum {string}
              */
-            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "queue-not-empty" | "result-expired" | "job-archived" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
+            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-not-unique" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "queue-not-empty" | "result-expired" | "job-archived" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
             request_id: string;
             /** @description Whether the same request may succeed later. */
             retryable: boolean;
@@ -2527,6 +2600,7 @@ export interface components {
             tags?: string[];
             target?: components["schemas"]["Target"];
             callback?: components["schemas"]["Callback"];
+            unique?: components["schemas"]["Unique"];
         };
         /** @description What is to change of the job that each slot makes. */
         ScheduledJobPatch: {
@@ -2581,6 +2655,16 @@ export interface components {
                     [key: string]: string | null;
                 } | null;
             } | null;
+            unique?: {
+                /** @description Of all jobs with this key, whatever their queue and type, one holds it. */
+                key?: string;
+                /** @description The job holds its key in these states; `queued` must be one of them. */
+                while?: ("scheduled" | "queued" | "running" | "retrying")[] | null;
+                /** @description It holds its key so long after it was made, also once it has succeeded. */
+                window_seconds?: number | null;
+                /** @description When the key is held: answer with the holder; refuse; replace a holder that does not run; or that, and run once more after one that runs. */
+                on_conflict?: ("return" | "reject" | "replace" | "rerun") | null;
+            } | null;
         };
         /** @description The URL that is called with the job instead of leasing it to a worker. */
         Target: {
@@ -2623,6 +2707,29 @@ export interface components {
              * @default null
              */
             outcome?: ("none" | "result" | "resource") | null;
+        };
+        /** @description At most one job of a key at a time. */
+        Unique: {
+            /** @description Of all jobs with this key, whatever their queue and type, one holds it. */
+            key: string;
+            /**
+             * @description The job holds its key in these states; `queued` must be one of them.
+             * @default [
+             *       "scheduled",
+             *       "queued",
+             *       "running",
+             *       "retrying"
+             *     ]
+             */
+            while?: ("scheduled" | "queued" | "running" | "retrying")[];
+            /** @description It holds its key so long after it was made, also once it has succeeded. */
+            window_seconds?: number;
+            /**
+             * @description When the key is held: answer with the holder; refuse; replace a holder that does not run; or that, and run once more after one that runs.
+             * @default return
+             * @enum {string}
+             */
+            on_conflict?: "return" | "reject" | "replace" | "rerun";
         };
         /** @description What a job waits for, and what would release it. */
         Why: {
@@ -2889,6 +2996,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -2914,6 +3023,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -2941,6 +3052,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -2970,6 +3083,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -2991,6 +3106,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3014,6 +3131,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3028,7 +3147,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. `job-cancelled`: The job was cancelled. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `job-cancelled`: The job was cancelled. */
             409: {
                 headers: {
                     /** @description The id of the request. */
@@ -3039,6 +3158,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3062,6 +3183,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3085,6 +3208,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3108,6 +3233,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3137,6 +3264,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3160,6 +3289,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3183,6 +3314,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3206,6 +3339,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3229,6 +3364,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3252,6 +3389,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3277,6 +3416,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -3300,6 +3441,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -4573,6 +4716,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4584,6 +4729,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4595,17 +4742,21 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-state-conflict`: The state of the job does not allow this. */
+            /** @description `job-state-conflict`: The state of the job does not allow this. `job-not-unique`: Another job holds the unique key. */
             409: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4617,6 +4768,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4628,6 +4781,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4639,6 +4794,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4656,6 +4813,8 @@ export interface operations {
                     "Accept-Patch"?: string;
                     /** @description The encodings that can be sent. */
                     "Accept-Encoding"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4669,6 +4828,8 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `refused`: it was Errand, not a proxy. */
                     "Errand-Mode"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4680,6 +4841,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4691,6 +4854,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4702,6 +4867,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4715,6 +4882,8 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description Seconds to wait. */
                     "Retry-After"?: number;
+                    /** @description The status of the job that holds its unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7353,6 +7522,8 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7364,6 +7535,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7375,6 +7548,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7386,19 +7561,23 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. */
             409: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
                     /** @description Seconds to wait. */
                     "Retry-After"?: number;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7410,6 +7589,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7421,6 +7602,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7432,6 +7615,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7449,6 +7634,8 @@ export interface operations {
                     "Accept-Patch"?: string;
                     /** @description The encodings that can be sent. */
                     "Accept-Encoding"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7462,6 +7649,8 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `refused`: it was Errand, not a proxy. */
                     "Errand-Mode"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7473,6 +7662,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7484,6 +7675,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7495,6 +7688,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7508,6 +7703,8 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description Seconds to wait. */
                     "Retry-After"?: number;
+                    /** @description The status of the job, to be followed. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10573,6 +10770,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10590,13 +10789,15 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. */
             409: {
                 headers: {
                     /** @description The id of the request. */
@@ -10609,6 +10810,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10626,6 +10829,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10643,6 +10848,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10660,6 +10867,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10683,6 +10892,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10700,6 +10911,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10717,6 +10930,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10734,6 +10949,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10751,6 +10968,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10770,6 +10989,8 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description `true` where every job was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description The status of the job that holds the unique key. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -11551,6 +11772,10 @@ export interface operations {
                 "Errand-Target"?: string;
                 /** @description URL that is told of the end, whichever it is. */
                 "Errand-Callback"?: string;
+                /** @description Of all jobs with this key one holds it (`unique.key`). */
+                "Errand-Unique-Key"?: string;
+                /** @description What becomes of the job when its key is held: `return`, `reject`, `replace`, `rerun`. */
+                "Errand-On-Conflict"?: string;
             };
             path: {
                 /** @description The queue the job goes to. */
@@ -11574,6 +11799,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11599,6 +11826,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11626,6 +11855,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11655,6 +11886,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11676,6 +11909,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11699,6 +11934,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11722,6 +11959,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11736,7 +11975,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. `job-cancelled`: The job was cancelled. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `job-cancelled`: The job was cancelled. */
             409: {
                 headers: {
                     /** @description The id of the request. */
@@ -11747,6 +11986,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11770,6 +12011,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11793,6 +12036,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11816,6 +12061,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11845,6 +12092,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11868,6 +12117,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11891,6 +12142,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11914,6 +12167,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11937,6 +12192,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11960,6 +12217,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -11985,6 +12244,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
@@ -12008,6 +12269,8 @@ export interface operations {
                     "Errand-Mode"?: string;
                     /** @description `true` where the key named a job that was there already. */
                     "Idempotency-Replayed"?: string;
+                    /** @description `true` where the job of another request holds the unique key and is the answer. */
+                    "Errand-Deduplicated"?: string;
                     /** @description The wishes that were honoured. */
                     "Preference-Applied"?: string;
                     /** @description `rel="status"`: the status of the job. */
