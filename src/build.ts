@@ -210,7 +210,7 @@ export async function build(
   const counts = counting({ engine, read, process: owner, levers: operators.levers, lanes, events });
   const keys = keeping({
     ...{ db: engine, lanes, ready, events, onEnded, onLater, onError: storeError('unique') },
-    onFree: () => choreRunner.wakeIn('unblock', 0),
+    onFree: () => choreRunner.wakeIn('promote', 0),
   });
   events.on('job.ended', ({ job_id }) => keys.heardEnd(job_id));
   const intakeOf = { db: intake, lanes, ready, events, keys, onLater, guards: counts.guards };

@@ -67,7 +67,7 @@ export function chores(options: ChoreOptions): Chore[] {
     expiring(options),
     lookingForHeads(options),
     partitioning(options),
-    ...options.keys.chores,
+    options.keys.sweep,
   ];
 }
 
@@ -92,9 +92,10 @@ function promoting({ db, ready, events, keys }: ChoreOptions): Chore {
         tellDue(lane, 'retrying', retried, events);
       }
       // After the others, on whom what becomes of these has no bearing.
+      const gone = rows[0]?.blocked ? await keys.letBlockedGo() : 0;
       const keyed = rows[0]?.keyed ? await keys.letDueIn() : { moved: 0, more: false };
       const again_ms = moved >= batch || keyed.more ? 0 : (rows[0]?.next_ms ?? undefined);
-      return { moved: moved + keyed.moved, again_ms };
+      return { moved: moved + gone + keyed.moved, again_ms };
     },
   };
 }

@@ -32,7 +32,10 @@ export interface Keys {
   heardEnd(job_id: string): void;
   /** Lets due jobs with a key in; answers how many were moved, and whether there are more. */
   letDueIn(): Promise<{ moved: number; more: boolean }>;
-  chores: Chore[];
+  /** Those who wait for a holder that has let go of its key go on, one for each key; answers how many. */
+  letBlockedGo(): Promise<number>;
+  /** Forgets keys that nobody holds. */
+  sweep: Chore;
 }
 
 export interface KeysOptions {
@@ -43,7 +46,7 @@ export interface KeysOptions {
   onEnded: (ids: string[]) => void;
   /** A job falls due in `ms`. */
   onLater: (ms: number) => void;
-  /** The chore `unblock` has something to do. */
+  /** A holder for which somebody waits may have let go. */
   onFree: () => void;
   onError: (error: unknown) => void;
 }
@@ -59,10 +62,8 @@ export function keeping(options: KeysOptions): Keys {
   /** Holders for which somebody waits, with their keys. */
   const awaited = new Map<string, string>();
   const freed = new Set<string>();
-
-  function remember(holder: string, key: string): void {
-    if (awaited.size < most_known) awaited.set(holder, key);
-  }
+  /** Where the walk over keys for which jobs wait goes on. */
+  let last = '';
 
   return {
     tell(all, began) {
@@ -116,45 +117,31 @@ export function keeping(options: KeysOptions): Keys {
       const count = moved.letIn.length + moved.gone.length;
       return { moved: count, more: due.length >= batch && count > 0 };
     },
-    chores: [unblocking(), sweeping(db)],
+    async letBlockedGo() {
+      const urgent = [...freed];
+      freed.clear();
+      if (last === '') awaited.clear();
+      const walked = (await db.many(listAwaitedKeys, [tenant, last, page])).map(({ key }) => key);
+      last = walked.length < page ? '' : (walked.at(-1) as string);
+      const keys = [...new Set([...urgent, ...walked])];
+      const seen = (await db.many(findHolders, [tenant, keys])).filter((one) => one.first_waiting !== null);
+      for (const { job_id, key } of seen) if (awaited.size < most_known) awaited.set(job_id, key);
+      const free = seen.filter((one) => !holds(one)).map(({ key }) => key);
+      if (free.length === 0) return 0;
+      const gone = await db.transaction(async (tx) => {
+        const locked = (await tx.many(lockFreeKeys, [tenant, free])).map(({ key }) => key);
+        return letFirstGo(tx, await tx.many(findHolders, [tenant, locked]));
+      });
+      announce(gone);
+      tellGone(gone, options);
+      return gone.length;
+    },
+    sweep: sweeping(db),
   };
 
   function announce(moved: readonly LetIn[]): void {
     ready.announce(moved.filter(({ block }) => block !== null));
   }
-
-  /** Those who wait for a holder that has let go of its key go on, one for each key. */
-  function unblocking(): Chore {
-    let last = '';
-    return {
-      name: 'unblock',
-      every_ms: 1_000,
-      async run() {
-        const urgent = [...freed];
-        freed.clear();
-        const walked = (await db.many(listAwaitedKeys, [tenant, last, page])).map(({ key }) => key);
-        if (last === '' && walked.length === 0) awaited.clear();
-        last = walked.length < page ? '' : (walked.at(-1) as string);
-        const keys = [...new Set([...urgent, ...walked])];
-        if (keys.length === 0) return { moved: 0 };
-        const seen = (await db.many(findHolders, [tenant, keys])).filter(isAwaited);
-        for (const { job_id, key } of seen) remember(job_id, key);
-        const free = seen.filter((one) => !holds(one)).map(({ key }) => key);
-        if (free.length === 0) return { moved: 0 };
-        const gone = await db.transaction(async (tx) => {
-          const locked = (await tx.many(lockFreeKeys, [tenant, free])).map(({ key }) => key);
-          return letFirstGo(tx, await tx.many(findHolders, [tenant, locked]));
-        });
-        announce(gone);
-        tellGone(gone, options);
-        return { moved: gone.length };
-      },
-    };
-  }
-}
-
-function isAwaited({ first_waiting }: Held): boolean {
-  return first_waiting !== null;
 }
 
 /** Who is let in, and who is parked: one for each key that is free, and the holder itself. */
@@ -178,7 +165,7 @@ function sweeping(db: Pool): Chore {
   let last = '';
   return {
     name: 'sweep-keys',
-    every_ms: 5_000,
+    every_ms: 10_000,
     async run() {
       const { looked, forgotten, last: seen } = await db.one(sweepKeys, [tenant, last, page]);
       last = looked < page ? '' : (seen ?? '');

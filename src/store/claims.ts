@@ -258,7 +258,7 @@ where exists (select from errand.outcome o where o.job_id = x.job_id and o.epoch
 
 /**
  * Moves due jobs from `later` into blocks: $1 most, $2 how many seconds back to look. `next_ms`: when the next is due. Those
- * with a key stay; `keyed`: there are some.
+ * with a key stay; `keyed`: there are some. `blocked`: jobs wait for the holder of their key.
  */
 export const promoteDue = hot<{
   moved: number;
@@ -268,6 +268,7 @@ export const promoteDue = hot<{
   prio: number;
   next_ms: number | null;
   keyed: boolean;
+  blocked: boolean;
 }>('promote_due')`
 with m as materialized (
   delete from errand.later where job_id = any(array(
@@ -290,7 +291,8 @@ with m as materialized (
   where run_at > errand.now() order by run_at limit 1
 )
 select coalesce(y.moved, 0)::int moved, coalesce(y.retried, 0)::int retried, y.lane, y.prio, (select next_ms from x) next_ms,
-  exists (select from errand.later where keyed and (keyed, run_at) <= (true, errand.now())) keyed
+  exists (select from errand.later where keyed and (keyed, run_at) <= (true, errand.now())) keyed,
+  exists (select from errand.blocked where job_id > 0) blocked
 from (select 1) one left join (
   select sum(cardinality(ids)) moved, sum(cardinality(ids)) filter (where attempt > 1) retried, lane, prio from g group by lane, prio) y on true`;
 
