@@ -10,6 +10,7 @@ import { EventBus } from '../../src/events.ts';
 import { bodies } from '../../src/http/body.ts';
 import { context, requestIdOf } from '../../src/http/context.ts';
 import { negotiation } from '../../src/http/negotiate.ts';
+import { plainSubmits } from '../../src/http/plain-submit.ts';
 import { NewJob, usualJob } from '../../src/http/schemas/job.ts';
 import { headerChecks, serverLimits, serving } from '../../src/http/server.ts';
 import { submitJob } from '../../src/http/submit.ts';
@@ -40,10 +41,20 @@ const submit: Submit = async ({ queue, type }) => {
   return { replayed: false, id, created_at: new Date(), run_at: null, state: 'queued' };
 };
 
+const takePlain = plainSubmits({
+  ...{ actions: { submit }, reach: publicOnly, payloadLimit: 256 * 1024, events, metrics },
+  now: () => new Date(),
+  isStopping: () => false,
+});
+
 const app = fastify({
   logger: false,
   ...(has(1)
-    ? { genReqId: requestIdOf, serverFactory: serving(serverLimits, () => true), return503OnClosing: false }
+    ? {
+        genReqId: requestIdOf,
+        serverFactory: serving(serverLimits, () => true, has(7) ? takePlain : null),
+        return503OnClosing: false,
+      }
     : {}),
 });
 app.setValidatorCompiler(validatorCompiler);

@@ -68,7 +68,7 @@ export type AnswerMode = AsyncMode | SoftMode | SyncMode;
 export const refusedMode = 'refused';
 
 // Shared, so that the usual request without any of the headers costs nothing.
-const plainAsync: AsyncMode = Object.freeze({
+export const plainAsync: AsyncMode = Object.freeze({
   kind: 'async',
   expectation: null,
   errandMode: 'async;expect=none',

@@ -85,10 +85,15 @@ export function spliced(object: string, member: string, text: string | undefined
 
 /** Says in `Retry-After` when to ask for an open job again. */
 export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): void {
+  const seconds = retryAfterOf(facts, reply.server.now());
+  if (seconds !== null) reply.header('retry-after', seconds);
+}
+
+/** After how many seconds to ask for a job again; null: it has ended. */
+export function retryAfterOf(facts: NamedFacts, now: Date): number | null {
   const { state, created_at, started_at } = facts;
   const due = { state, created_at, started_at, run_at: facts.next_at ?? facts.run_at };
-  const seconds = retryAfterSeconds(due, reply.server.now(), Math.random);
-  if (seconds !== null) reply.header('retry-after', seconds);
+  return retryAfterSeconds(due, now, Math.random);
 }
 
 /** The path to follow for a job. */

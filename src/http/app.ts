@@ -27,6 +27,7 @@ import { listJobs } from './list.ts';
 import { completeMany, failMany, heartbeatMany, releaseMany } from './many-leases.ts';
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
+import { plainSubmits } from './plain-submit.ts';
 import { errors, sendProblem } from './problem.ts';
 import { drainQueue, pauseQueue, resumeQueue } from './queue-levers.ts';
 import { deleteQueue, listQueues, patchQueue, putQueue, readQueue } from './queues.ts';
@@ -77,7 +78,9 @@ export function buildApp(options: AppOptions): App {
   const isDraining = () => options.lifecycle?.draining() ?? false;
   const isLeaving = () => options.lifecycle?.leaving() ?? false;
 
+  let isClosing = false;
   const onClosing = () => {
+    isClosing = true;
     actions.waiters.drain();
     actions.watch.drain();
   };
@@ -93,11 +96,20 @@ export function buildApp(options: AppOptions): App {
     observe: (...what) => metrics.observeHttp(...what),
   });
 
+  const now = () => clock?.now() ?? new Date();
+  const takePlain = config.ERRAND_ROLES.includes('api')
+    ? plainSubmits({
+        ...{ actions, reach, payloadLimit, now, metrics },
+        events: options.events,
+        isStopping: () => isClosing || isDraining(),
+      })
+    : null;
+
   const app = fastify({
     logger: false,
     bodyLimit: payloadLimit + envelope_bytes,
     genReqId: requestIdOf,
-    serverFactory: serving(limits, admit),
+    serverFactory: serving(limits, admit, takePlain),
     clientErrorHandler: answerClientError,
     // Ours answers with problem+json: see context.ts.
     return503OnClosing: false,
@@ -110,7 +122,7 @@ export function buildApp(options: AppOptions): App {
   // Answers are text already; nothing is run over them.
   app.setSerializerCompiler(() => JSON.stringify);
 
-  app.register(context, { metrics, now: () => clock?.now() ?? new Date(), isDraining, onClosing });
+  app.register(context, { metrics, now, isDraining, onClosing });
   app.register(errors, errorOptions);
   app.register(headerChecks);
   app.register(negotiation, wait);

@@ -32,9 +32,7 @@ export function sendProblem(
   reply: FastifyReply,
   options: ErrorOptions,
 ): FastifyReply {
-  const problem = toProblem(error, request);
-  if (problem.slug === 'internal') options.events.emit('http.error', { request_id: request.id, error });
-  if (problem.status === 503) options.events.emit('http.refused', { reason: problem.slug });
+  const problem = toldProblem(known(error, request), request.id, options.events);
   return reply
     .code(problem.status)
     .headers(problem.headers)
@@ -43,7 +41,23 @@ export function sendProblem(
     .send(toBody(problem, request.id));
 }
 
-function toProblem(error: unknown, { method, routeOptions }: FastifyRequest): Problem {
+/** The Problem to answer for an error, of which operators are told where it concerns them. */
+export function toldProblem(error: unknown, requestId: string, events: EventBus): Problem {
+  const problem = error instanceof Problem ? error : internal(error);
+  if (problem.slug === 'internal') events.emit('http.error', { request_id: requestId, error });
+  if (problem.status === 503) events.emit('http.refused', { reason: problem.slug });
+  return problem;
+}
+
+function internal(cause: unknown): Problem {
+  return new Problem('internal', {
+    detail: 'the server met an error of its own; report the request_id',
+    cause,
+  });
+}
+
+/** What Fastify and node refuse by themselves, as a Problem; any other error as it is. */
+function known(error: unknown, { method, routeOptions }: FastifyRequest): unknown {
   if (error instanceof Problem) return error;
   switch (codeOf(error)) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
@@ -72,10 +86,7 @@ function toProblem(error: unknown, { method, routeOptions }: FastifyRequest): Pr
         detail: 'the connection ended before the body was complete; send the whole request',
       });
     default:
-      return new Problem('internal', {
-        detail: 'the server met an error of its own; report the request_id',
-        cause: error,
-      });
+      return error;
   }
 }
 

@@ -1,0 +1,139 @@
+// The short way of the usual submit: a POST /v1/jobs that says nothing but its body is read, checked, stored and answered on
+// node's own request and response. Fastify's hooks, objects and streams around them cost more than all that is done for it
+// here (the figure "layers" of the bench tells the price).
+// Invariants: a caller cannot tell which way a request went, and a test holds the two together; whatever has a header that
+// means something to a submit goes the other way.
+// Next room: submit.ts, the other way; actions/submit.ts, where both lead.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Actions } from '../actions/actions.ts';
+import type { AddressPolicy } from '../domain/address.ts';
+import { plainAsync } from '../domain/expectation.ts';
+import { jobEtag } from '../domain/job.ts';
+import { type Problem, toBody } from '../domain/problem.ts';
+import { recordText } from '../domain/record.ts';
+import type { EventBus } from '../events.ts';
+import { retryAfterOf, statusPath } from './answer.ts';
+import { envelopeOf } from './body.ts';
+import { type Metrics, requestIdOf } from './context.ts';
+import { problemType, toldProblem } from './problem.ts';
+import { NewJob, usualJob } from './schemas/job.ts';
+import { headerFault, type TakePlain } from './server.ts';
+import { factsOfNew, submissionOf } from './submission.ts';
+import { submitHeaders } from './submit.ts';
+import { checked } from './validate.ts';
+
+export interface PlainSubmitOptions {
+  actions: Pick<Actions, 'submit'>;
+  reach: AddressPolicy;
+  payloadLimit: number;
+  now: () => Date;
+  /** Whether the process has begun to stop: then connections end with their answers. */
+  isStopping: () => boolean;
+  events: EventBus;
+  metrics: Pick<Metrics, 'observeHttp'>;
+}
+
+/** `POST /v1/jobs` without expectation, preference, key or trace (docs/contract.md, Modes, the last row). */
+export function plainSubmits({ payloadLimit, isStopping, ...options }: PlainSubmitOptions): TakePlain {
+  const { now, metrics } = options;
+  const most = Math.min(most_bytes, payloadLimit);
+
+  async function serve(request: IncomingMessage, response: ServerResponse, body: Buffer, began: number) {
+    const id = requestIdOf(request);
+    const { status, headers, text } = await submitted(body, id, options, now);
+    const all = [
+      'x-request-id',
+      id,
+      ...sameHeaders,
+      ...headers,
+      'content-length',
+      `${Buffer.byteLength(text)}`,
+    ];
+    if (isStopping()) all.push('connection', 'close');
+    response.writeHead(status, all);
+    response.end(text);
+    metrics.observeHttp(path, 'POST', status, (performance.now() - began) / 1_000);
+  }
+
+  return (request, response) => {
+    if (!isPlain(request, most) || isStopping()) return false;
+    const began = performance.now();
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    // It comes only where the whole body came; a caller who breaks off has stored nothing.
+    request.on('end', () => {
+      const [first] = chunks;
+      const body = first !== undefined && chunks.length === 1 ? first : Buffer.concat(chunks);
+      void serve(request, response, body, began);
+    });
+    return true;
+  };
+}
+
+const path = '/v1/jobs';
+
+/** Larger bodies are read by Fastify, which counts them while they come. */
+const most_bytes = 64 * 1024;
+
+const otherWay = [
+  ...submitHeaders.map((name) => name.toLowerCase()),
+  'content-encoding',
+  'transfer-encoding',
+];
+
+const sameHeaders = [
+  ...['cache-control', 'no-store'],
+  ...['x-content-type-options', 'nosniff'],
+  ...['errand-mode', plainAsync.errandMode],
+];
+
+const nothingAside = { idempotency: null, options: null };
+
+function isPlain(request: IncomingMessage, most: number): boolean {
+  const { method, url, headers } = request;
+  if (url !== path || method !== 'POST' || headers['content-type'] !== 'application/json') return false;
+  const length = Number(headers['content-length']);
+  if (!(length > 0 && length <= most)) return false;
+  for (const name of otherWay) if (headers[name] !== undefined) return false;
+  return headerFault(request) === null;
+}
+
+interface Answer {
+  status: number;
+  /** Names and values in turn. */
+  headers: string[];
+  text: string;
+}
+
+/** Stores the job of a body; whatever is thrown is an answer too. */
+async function submitted(
+  body: Buffer,
+  requestId: string,
+  { actions, reach, events }: Pick<PlainSubmitOptions, 'actions' | 'reach' | 'events'>,
+  now: () => Date,
+): Promise<Answer> {
+  try {
+    const envelope = envelopeOf(body);
+    const submission = submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, reach);
+    const stored = await actions.submit(submission);
+    if (stored.replayed) throw new Error(`job ${stored.id} was there already, but no key names it`);
+    const facts = factsOfNew(submission, stored);
+    const status = statusPath(facts.id);
+    const headers = [
+      ...['link', `<${status}>; rel="status"`],
+      ...['retry-after', `${retryAfterOf(facts, now())}`],
+      ...['location', status],
+      ...['content-location', `/v1/jobs/${facts.id}`],
+      ...['etag', jobEtag(facts)],
+      ...['content-type', 'application/json'],
+    ];
+    return { status: 202, headers, text: recordText(facts) };
+  } catch (error) {
+    return refusedWith(toldProblem(error, requestId, events), requestId);
+  }
+}
+
+function refusedWith(problem: Problem, requestId: string): Answer {
+  const headers = [...Object.entries(problem.headers).flat(), 'content-type', problemType];
+  return { status: problem.status, headers, text: JSON.stringify(toBody(problem, requestId)) };
+}
