@@ -67,6 +67,8 @@ export async function pull({ rounds = 5, ground, say }: FigureOptions): Promise<
         against: 'in-process drain',
         ...{ at: 'least', value: 0.35, stretch: 0.5, unit: '×' },
         seen: spreadOf(ratios(rates('batch 100'), rates('in-process drain'))),
+        short:
+          'two requests for each hundred jobs, an id for each job that is sealed and opened again, and the work of those who pull are on the two cores that the drain has to itself',
       },
     ],
     lines: [
