@@ -56,6 +56,7 @@ async function main(args: string[]): Promise<number> {
       return { code: interruption.signal ? 130 : (code ?? 1), failed: gone ? readList(list) : [] };
     };
     const { code, failed } = await run(files, CONCURRENCY);
+    for (const line of server.troubles()) console.error(`the test server: ${line}`);
     const few = failed.length > 0 && failed.length <= MOST_FILES_AGAIN && !failed.includes('?');
     if (code !== 1 || !triesAgain || !few) return code;
     console.log(`\nonce more, alone: ${failed.join(', ')}\n`);

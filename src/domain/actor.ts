@@ -11,7 +11,10 @@ export interface By {
 /** The actor of who gives no name. */
 export const anonymous = 'anonymous';
 
-/** Whether a name may stand in the audit: 1 to 128 printable ASCII characters, no blank at its ends. */
+/** A name that may stand in the audit: 1 to 128 printable ASCII characters, no blank at its ends. */
+export const actorPattern = /^[\x21-\x7e]([\x20-\x7e]{0,126}[\x21-\x7e])?$/;
+
+/** Whether a name may stand in the audit. */
 export function isActor(name: string): boolean {
-  return /^[\x21-\x7e]([\x20-\x7e]{0,126}[\x21-\x7e])?$/.test(name);
+  return actorPattern.test(name);
 }

@@ -17,6 +17,8 @@ export interface TestServerFacts {
 }
 
 export interface TestServer extends TestServerFacts {
+  /** What the server said of its own crashes: without it tests that lost their connections have no reason. */
+  troubles(): readonly string[];
   stop(): Promise<void>;
 }
 
@@ -36,7 +38,12 @@ const FOLDER = 'errand-test-postgres-';
 /** Opens the server of a run: `ERRAND_TEST_DATABASE_URL` if set, else an embedded one, with the template on it. */
 export async function openTestServer(): Promise<TestServer> {
   const given = process.env.ERRAND_TEST_DATABASE_URL;
-  const server = given ? { url: given, stop: async () => {} } : await startPrivateServer();
+  const troubles: string[] = [];
+  const hear = (line: string) => {
+    if (/PANIC|was terminated by signal|ended unasked|crash|no space|out of memory/i.test(line))
+      troubles.push(line);
+  };
+  const server = given ? { url: given, stop: async () => {} } : await startPrivateServer(TEST_SETTINGS, hear);
   const run = randomBytes(4).toString('hex');
   const template = `errand_run_${run}_template`;
   try {
@@ -53,6 +60,7 @@ export async function openTestServer(): Promise<TestServer> {
   return {
     url: server.url,
     template,
+    troubles: () => troubles,
     async stop() {
       if (given) await dropAll(given, `errand_run_${run}_`);
       await server.stop();
@@ -63,13 +71,14 @@ export async function openTestServer(): Promise<TestServer> {
 /** Starts an embedded server nobody else uses, in a folder that goes with it. */
 export async function startPrivateServer(
   settings: Record<string, string> = TEST_SETTINGS,
+  log: (line: string) => void = () => {},
 ): Promise<{ url: string; port: number; dataDir: string; stop(): Promise<void> }> {
   await sweepDeadRuns();
   const folder = await mkdtemp(join(tmpdir(), `${FOLDER}${process.pid}-`));
   // Passable, so that root's server can stay inside it when it has to run as somebody else.
   await chmod(folder, 0o755);
   try {
-    const server = await startEmbeddedPostgres({ dataDir: folder, database: 'postgres', settings });
+    const server = await startEmbeddedPostgres({ dataDir: folder, database: 'postgres', settings, log });
     return {
       url: server.url,
       port: server.port,

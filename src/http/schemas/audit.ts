@@ -1,10 +1,9 @@
 // The contract of the audit: what can be asked for and the form of a row (docs/contract.md, Audit).
 // Next room: http/audit.ts.
 import { z } from 'zod';
-import { isActor } from '../../domain/actor.ts';
+import { actorPattern } from '../../domain/actor.ts';
 import { moment } from './job.ts';
-
-const digits = (text: unknown) => (typeof text === 'string' && /^\d{1,9}$/.test(text) ? Number(text) : text);
+import { cursor, digits } from './page.ts';
 
 const word = z
   .string()
@@ -18,7 +17,7 @@ const word = z
 export const AuditQuery = z.strictObject({
   actor: z
     .string()
-    .refine(isActor, 'must be 1 to 128 printable ASCII characters')
+    .regex(actorPattern, 'must be 1 to 128 printable ASCII characters')
     .optional()
     .describe('Only what this actor did.'),
   action: word.optional().describe('Only this action, such as `queue.pause`.'),
@@ -28,7 +27,7 @@ export const AuditQuery = z.strictObject({
   limit: z
     .preprocess(digits, z.int().min(1).max(1_000).default(50))
     .describe('Most rows on a page; there may be fewer although there is more.'),
-  cursor: z.string().optional().describe('Where to go on: `next_cursor` of a page of the same filters.'),
+  cursor,
 });
 export type AuditQuery = z.output<typeof AuditQuery>;
 
