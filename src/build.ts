@@ -4,7 +4,6 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Actions } from './actions/actions.ts';
-import { auditing } from './actions/audit.ts';
 import { cancelling } from './actions/cancel.ts';
 import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
@@ -31,6 +30,7 @@ import { triggering } from './actions/trigger.ts';
 import { Waiters } from './actions/wait.ts';
 import { Watch } from './actions/watch.ts';
 import { explaining } from './actions/why.ts';
+import { bulk } from './bulk.ts';
 import type { Config } from './config.ts';
 import { counting } from './counting.ts';
 import { declaring } from './declaring.ts';
@@ -56,6 +56,7 @@ import { findVersions } from './store/history.ts';
 import { Lanes, Workers } from './store/lanes.ts';
 import { dispatcherRoom, findLeader } from './store/leader.ts';
 import { Listener, notifyReady } from './store/listen.ts';
+import { countOperations } from './store/operations.ts';
 import { sharedSecret } from './store/secrets.ts';
 import type { Way } from './store/session.ts';
 import { oldestDue } from './store/slots.ts';
@@ -214,6 +215,22 @@ export async function build(
   });
   events.on('job.ended', ({ job_id }) => keys.heardEnd(job_id));
   const intakeOf = { db: intake, lanes, ready, events, keys, onLater, guards: counts.guards };
+  const inBulk = bulk({
+    db: browse,
+    engine,
+    lanes,
+    ready,
+    events,
+    secret: cursorSecret,
+    onEnded,
+    onLater,
+    onRequested: (ids) => {
+      for (const runner of runners) for (const id of ids) runner.cancelRequested(id);
+      watch.hear(ids);
+    },
+    onDue: () => choreRunner.wakeIn('operations', 0),
+    onError: storeError('notify'),
+  });
   const actions: Actions = {
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
@@ -249,11 +266,11 @@ export async function build(
     trigger: triggering(intakeOf),
     runs: running({ db: browse, secret: cursorSecret }),
     ...operators.actions,
-    audit: auditing({ db: browse, secret: cursorSecret }),
     deadLetters: deadLettering({
       ...{ db: browse, lanes, events, secret: cursorSecret },
       redrives: redriving({ lanes, ready, events, onLater }),
     }),
+    ...inBulk.verbs,
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
     roster,
     statistics: counts.statistics,
@@ -288,6 +305,7 @@ export async function build(
       }).filter((chore) => movesJobs || chore.name === 'look'),
       writingRoster(roster),
       counts.chore,
+      ...(movesJobs ? [inBulk.chore] : []),
     ],
     isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),
@@ -337,6 +355,7 @@ export async function build(
     events,
     depths: counts.depths,
     unserved: () => roster.unserved(),
+    operations: () => read.many(countOperations),
     oldestDue: async () => (await read.one(oldestDue)).seconds,
     term: () => dispatch?.term() ?? null,
     pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
@@ -350,6 +369,7 @@ export async function build(
     config.ERRAND_DIRECT_DATABASE_URL ?? way.url,
     {
       errand_ready: (payload) => ready.hear(payload),
+      errand_operation: () => choreRunner.wakeIn('operations', 0),
       errand_levers: () => operators.hear(),
       ...(clock === null ? {} : { errand_clock: () => clock.hear() }),
     },

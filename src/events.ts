@@ -79,6 +79,12 @@ export interface Events {
   };
   /** A schedule could not be fired; it is tried again. */
   'schedule.failed': { schedule: string; error: unknown };
+  /** A step of an operation came to this, for so many jobs. */
+  'operation.stepped': { operation: string; kind: string; outcome: string; items: number };
+  /** An operation went on to another state or phase. */
+  'operation.moved': { operation: string; kind: string; state: string; phase: string };
+  /** A step failed; it is tried again, or waits for somebody. */
+  'operation.failed': { operation: string; kind: string; error: unknown };
   'leader.elected': { term: string };
   'leader.lost': { term: string; why: string };
   /** What was to be written in a term that is over was not written. */

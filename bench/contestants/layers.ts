@@ -24,6 +24,7 @@ const events = new EventBus();
 const metrics = metering({
   events,
   depths: async () => [],
+  operations: async () => [],
   unserved: async () => [],
   pools: () => [],
   slots: () => [],

@@ -1,14 +1,17 @@
 // Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
 // Next room: submit.ts, the first of them.
 import type { Audits } from './audit.ts';
+import type { Bulk } from './bulk.ts';
 import type { Cancel } from './cancel.ts';
 import type { Change } from './change.ts';
+import type { Dangerous } from './dangerous.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import type { Guards } from './guards.ts';
 import type { Histories } from './history.ts';
 import type { Inspect } from './inspect.ts';
 import type { Lead } from './lead.ts';
 import type { List } from './list.ts';
+import type { Operations } from './operations.ts';
 import type { Pull } from './pull.ts';
 import type { Queues } from './queues.ts';
 import type { Roster } from './roster.ts';
@@ -38,6 +41,9 @@ export interface Actions {
   leader: Lead['leader'];
   audit: Audits;
   deadLetters: DeadLetters;
+  operations: Operations;
+  bulk: Bulk;
+  dangerous: Dangerous;
   roster: Roster;
   statistics: Statistics;
   guards: Guards;

@@ -61,8 +61,19 @@ export function isPushed(route: string): boolean {
   return route.startsWith(pushPrefix);
 }
 
+/** The route of the lane in which an operation holds jobs of another route; nobody takes jobs from it. */
+export function holdRoute(operation: string, route: string): string {
+  return `${holdPrefix}${operation}.${route}`;
+}
+
+/** Whether the jobs of a lane are held by an operation. */
+export function isHeld(route: string): boolean {
+  return route.startsWith(holdPrefix);
+}
+
 /** The type of the jobs of a lane. */
 export function typeOf(route: string): string {
+  if (isHeld(route)) return typeOf(route.slice(route.indexOf('.', holdPrefix.length) + 1));
   return isPushed(route) ? route.slice(pushPrefix.length) : route;
 }
 
@@ -77,6 +88,7 @@ export function heldRoute(route: string): string | null {
 }
 
 const pushPrefix = ':push.';
+const holdPrefix = ':hold.';
 
 /** The type of the jobs that tell of an end. */
 export const callbackType = 'errand.callback';

@@ -1,7 +1,7 @@
 // Which lanes somebody takes jobs from: names of queues and types, or beginnings of them with a `*` at the end.
 // Invariant: what is pushed is taken by those who push and by nobody else.
 // Next room: actions/pull.ts, which claims by it; actions/roster.ts, which tells who takes what.
-import { isPushed, typeOf } from './options.ts';
+import { isHeld, isPushed, typeOf } from './options.ts';
 
 /** What somebody takes. Empty = all, but for the types of those who push, which are all anyway. */
 export interface Taking {
@@ -17,6 +17,7 @@ export function pulls({ queue, route }: Line, { queues, types }: Omit<Taking, 'p
 
 /** Whether jobs of a lane are run by a process with handlers for these types, or that pushes. */
 export function runs({ route }: Line, { types, pushes }: Omit<Taking, 'queues'>): boolean {
+  if (isHeld(route)) return false;
   return isPushed(route) ? pushes : types.includes(typeOf(route));
 }
 

@@ -157,6 +157,29 @@ export const problems = {
     meaning: 'The job existed, ended, and was removed when its retention time had passed.',
     remedy: 'Read jobs while they are kept, or store what you need of them elsewhere.',
   },
+  'impact-changed': {
+    status: 409,
+    title: 'It would meet other jobs by now',
+    retryable: false,
+    meaning:
+      'More than a tenth more or fewer jobs fit than when the action was proposed; `impact` and `confirm_phrase` are new.',
+    remedy: 'Look at `impact`, and confirm by the new `confirm_phrase` if it is still wanted.',
+  },
+  'operation-state-conflict': {
+    status: 409,
+    title: 'The state of the operation does not allow this',
+    retryable: false,
+    meaning:
+      'The operation or action is over, or what it has done cannot be put back any more: its undo window has ended.',
+    remedy: 'Read `/v1/operations/{id}` and decide from its present state.',
+  },
+  'action-expired': {
+    status: 410,
+    title: 'The action cannot be confirmed any more',
+    retryable: false,
+    meaning: 'An action waits ten minutes for its phrase; this one waited longer, or was withdrawn.',
+    remedy: 'Propose it again by `POST /v1/admin/actions`, and look at its impact.',
+  },
   'precondition-failed': {
     status: 412,
     title: 'It is not as the request says',
@@ -232,6 +255,13 @@ export const problems = {
     meaning:
       'A text outside `payload` and `result` holds U+0000 or half of a surrogate pair, which Postgres cannot store.',
     remedy: 'Remove the character from the member that `errors` points at.',
+  },
+  'confirmation-mismatch': {
+    status: 422,
+    title: 'That is not the phrase',
+    retryable: false,
+    meaning: 'The `phrase` is not the `confirm_phrase` of the action, letter by letter.',
+    remedy: 'Read the action again, look at its impact, and type its `confirm_phrase`.',
   },
   'idempotency-key-reused': {
     status: 422,

@@ -13,8 +13,10 @@ import { listAudit } from './audit.ts';
 import { submitBatch } from './batch.ts';
 import { bodies, envelope_bytes, many_bytes, readAnything, readMany, readValue, readWithin } from './body.ts';
 import { browsing } from './browse.ts';
+import { redriveMany, rerouteQueue } from './bulk.ts';
 import { context, type Metrics, requestIdOf, setDefaultHeaders } from './context.ts';
 import { patchJob, retryJob } from './control.ts';
+import { confirmAction, listActions, proposeAction, readAction, withdrawAction } from './dangerous.ts';
 import { discardDeadLetter, listDeadLetters, readDeadLetter, redriveDeadLetter } from './dead-letters.ts';
 import { listProblems, readOpenapi, readProblem } from './docs.ts';
 import { documentation } from './document.ts';
@@ -27,6 +29,14 @@ import { listJobs } from './list.ts';
 import { completeMany, failMany, heartbeatMany, releaseMany } from './many-leases.ts';
 import { readMetrics } from './metrics.ts';
 import { negotiation } from './negotiate.ts';
+import {
+  cancelOperation,
+  listItems,
+  listOperations,
+  readOperation,
+  resumeOperation,
+  undoOperation,
+} from './operations.ts';
 import { plainSubmits } from './plain-submit.ts';
 import { errors, sendProblem } from './problem.ts';
 import { drainQueue, pauseQueue, resumeQueue } from './queue-levers.ts';
@@ -172,6 +182,19 @@ export function buildApp(options: AppOptions): App {
       post('/v1/dead-letters/:id/discard', discardDeadLetter(actions));
 
       get('/v1/audit', listAudit(actions));
+      get('/v1/operations', listOperations(actions));
+      get('/v1/operations/:id', readOperation(actions));
+      get('/v1/operations/:id/items', listItems(actions));
+      post('/v1/operations/:id/cancel', cancelOperation(actions));
+      post('/v1/operations/:id/undo', undoOperation(actions));
+      post('/v1/operations/:id/resume', resumeOperation(actions));
+      post('/v1/dead-letters/redrive', redriveMany(actions));
+      post('/v1/queues/:queue/reroute', rerouteQueue(actions));
+      get('/v1/admin/actions', listActions(actions));
+      post('/v1/admin/actions', proposeAction(actions));
+      get('/v1/admin/actions/:id', readAction(actions));
+      del('/v1/admin/actions/:id', withdrawAction(actions));
+      post('/v1/admin/actions/:id/confirm', confirmAction(actions));
       get('/v1/workers', listWorkers(actions));
 
       post('/v1/leases', leaseJobs(actions, lease_seconds, wait, isLeaving));

@@ -76,7 +76,8 @@ with j as materialized (
     case when $6::boolean then errand.now() else coalesce($5::timestamptz, run_at) end run_at, place
   from x
 ), u as (
-  update errand.job set lane = n.lane, priority = n.prio % 10, max_attempts = coalesce($7::int, job.max_attempts),
+  -- What is held is still a job of its own lane.
+  update errand.job set lane = coalesce($3, job.lane), priority = n.prio % 10, max_attempts = coalesce($7::int, job.max_attempts),
     run_at = case when $6 or $5 is not null then n.run_at else job.run_at end,
     tags = case when $8::text[] is null then job.tags when $8 = '{}' then null else $8 end, patches = $2 + 1,
     options = case when $9::int is null then job.options else jsonb_set(job.options, '{callback,lane}', to_jsonb($9)) end

@@ -286,7 +286,7 @@ export const takeOut = sql<{
   state: JobState | null;
 }>`
 with j as materialized (
-  select blk, options ->> 'type' type, coalesce(options ? 'callback', false) callback from errand.job
+  select blk, lane, options ->> 'type' type, coalesce(options ? 'callback', false) callback from errand.job
   where id = $1::bigint
 ), p as materialized (
   select coalesce((select blk from errand.place where job_id = $1), (select blk from j)) blk
@@ -310,7 +310,8 @@ with j as materialized (
   union all select *, 'blocked' from k
 ), o as (
   insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
-  select $1, lane, prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4
+  -- Not the lane it stood in: that may be one in which it was held.
+  select $1, (select lane from j), prio, epoch, attempt - 1, $2::errand.outcome_status, 'errand', $4
   from y returning lane
 )
 select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane,

@@ -41,6 +41,10 @@ export function logEvents(
       : say('warn', 'a queue takes no more jobs', { queue, closed_by }),
   );
   events.on('counter.drifted', (event) => say('warn', 'a counter was wrong and is mended', event));
+  events.on('operation.moved', (event) => say('info', 'operation', event));
+  events.on('operation.failed', ({ operation, kind, error }) =>
+    say('error', 'a step of an operation failed', { operation, kind, ...reason(error) }),
+  );
   events.on('leader.elected', (event) => say('info', 'this process leads the dispatchers', event));
   events.on('leader.lost', (event) => say('info', 'this process no longer leads', event));
   events.on('term.fenced', (event) => say('warn', 'a write in a term that is over was kept out', event));

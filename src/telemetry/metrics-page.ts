@@ -12,6 +12,7 @@ export function metricsPage(events: EventBus): string {
     pools: () => [],
     slots: () => [],
     oldestDue: async () => 0,
+    operations: async () => [],
     term: () => null,
     waiters: () => 0,
     watch: () => ({ streams: 0, jobs: 0 }),

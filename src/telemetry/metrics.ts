@@ -31,6 +31,8 @@ export interface MetricsOptions {
   slots: () => readonly { name: string; slots: number; running: number }[];
   /** Age of the longest overdue schedule in s, by the database. */
   oldestDue: () => Promise<number>;
+  /** Operations with a step to come, by kind. */
+  operations: () => Promise<readonly { kind: string; n: number }[]>;
   /** The term this process leads in; null: another does. */
   term: () => string | null;
   waiters: () => number;
@@ -220,6 +222,24 @@ export function metering(options: MetricsOptions): Metrics {
     help: 'Times a schedule could not be fired; it is tried again.',
     registers,
   });
+  const operationItems = new Counter({
+    name: 'errand_operation_items_total',
+    help: 'Jobs and dead letters that steps of operations in this process dealt with, by what became of them.',
+    labelNames: ['kind', 'outcome'],
+    registers,
+  });
+  const operationFailures = new Counter({
+    name: 'errand_operation_failures_total',
+    help: 'Steps of operations that failed in this process; after five in a row the operation waits for somebody.',
+    labelNames: ['kind'],
+    registers,
+  });
+  const operationsRunning = new Gauge({
+    name: 'errand_operations_running',
+    help: 'Operations with a step to come, by the database: every replica tells it.',
+    labelNames: ['kind'],
+    registers,
+  });
   const oldestDue = new Gauge({
     name: 'errand_schedule_oldest_due_seconds',
     help: 'Age of the longest overdue schedule, by the database: every replica tells it, also when nobody leads.',
@@ -281,6 +301,8 @@ export function metering(options: MetricsOptions): Metrics {
     if (outcome !== 'skipped' && outcome !== 'manual') lateness.observe(Math.max(0, lateness_ms) / 1_000);
   });
   events.on('schedule.failed', () => scheduleFailures.inc());
+  events.on('operation.stepped', ({ kind, outcome, items }) => operationItems.inc({ kind, outcome }, items));
+  events.on('operation.failed', ({ kind }) => operationFailures.inc({ kind }));
   events.on('leader.elected', () => elected.inc());
   events.on('term.fenced', () => fenced.inc());
   events.on('lease.refused', () => refused.inc());
@@ -335,11 +357,14 @@ export function metering(options: MetricsOptions): Metrics {
     depth.reset();
     oldest.reset();
     unserved.reset();
-    const [overdue, rows, missed] = await Promise.all([
+    operationsRunning.reset();
+    const [overdue, rows, missed, operations] = await Promise.all([
       options.oldestDue(),
       options.depths(),
       options.unserved(),
+      options.operations(),
     ]);
+    for (const { kind, n } of operations) operationsRunning.set({ kind }, n);
     for (const { lane, queued } of missed) unserved.inc(bounded(lane.queue, typeOf(lane.route)), queued);
     oldestDue.set(overdue);
     // Jobs of a type may stand in two lanes, and types past the bound share their labels.

@@ -202,6 +202,10 @@ export class FakeJobs {
       },
       statistics: this.#statistics,
       guards: this.#guards,
+      // So are operations.
+      operations: { page: async () => ({ items: [], next_cursor: null }) } as never,
+      bulk: {} as never,
+      dangerous: { page: async () => ({ items: [], next_cursor: null }) } as never,
       roster: {
         hearing: (pull) => pull,
         page: async () => ({ items: [], next_cursor: null }),

@@ -1,0 +1,68 @@
+// Begins what needs no second word: bulk redrives and reroutes. A dry run says what would be met, and keeps nothing.
+// Invariant: what cannot be meant (a reroute of a queue to itself) is refused before anything is kept.
+// Next room: operations.ts; redrive-many.ts and reroute.ts, whose steps follow.
+import type { By } from '../domain/actor.ts';
+import type { LetterFilter } from '../domain/dead-letter.ts';
+import type { RequestKey } from '../domain/idempotency.ts';
+import type { Extent, OperationFacts } from '../domain/operation.ts';
+import { Problem } from '../domain/problem.ts';
+import type { Pool } from '../store/db.ts';
+import { waitingExtent } from './dangerous.ts';
+import type { Operations } from './operations.ts';
+import { countFitting, type RedriveParams, sampleOf } from './redrive-many.ts';
+import type { RerouteParams } from './reroute.ts';
+
+/** An operation that was begun, now or by the same key before. */
+export interface Begun {
+  operation: OperationFacts;
+  replayed: boolean;
+}
+
+export interface Bulk {
+  redrive(params: RedriveParams, reason: string | null, key: RequestKey | null, by: By): Promise<Begun>;
+  /** What a redrive would meet, and the first of it. */
+  preview(filter: LetterFilter, limit: number | null): Promise<{ extent: Extent; sample: string[] }>;
+  reroute(
+    queue: string,
+    params: RerouteParams,
+    reason: string | null,
+    key: RequestKey | null,
+    by: By,
+  ): Promise<Begun>;
+}
+
+const most_sample = 10;
+
+export function bulking({ db, operations }: { db: Pool; operations: Operations }): Bulk {
+  const limited = (extent: Extent, limit: number | null): Extent =>
+    limit === null || extent.jobs < limit ? extent : { ...extent, jobs: limit, at_least: false };
+
+  return {
+    async redrive(params, reason, key, by) {
+      const { filter, limit, canary } = params;
+      const expected = limited(await countFitting(db, filter), limit);
+      const phase = canary === null ? 'work' : 'canary';
+      const target = filter.queue ?? '*';
+      return operations.begin(
+        { kind: 'dead_letters.redrive', target, params, reason, phase, expected },
+        key,
+        by,
+      );
+    },
+    async preview(filter, limit) {
+      const extent = limited(await countFitting(db, filter), limit);
+      return { extent, sample: await sampleOf(db, filter, Math.min(most_sample, limit ?? most_sample)) };
+    },
+    async reroute(queue, params, reason, key, by) {
+      if (params.to === queue) {
+        throw new Problem('validation-failed', {
+          detail: `queue ${queue} cannot be rerouted to itself; name another`,
+          errors: [{ pointer: '#/to', code: 'custom', detail: 'is the queue itself; name another' }],
+        });
+      }
+      const expected = limited(await waitingExtent(db, queue, params.filter, params.states), params.limit);
+      const wish = { kind: 'queue.reroute', target: queue, params, reason, phase: 'work', expected } as const;
+      return operations.begin(wish, key, by);
+    },
+  };
+}
