@@ -109,12 +109,16 @@ test('a renewal that hangs does not keep the term, and what it brings late is gi
   const own = lead('a', 3_000);
   const { promise: gate, resolve: open } = Promise.withResolvers<void>();
   let hangs = false;
+  let hanging: string | undefined;
   const { one } = candidate(
     {
       ...own,
       async renew(term) {
         const renewed = await own.renew(term);
-        if (hangs) await gate;
+        if (hangs) {
+          hanging = term;
+          await gate;
+        }
         return renewed;
       },
     },
@@ -122,12 +126,14 @@ test('a renewal that hangs does not keep the term, and what it brings late is gi
   );
   await until(() => one.term() === '1');
   hangs = true;
-  await until(() => one.term() === null);
+  await until(() => hanging !== undefined);
+  await until(() => one.term() !== hanging);
   hangs = false;
   open();
   await until(() => room.resigned.length > 0);
+  assert.deepEqual(room.resigned, [hanging]);
   // It may have been elected again by now, for another term.
-  assert.notEqual(one.term(), '1');
+  assert.notEqual(one.term(), hanging);
 });
 
 test('who is told by the database that the term is over stops believing in it at once', async () => {
