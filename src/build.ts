@@ -38,6 +38,8 @@ import { desk } from './desk.ts';
 import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
 import { OpenLeases } from './domain/open-leases.ts';
+import type { PolicyOf } from './domain/policy.ts';
+import { retryDefaultsOf } from './domain/queue-settings.ts';
 import { draining } from './drain.ts';
 import type { EventBus } from './events.ts';
 import { buildApp } from './http/app.ts';
@@ -231,6 +233,7 @@ export async function build(
     onDue: () => choreRunner.wakeIn('operations', 0),
     onError: storeError('notify'),
   });
+  const policyOf: PolicyOf = (queue, type) => retryDefaultsOf(operators.levers.settingsOf(queue), type);
   const actions: Actions = {
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
@@ -260,10 +263,12 @@ export async function build(
         waiters,
         secrets: [secret],
         random: Math.random,
+        now: () => clock?.now() ?? new Date(),
       }),
     ),
     schedules: scheduling({ db: browse, secret: cursorSecret, events }),
-    trigger: triggering(intakeOf),
+    trigger: triggering({ ...intakeOf, policyOf }),
+    policyOf,
     runs: running({ db: browse, secret: cursorSecret }),
     ...operators.actions,
     deadLetters: deadLettering({
@@ -312,7 +317,9 @@ export async function build(
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
   const dispatch =
-    leads === null ? null : office({ db: leads, config, lanes, cancel, events, keys, holder, isFrozen });
+    leads === null
+      ? null
+      : office({ policyOf, db: leads, config, lanes, cancel, events, keys, holder, isFrozen });
   const hands = {
     db: engine,
     claim,

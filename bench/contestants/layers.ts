@@ -6,6 +6,7 @@ import { type FastifySchemaCompiler, fastify } from 'fastify';
 import type { Actions } from '../../src/actions/actions.ts';
 import type { Submit } from '../../src/actions/submit.ts';
 import { publicOnly } from '../../src/domain/address.ts';
+import { unsetQueue } from '../../src/domain/queue-settings.ts';
 import { EventBus } from '../../src/events.ts';
 import { bodies } from '../../src/http/body.ts';
 import { context, requestIdOf } from '../../src/http/context.ts';
@@ -43,7 +44,13 @@ const submit: Submit = async ({ queue, type }) => {
 };
 
 const takePlain = plainSubmits({
-  ...{ actions: { submit }, reach: publicOnly, payloadLimit: 256 * 1024, events, metrics },
+  ...{
+    actions: { submit },
+    terms: { reach: publicOnly, policyOf: () => unsetQueue.defaults },
+    payloadLimit: 256 * 1024,
+    events,
+    metrics,
+  },
   now: () => new Date(),
   isStopping: () => false,
 });
@@ -78,7 +85,10 @@ else {
   );
 }
 app.register(async (scope) => {
-  const whole = submitJob({ submit } as Partial<Actions> as Actions, publicOnly);
+  const whole = submitJob({ submit } as Partial<Actions> as Actions, {
+    reach: publicOnly,
+    policyOf: () => unsetQueue.defaults,
+  });
   const { usual: _, handler, ...rest } = whole;
   const checked = {
     schema: { body: NewJob },

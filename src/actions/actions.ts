@@ -1,5 +1,6 @@
 // Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
 // Next room: submit.ts, the first of them.
+import type { PolicyOf } from '../domain/policy.ts';
 import type { Audits } from './audit.ts';
 import type { Bulk } from './bulk.ts';
 import type { Cancel } from './cancel.ts';
@@ -44,6 +45,7 @@ export interface Actions {
   operations: Operations;
   bulk: Bulk;
   dangerous: Dangerous;
+  policyOf: PolicyOf;
   roster: Roster;
   statistics: Statistics;
   guards: Guards;

@@ -7,7 +7,7 @@ import { defaultBackoff } from '../domain/backoff.ts';
 import { fingerprintOf } from '../domain/fingerprint.ts';
 import type { Heads } from '../domain/heads.ts';
 import { isPushed, typeOf } from '../domain/options.ts';
-import { afterFailure, stateAfter } from '../domain/outcome.ts';
+import { afterFailure, errorText, stateAfter } from '../domain/outcome.ts';
 import { prioAfterLoss } from '../domain/suspicion.ts';
 import type { EventBus } from '../events.ts';
 import { settleAndTell, type Told } from '../store/callbacks.ts';
@@ -159,6 +159,7 @@ function endingOf(lost: Abandoned, route: string, random: () => number): Ending 
     max_attempts,
     retry_after_seconds: null,
     cancel_requested: false,
+    left_ms: lost.left_ms,
     backoff: backoff ?? defaultBackoff,
     random,
   });
@@ -168,7 +169,7 @@ function endingOf(lost: Abandoned, route: string, random: () => number): Ending 
     status: next.outcome !== 'retry' ? 'dead' : lost.overdue || pushed ? 'retry' : 'lost',
     class: cause,
     source: 'errand',
-    error: message,
+    error: errorText(message, next),
     fingerprint: fingerprintOf({
       ...{ type: lost.type ?? typeOf(route), class: cause, source: 'errand' },
       ...{ http_status: null, message, place: null },

@@ -2,12 +2,14 @@
 // Invariants: a job past its expires_at is ended here instead of being handed out; a caller holds at most one suspect; a
 // start gets the checkpoint of the ones before it.
 // Next room: store/claims.ts; then roles/worker/run.ts or http/leases.ts, which end what was claimed through settle.ts.
+import { fingerprintOf } from '../domain/fingerprint.ts';
 import type { Heads } from '../domain/heads.ts';
 import type { OpenLeases } from '../domain/open-leases.ts';
+import { errorText, tooOld } from '../domain/outcome.ts';
 import type { EventBus } from '../events.ts';
 import { type Claimed, claimJobs, holdSuspects } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
-import { noDetails } from '../store/endings.ts';
+import { findLastFailure, noDetails } from '../store/endings.ts';
 import { findClaimed } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { findCheckpoints } from '../store/progress.ts';
@@ -108,6 +110,7 @@ export function claiming(options: ClaimOptions): Claim {
       named.type = job.options?.type ?? lane.route;
       named.checkpoint = checkpoints?.get(job.job_id) ?? null;
       if (job.expired) unfit.push(expire(settle, named).catch(report));
+      else if (isTooOld(named)) unfit.push(bury(db, settle, named).catch(report));
       else if (checkpoints === undefined) {
         tellClaimed(named, events);
         unfit.push(giveBack(settle, named).catch(report));
@@ -129,6 +132,11 @@ function withoutJob(owners: ClaimAsk['owners'], claimed: readonly Claimed[]): Cl
   const rest: number[] = [...owners];
   for (const job of claimed) rest.splice(rest.indexOf(job.owner), 1);
   return rest as unknown as ClaimAsk['owners'];
+}
+
+/** Whether this would be a further attempt of a job that is to have none any more. */
+function isTooOld({ retry_until, epoch, started_at }: Job): boolean {
+  return retry_until !== null && epoch > 1 && started_at.getTime() > retry_until;
 }
 
 const none: ReadonlyMap<string, string> = new Map();
@@ -154,8 +162,29 @@ async function expire(settle: Settle, job: Job): Promise<void> {
       // The epoch is spent, the attempt is not: nothing ran.
       start: { ...job, attempt: job.attempt - 1 },
       status: 'expired',
+      unstarted: true,
       source: 'errand',
       error: 'expires_at passed before the next start',
+    },
+    job,
+  );
+}
+
+/** No further attempt may begin: the job is dead of what its last failure was. */
+async function bury(db: Pool, settle: Settle, job: Job): Promise<void> {
+  const last = await db.maybeOne(findLastFailure, [job.job_id]);
+  const { type } = job;
+  const spent = { class: 'timeout', source: 'errand', http_status: null, error: null } as const;
+  const { class: kind, source, http_status, error } = last ?? spent;
+  await settle(
+    {
+      ...noDetails,
+      start: { ...job, attempt: job.attempt - 1 },
+      status: 'dead',
+      unstarted: true,
+      ...{ class: kind, source, http_status },
+      error: errorText(error, { outcome: 'dead', note: tooOld }),
+      fingerprint: last?.fingerprint ?? fingerprintOf({ ...spent, type, message: tooOld, place: null }),
     },
     job,
   );

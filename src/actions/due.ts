@@ -7,7 +7,7 @@ import { cadenceOf, outstanding } from '../domain/cadence.ts';
 import { type DueSlot, isFired, judge, type Verdict } from '../domain/firing.ts';
 import { dueOf } from '../domain/jitter.ts';
 import type { Advance, DueSchedule } from '../store/slots.ts';
-import type { Submission } from './submit.ts';
+import type { Asking } from './submit.ts';
 import { unhurried } from './unhurried.ts';
 
 /** Rows written at once, and those of one schedule: after a long absence everybody gets a turn. */
@@ -26,7 +26,7 @@ export interface Case {
   row: DueSchedule;
   verdicts: readonly Verdict[];
   /** The jobs of those verdicts that are fired, without their payload. */
-  submissions: readonly Submission[];
+  submissions: readonly Asking[];
   advance: Advance;
 }
 
@@ -104,7 +104,7 @@ function ripe(slots: readonly DueSlot[], now: Date): readonly DueSlot[] {
 const instantOf = ({ slot }: DueSlot) => slot.getTime();
 
 /** The jobs of those slots that are fired. Their payload is read where the schedule is locked. */
-function submissionsOf(row: DueSchedule, verdicts: readonly Verdict[]): Submission[] {
+function submissionsOf(row: DueSchedule, verdicts: readonly Verdict[]): Asking[] {
   return verdicts.filter(isFired).map(({ slot }) => slotJob(row, slot));
 }
 
@@ -112,15 +112,16 @@ function submissionsOf(row: DueSchedule, verdicts: readonly Verdict[]): Submissi
 export function slotJob(
   { name, definition: { job } }: Pick<DueSchedule, 'name' | 'definition'>,
   slot: Date,
-): Submission {
+): Asking {
   const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags, target, callback, unique } =
     job;
   return {
     queue,
     type,
     priority,
-    max_attempts,
-    timeout_seconds,
+    max_attempts: max_attempts ?? null,
+    timeout_seconds: timeout_seconds ?? null,
+    max_age_seconds: job.max_age_seconds ?? null,
     payload: '',
     run_at: null,
     delay_ms: null,

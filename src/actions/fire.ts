@@ -3,6 +3,7 @@
 // changed since it was read is left for the next look; one that cannot be fired does not keep its neighbours from it.
 // Next room: due.ts, which says what is to be written; write-slots.ts, which writes; roles/elect.ts, which holds the term.
 import { setImmediate as othersHadTheirTurn } from 'node:timers/promises';
+import type { PolicyOf } from '../domain/policy.ts';
 import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';
 import { findEnded } from '../store/jobs.ts';
@@ -20,6 +21,7 @@ export interface FireOptions {
   keys: Keys;
   cancel: Cancel;
   events: EventBus;
+  policyOf: PolicyOf;
   /** The term this process may act in; null: none. */
   term: () => string | null;
   /** The database says that the term is over. */

@@ -8,7 +8,7 @@ import { fingerprintOf, placeOfUrl } from '../domain/fingerprint.ts';
 import type { Heads } from '../domain/heads.ts';
 import { issueLeaseId, readLeaseId } from '../domain/lease-id.ts';
 import { isPushed, typeOf } from '../domain/options.ts';
-import { afterFailure, type ErrorClass, reasonText } from '../domain/outcome.ts';
+import { afterFailure, type ErrorClass, errorText, leftMs, reasonText } from '../domain/outcome.ts';
 import { pulls } from '../domain/patterns.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Start } from '../domain/start.ts';
@@ -59,6 +59,8 @@ export interface Pull {
   fail(lease_id: string, failing: Failing): Promise<Settled>;
   /** Gives the job back unrun: the attempt does not count. */
   release(lease_id: string, delay_seconds: number): Promise<Settled>;
+  /** Ends the start because the job wants to run later: the attempt does not count. */
+  snooze(lease_id: string, delay_seconds: number): Promise<Settled>;
 }
 
 export interface PullOptions {
@@ -76,10 +78,11 @@ export interface PullOptions {
   /** The first seals, all open. */
   secrets: readonly Buffer[];
   random: () => number;
+  now: () => Date;
 }
 
 export function pulling(options: PullOptions): Pull {
-  const { claim, heartbeat, progress, settle, inspect, lanes, workers, ready, heads, waiters, random } =
+  const { claim, heartbeat, progress, settle, inspect, lanes, workers, ready, heads, waiters, random, now } =
     options;
 
   const lanesOf = (queues: readonly string[], types: readonly string[]) => matching(lanes, queues, types);
@@ -193,6 +196,7 @@ export function pulling(options: PullOptions): Pull {
         attempt: start.attempt,
         max_attempts: facts.max_attempts,
         cancel_requested: facts.cancel_requested,
+        left_ms: leftMs(facts, now()),
         backoff: (facts.backoff as BackoffPolicy | null) ?? defaultBackoff,
         random,
       });
@@ -201,7 +205,7 @@ export function pulling(options: PullOptions): Pull {
         status: next.outcome,
         class: failing.class,
         source: 'worker',
-        error: message,
+        error: errorText(message, next),
         fingerprint: fingerprintOf({ ...failing, type, source: 'worker', http_status: null, message, place }),
         delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
       });
@@ -209,6 +213,9 @@ export function pulling(options: PullOptions): Pull {
 
     release: (lease_id, delay_seconds) =>
       end(open(lease_id), { ...noDetails, status: 'released', delay_ms: delay_seconds * 1_000 }),
+
+    snooze: (lease_id, delay_seconds) =>
+      end(open(lease_id), { ...noDetails, status: 'snoozed', delay_ms: delay_seconds * 1_000 }),
   };
 }
 

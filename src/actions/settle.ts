@@ -119,8 +119,7 @@ export function settling(options: SettleOptions): Settle {
           outcome: answer.status,
           class: ending.class,
           run_ms: at - started_at.getTime(),
-          // What expired at its claim never started.
-          from: status === 'expired' ? 'queued' : 'running',
+          from: ending.unstarted ? 'queued' : 'running',
           to: stateAfter(answer.status, attempt, ending.delay_ms),
         });
       }

@@ -4,6 +4,7 @@
 
 import { isTerminal } from '../domain/job.ts';
 import { type Callback, callbackType, type JobOptions, pushRoute } from '../domain/options.ts';
+import { type PolicyAsk, type PolicyOf, policyFor, withAge } from '../domain/policy.ts';
 import { Problem } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
 import { DatabaseLost, type Pool, sqlState } from '../store/db.ts';
@@ -20,6 +21,16 @@ export interface Submission extends Omit<NewJob, 'lane' | 'options'> {
   queue: string;
   type: string;
   options: AskedOptions | null;
+}
+
+/** A submission whose policy is still to be found. */
+export type Asking = Omit<Submission, keyof PolicyAsk> & PolicyAsk;
+
+/** Gives a submission its policy. */
+export function granted({ max_age_seconds, ...asking }: Asking, policyOf: PolicyOf): Submission {
+  const policy = policyFor({ ...asking, max_age_seconds }, policyOf(asking.queue, asking.type));
+  const { max_attempts, timeout_seconds, backoff } = policy;
+  return { ...asking, max_attempts, timeout_seconds, backoff, options: withAge(asking.options, policy) };
 }
 
 /** Options as a caller gives them: which lanes they lead to is found here. */

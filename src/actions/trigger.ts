@@ -4,6 +4,7 @@
 // Next room: fire.ts, which fires in time; store/schedules.ts.
 import type { By } from '../domain/actor.ts';
 import type { RequestKey } from '../domain/idempotency.ts';
+import type { PolicyOf } from '../domain/policy.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { audit } from '../store/audit.ts';
@@ -20,6 +21,7 @@ import { most_open, recordSlots } from '../store/slots.ts';
 import { slotJob } from './due.ts';
 import { tenant } from './schedules.ts';
 import {
+  granted,
   knownJob,
   placed,
   refuse,
@@ -40,15 +42,16 @@ export type Trigger = (
 
 const tries = 5;
 
-export function triggering(options: SubmitOptions): Trigger {
-  const { db, lanes, keys } = options;
+export function triggering(options: SubmitOptions & { policyOf: PolicyOf }): Trigger {
+  const { db, lanes, keys, policyOf } = options;
 
   return async (name, idempotency, by) => {
     for (let n = 0; n < tries; n++) {
       const seen = await db.maybeOne(findSchedule, [tenant, name]);
       if (seen === undefined) return formerly(db, idempotency);
       // Lanes are found before the lock: that takes a connection of its own.
-      const submission = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
+      const asking = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
+      const submission = granted(asking, policyOf);
       const job = await placed(submission, lanes);
       const began = performance.now();
       const fired = await retried(() => db.transaction((tx) => fireByHand(tx, name, seen, job, by))).catch(

@@ -3,6 +3,7 @@
 // has when it is written.
 // Next room: fire.ts, which decides what is written together; store/slots.ts, whose statements these are.
 import { isFired, lateBy, toldAt } from '../domain/firing.ts';
+import type { PolicyOf } from '../domain/policy.ts';
 import type { Events } from '../events.ts';
 import type { Db, Pool } from '../store/db.ts';
 import type { NewJob } from '../store/jobs.ts';
@@ -10,7 +11,7 @@ import type { Lanes } from '../store/lanes.ts';
 import { dispatcherRoom, holdTerm } from '../store/leader.ts';
 import { awaitSchedules, lockSchedules, recordSlots } from '../store/slots.ts';
 import type { Case } from './due.ts';
-import { placed } from './submit.ts';
+import { granted, placed } from './submit.ts';
 import { idOf, type Kept, type KeptAll, keepEach, retried } from './unique.ts';
 
 /** What was written. */
@@ -31,13 +32,13 @@ export async function writeSlots(
   term: string,
   cases: readonly Case[],
   waits: boolean,
-  { db, lanes }: { db: Pool; lanes: Lanes },
+  { db, lanes, policyOf }: { db: Pool; lanes: Lanes; policyOf: PolicyOf },
 ): Promise<Written | null> {
   // Lanes are found before the transaction: that takes a connection of its own.
   const jobsOf = new Map<Case, NewJob[]>();
   for (const one of cases) {
     const jobs: NewJob[] = [];
-    for (const submission of one.submissions) jobs.push(await placed(submission, lanes));
+    for (const submission of one.submissions) jobs.push(await placed(granted(submission, policyOf), lanes));
     jobsOf.set(one, jobs);
   }
   const began = performance.now();

@@ -40,6 +40,8 @@ export interface JobOptions {
   readonly content_type?: string;
   /** Whether the payload is kept as base64, because its bytes are no text that Postgres can hold. */
   readonly payload_base64?: boolean;
+  /** No further attempt begins later than this after the job was due first. */
+  readonly max_age_seconds?: number;
   /** W3C trace context of the submit. */
   readonly traceparent?: string;
   readonly tracestate?: string;

@@ -6,6 +6,7 @@
 import { type BackoffPolicy, backoffDelayMs } from './backoff.ts';
 import type { SyncExpectation } from './expectation.ts';
 import { isTerminal, type JobState, type TerminalState } from './job.ts';
+import type { JobOptions } from './options.ts';
 import { Problem } from './problem.ts';
 
 /** Why an attempt failed (docs/contract.md, Outcomes). */
@@ -26,6 +27,8 @@ export type Verdict =
       /** Where it happened, as far as that is known (domain/fingerprint.ts). */
       readonly place: string | null;
     }
+  /** Later, and the attempt does not count. */
+  | { readonly kind: 'snoozed'; readonly delay_ms: number }
   /** Somebody else holds the lease now and will end the start. */
   | { readonly kind: 'handed_over' };
 
@@ -118,6 +121,8 @@ export interface Failure {
   readonly max_attempts: number;
   readonly retry_after_seconds: number | null;
   readonly cancel_requested: boolean;
+  /** For how long from now on further attempts may begin; null = without end. */
+  readonly left_ms: number | null;
   readonly backoff: BackoffPolicy;
   readonly random: () => number;
 }
@@ -125,7 +130,8 @@ export interface Failure {
 /** What becomes of a job after a failed attempt. */
 export type AfterFailure =
   | { readonly outcome: 'retry'; readonly delay_ms: number }
-  | { readonly outcome: 'dead' }
+  /** `note`: why, where the failure itself does not say it. */
+  | { readonly outcome: 'dead'; readonly note?: string }
   | { readonly outcome: 'cancelled' };
 
 /** Decides what becomes of a job after a failed attempt (docs/contract.md, States). */
@@ -134,7 +140,27 @@ export function afterFailure(failure: Failure): AfterFailure {
   if (failure.cancel_requested) return { outcome: 'cancelled' };
   if (failure.class === 'permanent' || failure.class === 'poison') return { outcome: 'dead' };
   if (failure.attempt >= failure.max_attempts) return { outcome: 'dead' };
-  return { outcome: 'retry', delay_ms: retryDelayMs(failure) };
+  const delay_ms = retryDelayMs(failure);
+  if (failure.left_ms !== null && delay_ms > failure.left_ms) return { outcome: 'dead', note: tooOld };
+  return { outcome: 'retry', delay_ms };
+}
+
+/** Why a job that has attempts left is dead. */
+export const tooOld = 'no further attempt may begin: the job is older than its max_age_seconds';
+
+/** What is recorded of a failure in words: what was said of it, and why the job is dead if that is not all. */
+export function errorText(message: string | null, after: AfterFailure): string | null {
+  const note = after.outcome === 'dead' ? after.note : undefined;
+  return [message, note].filter(Boolean).join('; ') || null;
+}
+
+/** For how long from `now` on further attempts may begin; null = without end. */
+export function leftMs(
+  { created_at, run_at, options }: { created_at: Date; run_at: Date | null; options: JobOptions | null },
+  now: Date,
+): number | null {
+  const seconds = options?.max_age_seconds;
+  return seconds === undefined ? null : (run_at ?? created_at).getTime() + seconds * 1_000 - now.getTime();
 }
 
 function success(mode: WaitMode, job: JobFacts): Answer {

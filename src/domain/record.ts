@@ -60,7 +60,7 @@ export function recordText(facts: NamedFacts): string {
     `"expires_at":${timeText(facts.expires_at)},"started_at":${timeText(started_at)},` +
     `"finished_at":${timeText(finished_at)},"wait_ms":${msBetween(run_at ?? created_at, started_at)},` +
     `"run_ms":${msBetween(started_at, finished_at)},"worker":${quoted(facts.worker)},"tags":${tags},` +
-    `${endText(facts)}${optionsText(facts.options)},"progress":${facts.progress ?? 'null'}}`
+    `${endText(facts)}${backoffText(facts.backoff)}${optionsText(facts.options)},"progress":${facts.progress ?? 'null'}}`
   );
 }
 
@@ -94,6 +94,10 @@ function timeText(time: Date | null): string {
   return lastTimeText;
 }
 
+function backoffText(backoff: unknown): string {
+  return backoff === null ? '' : `,"backoff":${JSON.stringify(backoff)}`;
+}
+
 function optionsText(options: JobOptions | null): string {
   const text = options === null ? '{}' : JSON.stringify(shownOptions(options));
   return text === '{}' ? '' : `,${text.slice(1, -1)}`;
@@ -107,6 +111,7 @@ function shownOptions({
   blocked_by,
   blocked_reason,
   schedule,
+  max_age_seconds,
   retry_of,
   callback_of,
   traceparent,
@@ -120,6 +125,7 @@ function shownOptions({
     ...(unique === undefined ? {} : { unique }),
     ...(blocked_by === undefined ? {} : { blocked_by, blocked_reason }),
     ...(schedule === undefined ? {} : { schedule }),
+    ...(max_age_seconds === undefined ? {} : { max_age_seconds }),
     ...(retry_of === undefined ? {} : { retry_of }),
     ...(callback_of === undefined ? {} : { callback_of }),
     ...(traceparent === undefined ? {} : { traceparent }),

@@ -101,9 +101,9 @@ export function runRecord(run: RunFacts) {
 }
 
 function shownJob({ target, callback, ...job }: JobTemplate) {
-  const { queue, type, priority, max_attempts, timeout_seconds, backoff, tags } = job;
+  const { queue, type, priority, max_attempts, timeout_seconds, max_age_seconds, backoff, tags } = job;
   return {
-    ...{ queue, type, priority, max_attempts, timeout_seconds, backoff, tags },
+    ...{ queue, type, priority, max_attempts, timeout_seconds, max_age_seconds, backoff, tags },
     ...(target === undefined ? {} : { target: { ...target, headers: names(target.headers) } }),
     ...(callback === undefined ? {} : { callback: { ...callback, headers: names(callback.headers) } }),
   };

@@ -41,8 +41,10 @@ export interface JobTemplate {
   queue: string;
   type: string;
   priority: number;
-  max_attempts: number;
-  timeout_seconds: number;
+  /** Absent, as the three after it: what is set of its type or queue when a slot is fired. */
+  max_attempts?: number | undefined;
+  timeout_seconds?: number | undefined;
+  max_age_seconds?: number | undefined;
   backoff?: BackoffPolicy | undefined;
   tags?: readonly string[] | undefined;
   target?: Target | undefined;

@@ -18,3 +18,7 @@ export interface Start {
 
 /** Largest progress and largest checkpoint of a start, in bytes. */
 export const most_report_bytes = 64 * 1024;
+
+/** How long a snooze may be, in seconds: never so short that a job which asks for nothing else keeps a worker busy. */
+export const least_snooze_seconds = 1;
+export const most_snooze_seconds = 86_400;

@@ -24,7 +24,16 @@ import { readEvents, type StreamLimits, streamLimits } from './events.ts';
 import { type Health, probe, readHealth } from './health.ts';
 import { validateJob } from './job-preview.ts';
 import { cancelJob, readJob } from './jobs.ts';
-import { complete, fail, heartbeat, leaseJobs, release, reportCheckpoint, reportProgress } from './leases.ts';
+import {
+  complete,
+  fail,
+  heartbeat,
+  leaseJobs,
+  release,
+  reportCheckpoint,
+  reportProgress,
+  snooze,
+} from './leases.ts';
 import { listJobs } from './list.ts';
 import { completeMany, failMany, heartbeatMany, releaseMany } from './many-leases.ts';
 import { readMetrics } from './metrics.ts';
@@ -83,7 +92,7 @@ export function buildApp(options: AppOptions): App {
     defaultWaitSeconds: config.ERRAND_WAIT_DEFAULT_SECONDS,
     waitCapSeconds: config.ERRAND_WAIT_CAP_SECONDS,
   };
-  const reach = config.privateTargets;
+  const terms = { reach: config.privateTargets, policyOf: actions.policyOf };
   const lease_seconds = config.ERRAND_LEASE_SECONDS;
   const isDraining = () => options.lifecycle?.draining() ?? false;
   const isLeaving = () => options.lifecycle?.leaving() ?? false;
@@ -109,7 +118,7 @@ export function buildApp(options: AppOptions): App {
   const now = () => clock?.now() ?? new Date();
   const takePlain = config.ERRAND_ROLES.includes('api')
     ? plainSubmits({
-        ...{ actions, reach, payloadLimit, now, metrics },
+        ...{ actions, terms, payloadLimit, now, metrics },
         events: options.events,
         isStopping: () => isClosing || isDraining(),
       })
@@ -145,7 +154,7 @@ export function buildApp(options: AppOptions): App {
 
     if (config.ERRAND_ROLES.includes('api')) {
       get('/v1/jobs', listJobs(actions));
-      post('/v1/jobs', submitJob(actions, reach));
+      post('/v1/jobs', submitJob(actions, terms));
       get('/v1/jobs/:id', readJob(actions));
       get('/v1/jobs/:id/status', readStatus(actions, wait));
       get('/v1/jobs/:id/events', readEvents(actions, { ...streamLimits, ...options.streams }));
@@ -155,7 +164,7 @@ export function buildApp(options: AppOptions): App {
       post('/v1/jobs/:id/cancel', cancelJob(actions));
       post('/v1/jobs/:id/retry', retryJob(actions));
 
-      post('/v1/jobs/validate', validateJob(actions, reach));
+      post('/v1/jobs/validate', validateJob(actions, terms));
 
       get('/v1/queues', listQueues(actions));
       get('/v1/queues/:queue', readQueue(actions));
@@ -202,6 +211,7 @@ export function buildApp(options: AppOptions): App {
       post('/v1/leases/:id/complete', complete(actions));
       post('/v1/leases/:id/fail', fail(actions));
       post('/v1/leases/:id/release', release(actions));
+      post('/v1/leases/:id/snooze', snooze(actions));
     }
 
     get('/health', readHealth(health));
@@ -225,7 +235,7 @@ export function buildApp(options: AppOptions): App {
   app.register(async (scope) => {
     readMany(scope, 'jobs', payloadLimit);
     const { post } = verbsOf(scope, many_bytes);
-    post('/v1/jobs/batch', submitBatch(actions, reach));
+    post('/v1/jobs/batch', submitBatch(actions, terms));
   });
   app.register(async (scope) => {
     // One result that is too large must not cost its neighbours: the items look at their own.
@@ -239,14 +249,14 @@ export function buildApp(options: AppOptions): App {
   app.register(async (scope) => {
     readWithin(scope, 'job', payloadLimit);
     const { post, put, patch } = verbsOf(scope, payloadLimit + envelope_bytes);
-    post('/v1/schedules/preview', previewSchedule(actions, reach));
-    put('/v1/schedules/:name', putSchedule(actions, reach));
-    patch('/v1/schedules/:name', patchSchedule(actions, reach));
+    post('/v1/schedules/preview', previewSchedule(actions, terms));
+    put('/v1/schedules/:name', putSchedule(actions, terms));
+    patch('/v1/schedules/:name', patchSchedule(actions, terms));
   });
   app.register(async (scope) => {
     readAnything(scope);
     const { post } = verbsOf(scope, payloadLimit);
-    post('/v1/queues/:queue/jobs', submitRaw(actions, reach));
+    post('/v1/queues/:queue/jobs', submitRaw(actions, terms));
   });
   app.register(async (scope) => {
     readValue(scope);

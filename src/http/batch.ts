@@ -6,7 +6,6 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
 import type { Submission, Submitted } from '../actions/submit.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { Problem, type ProblemFault, toBody } from '../domain/problem.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
@@ -15,7 +14,7 @@ import { most_items } from './body.ts';
 import { problemOr } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Batched, BatchItem, BatchOutcome, JobBatch } from './schemas/batch.ts';
-import { submissionOf, traceOf } from './submission.ts';
+import { submissionOf, type Terms, traceOf } from './submission.ts';
 import { factsOf } from './submit.ts';
 import { checked } from './validate.ts';
 
@@ -28,7 +27,7 @@ interface Checked {
 }
 
 /** `POST /v1/jobs/batch` (docs/contract.md, Batches). */
-export function submitBatch(actions: Actions, reach: AddressPolicy): Route<{ Body: Checked }> {
+export function submitBatch(actions: Actions, terms: Terms): Route<{ Body: Checked }> {
   return {
     config: {
       negotiates: 'accepted',
@@ -70,8 +69,8 @@ export function submitBatch(actions: Actions, reach: AddressPolicy): Route<{ Bod
     check,
     handler: (request, reply) =>
       request.body.atomic
-        ? storeAll(actions, reach, request, reply)
-        : storeEach(actions, reach, request, reply),
+        ? storeAll(actions, terms, request, reply)
+        : storeEach(actions, terms, request, reply),
   };
 }
 
@@ -87,11 +86,11 @@ function check(body: unknown): Checked {
 
 async function storeAll(
   actions: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
   request: FastifyRequest<{ Body: Checked }>,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const made = submissionsOf(request, reach);
+  const made = submissionsOf(request, terms);
   refuseAny(made);
   const submissions = made as Submission[];
   const submitted = await actions.submitAll(submissions);
@@ -111,11 +110,11 @@ async function storeAll(
 
 async function storeEach(
   actions: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
   request: FastifyRequest<{ Body: Checked }>,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const made = submissionsOf(request, reach);
+  const made = submissionsOf(request, terms);
   const store = async (submission: Submission) => {
     const submitted = await actions.submit(submission);
     return recordWithLocation(await factsOf(actions, submission, submitted), submitted);
@@ -138,10 +137,7 @@ async function storeEach(
   return sendJson(reply, 207, `{"items":[${items.join(',')}]}`);
 }
 
-function submissionsOf(
-  request: FastifyRequest<{ Body: Checked }>,
-  reach: AddressPolicy,
-): (Submission | Problem)[] {
+function submissionsOf(request: FastifyRequest<{ Body: Checked }>, terms: Terms): (Submission | Problem)[] {
   const nextKey = callKeys(request);
   const options = traceOf(request);
   return request.body.items.map((item, i) => {
@@ -150,7 +146,7 @@ function submissionsOf(
     return problemOr(() => {
       if (nextKey !== null && idempotency_key !== undefined) throw twoKeys(`#/jobs/${i}/idempotency_key`);
       const idempotency = idempotency_key === undefined ? null : itemKeyOf(idempotency_key, job);
-      const submission = submissionOf(job, { idempotency, options }, reach, `#/jobs/${i}`);
+      const submission = submissionOf(job, { idempotency, options }, terms, `#/jobs/${i}`);
       return nextKey === null ? submission : { ...submission, idempotency: nextKey() };
     });
   });

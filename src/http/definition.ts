@@ -3,7 +3,6 @@
 // itself be refused; header values stay where they are when something else is changed.
 // Next room: actions/schedules.ts; schedules.ts, which answers.
 import type { Wish } from '../actions/schedules.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { type Cadence, cadenceOf } from '../domain/cadence.ts';
 import { CadenceFault } from '../domain/cadence-fault.ts';
 import { checkJitter } from '../domain/jitter.ts';
@@ -12,16 +11,16 @@ import { mergePatch } from '../domain/merge-patch.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { NewSchedule, type SchedulePatch, usualZone } from './schemas/schedule.ts';
-import { submissionOf } from './submission.ts';
+import { submissionOf, type Terms } from './submission.ts';
 import { checked } from './validate.ts';
 
 /** Makes of a schedule that was validated what is kept of it; throws `validation-failed`. */
-export function wishOf({ job, timezone, ...rest }: NewSchedule, name: string, reach: AddressPolicy): Wish {
+export function wishOf({ job, timezone, ...rest }: NewSchedule, name: string, terms: Terms): Wish {
   const { payload, ...template } = job;
   const submission = submissionOf(
     { ...job, on_timeout: 'detach' },
     { idempotency: null, options: null },
-    reach,
+    terms,
     '#/job',
   );
   const { target, callback, unique } = submission.options ?? {};
@@ -39,10 +38,10 @@ export function patchedWish(
   { definition, payload }: Wish,
   patch: SchedulePatch,
   name: string,
-  reach: AddressPolicy,
+  terms: Terms,
 ): Wish {
   const whole = { ...definition, job: { ...definition.job, payload: new RawJson(payload) } };
-  return wishOf(checked(NewSchedule, mergePatch(whole, patch)), name, reach);
+  return wishOf(checked(NewSchedule, mergePatch(whole, patch)), name, terms);
 }
 
 /** The cadence of a definition, whose jitter fits it; throws `validation-failed`. What is kept may no longer be valid. */

@@ -3,16 +3,15 @@
 // Next room: submission.ts, which both go through; schedule-preview.ts does the same for schedules.
 
 import type { Actions } from '../actions/actions.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { type BackoffPolicy, backoffDelayMs, defaultBackoff } from '../domain/backoff.ts';
 import { recordText } from '../domain/record.ts';
 import { sendJson } from './answer.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { NewJob, Preview } from './schemas/job.ts';
-import { factsOfNew, submissionOf } from './submission.ts';
+import { factsOfNew, submissionOf, type Terms } from './submission.ts';
 
 /** `POST /v1/jobs/validate`. */
-export function validateJob({ guards }: Actions, reach: AddressPolicy): Route<{ Body: NewJob }> {
+export function validateJob({ guards }: Actions, terms: Terms): Route<{ Body: NewJob }> {
   return {
     schema: {
       operationId: 'validateJob',
@@ -25,7 +24,7 @@ export function validateJob({ guards }: Actions, reach: AddressPolicy): Route<{ 
       },
     },
     async handler({ body }, reply) {
-      const submission = submissionOf(body, { idempotency: null, options: null }, reach);
+      const submission = submissionOf(body, { idempotency: null, options: null }, terms);
       const { queue, priority } = submission;
       const refusal = guards.concerns(queue, priority) ? await guards.refusal(queue) : null;
       if (refusal !== null) throw refusal;
@@ -35,7 +34,10 @@ export function validateJob({ guards }: Actions, reach: AddressPolicy): Route<{ 
       const state = Date.parse(due) > created_at.getTime() ? 'scheduled' : 'queued';
       const facts = factsOfNew(submission, { id: '0', state, created_at, run_at: new Date(due) });
       const { id: _, ...job } = JSON.parse(recordText(facts));
-      const attempts = attemptsOf(body.max_attempts, body.backoff ?? defaultBackoff);
+      const attempts = attemptsOf(
+        submission.max_attempts,
+        (facts.backoff as BackoffPolicy | null) ?? defaultBackoff,
+      );
       return sendJson(reply, 200, JSON.stringify({ job, attempts }));
     },
   };

@@ -23,6 +23,7 @@ import {
   LeaseParams,
   LeaseRequest,
   Release,
+  SnoozeWish,
 } from './schemas/lease.ts';
 
 const leaseFaults = refusals(...bodyFaults, ...storeFaults, 'not-found', 'lease-lost');
@@ -226,6 +227,26 @@ export function release(actions: Actions): Route<{ Params: LeaseParams; Body: Re
     },
     async handler({ params, body }, reply) {
       const settled = await actions.pull.release(params.id, body.delay_seconds);
+      return sendJson(reply, 200, JSON.stringify(await attemptEndOf(actions, settled)));
+    },
+  };
+}
+
+/** `POST /v1/leases/{id}/snooze`: the job runs again later; the attempt does not count. */
+export function snooze(actions: Actions): Route<{ Params: LeaseParams; Body: SnoozeWish }> {
+  return {
+    schema: {
+      operationId: 'snoozeLease',
+      summary: 'Run the job later',
+      description:
+        'The job itself wants to run later: the attempt does not count, and the history says `snoozed`.',
+      tags: ['leases'],
+      params: LeaseParams,
+      body: SnoozeWish,
+      response: attemptEnded,
+    },
+    async handler({ params, body }, reply) {
+      const settled = await actions.pull.snooze(params.id, body.delay_seconds);
       return sendJson(reply, 200, JSON.stringify(await attemptEndOf(actions, settled)));
     },
   };

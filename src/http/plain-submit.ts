@@ -6,7 +6,6 @@
 // Next room: submit.ts, the other way; actions/submit.ts, where both lead.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Actions } from '../actions/actions.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { plainAsync } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
 import { type Problem, toBody } from '../domain/problem.ts';
@@ -18,13 +17,13 @@ import { type Metrics, requestIdOf } from './context.ts';
 import { problemType, toldProblem } from './problem.ts';
 import { NewJob, usualJob } from './schemas/job.ts';
 import { headerFault, type TakePlain } from './server.ts';
-import { factsOfNew, submissionOf } from './submission.ts';
+import { factsOfNew, submissionOf, type Terms } from './submission.ts';
 import { submitHeaders } from './submit.ts';
 import { checked } from './validate.ts';
 
 export interface PlainSubmitOptions {
   actions: Pick<Actions, 'submit'>;
-  reach: AddressPolicy;
+  terms: Terms;
   payloadLimit: number;
   now: () => Date;
   /** Whether the process has begun to stop: then connections end with their answers. */
@@ -109,12 +108,12 @@ interface Answer {
 async function submitted(
   body: Buffer,
   requestId: string,
-  { actions, reach, events }: Pick<PlainSubmitOptions, 'actions' | 'reach' | 'events'>,
+  { actions, terms, events }: Pick<PlainSubmitOptions, 'actions' | 'terms' | 'events'>,
   now: () => Date,
 ): Promise<Answer> {
   try {
     const envelope = envelopeOf(body);
-    const submission = submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, reach);
+    const submission = submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, terms);
     const stored = await actions.submit(submission);
     if (stored.replayed) throw new Error(`job ${stored.id} was there already, but no key names it`);
     const facts = factsOfNew(submission, stored);

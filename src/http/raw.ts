@@ -7,7 +7,6 @@ import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
 import type { AskedOptions, Submission } from '../actions/submit.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import { parseValue } from '../domain/json.ts';
 import { payloadOf } from '../domain/payload.ts';
@@ -15,7 +14,7 @@ import { Problem, type ProblemFault } from '../domain/problem.ts';
 import { headerOf } from './answer.ts';
 import type { RequestHeader, Route } from './route.ts';
 import { NewJob, name } from './schemas/job.ts';
-import { refuseImpossible, submissionOf, traceOf } from './submission.ts';
+import { refuseImpossible, submissionOf, type Terms, traceOf } from './submission.ts';
 import { submitAndAnswer, submitHeaders, submitResponses } from './submit.ts';
 import { remedy, sentTwice } from './validate.ts';
 
@@ -30,6 +29,7 @@ const optionHeaders = {
   'Errand-Expires-At': 'expires_at',
   'Errand-Max-Attempts': 'max_attempts',
   'Errand-Timeout': 'timeout_seconds',
+  'Errand-Max-Age': 'max_age_seconds',
   'Errand-Tags': 'tags',
   'Errand-Target': 'target',
   'Errand-Callback': 'callback',
@@ -44,7 +44,7 @@ const QueueParams = z.object({ queue: name.describe('The queue the job goes to.'
 /** `POST /v1/queues/{queue}/jobs` (docs/contract.md, Raw payloads). */
 export function submitRaw(
   actions: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
 ): Route<{ Params: { queue: string }; Body: Buffer | null }> {
   return {
     config: {
@@ -70,7 +70,7 @@ export function submitRaw(
       const submission = submissionOf(
         { ...job, payload: { text } },
         { idempotency: idempotencyOf(request), options: asideOf(request, kept) },
-        reach,
+        terms,
       );
       refuseImpossible(job, mode, request.server.now());
       return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: false });
@@ -128,6 +128,7 @@ function memberOf(member: keyof NewJob, text: string): unknown {
     case 'delay_seconds':
     case 'max_attempts':
     case 'timeout_seconds':
+    case 'max_age_seconds':
       return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text;
     case 'tags':
       return text.split(',').map((tag) => tag.trim());

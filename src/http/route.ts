@@ -81,6 +81,7 @@ export const requestHeaders = {
   'Errand-Expires-At': 'A job that has not started by then never starts (RFC 3339).',
   'Errand-Max-Attempts': 'Attempts before the job is dead.',
   'Errand-Timeout': 'Longest run of one attempt, in seconds.',
+  'Errand-Max-Age': 'No further attempt begins later than this many seconds after the job was due first.',
   'Errand-Tags': 'Tags, with commas between them.',
   'Errand-Unique-Key': 'Of all jobs with this key one holds it (`unique.key`).',
   'Errand-On-Conflict':

@@ -3,7 +3,6 @@
 // Next room: domain/forecast.ts; definition.ts, which both go through.
 import type { FastifyReply } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { forecastOf } from '../domain/forecast.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { sendJson } from './answer.ts';
@@ -11,6 +10,7 @@ import { soundCadence, wishOf } from './definition.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { existing } from './schedule-answer.ts';
 import { Forecast, ForecastQuery, NewSchedule, PreviewQuery, ScheduleParams } from './schemas/schedule.ts';
+import type { Terms } from './submission.ts';
 
 const shown = {
   200: { description: 'The slots to come.', content: { 'application/json': { schema: Forecast } } },
@@ -39,7 +39,7 @@ export function forecastSchedule({
 /** `POST /v1/schedules/preview`. */
 export function previewSchedule(
   { schedules }: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
 ): Route<{ Querystring: PreviewQuery; Body: NewSchedule }> {
   return {
     schema: {
@@ -51,7 +51,7 @@ export function previewSchedule(
       response: { ...shown, ...refusals(...bodyFaults, ...storeFaults) },
     },
     async handler({ query: { name = '', count, from }, body }, reply) {
-      const { definition } = wishOf(body, name, reach);
+      const { definition } = wishOf(body, name, terms);
       return sendForecast(reply, definition, name, count, await momentOf(schedules, from));
     },
   };

@@ -5,7 +5,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import type { Change, Check } from '../actions/schedules.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import { Problem } from '../domain/problem.ts';
 import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
 import { byOf } from './actor.ts';
@@ -22,6 +21,7 @@ import {
   SchedulePatch,
   ScheduleQuery,
 } from './schemas/schedule.ts';
+import type { Terms } from './submission.ts';
 import { checked } from './validate.ts';
 
 const conditions = ['precondition-failed', 'precondition-required'] as const;
@@ -29,7 +29,7 @@ const conditions = ['precondition-failed', 'precondition-required'] as const;
 /** `PUT /v1/schedules/{name}`. */
 export function putSchedule(
   { schedules }: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
 ): Route<{ Params: ScheduleParams; Body: NewSchedule }> {
   return {
     config: { headers: ['If-Match', 'If-None-Match', 'Errand-Actor'] },
@@ -54,7 +54,7 @@ export function putSchedule(
     },
     async handler(request, reply) {
       const { name } = request.params;
-      const wish = wishOf(request.body, name, reach);
+      const wish = wishOf(request.body, name, terms);
       const check: Check = (present, isSame) => refuseReplacing(request, name, present, isSame);
       const { isNew, schedule } = await schedules.put(name, wish, check, byOf(request));
       if (isNew) reply.header('location', `/v1/schedules/${name}`);
@@ -66,7 +66,7 @@ export function putSchedule(
 /** `PATCH /v1/schedules/{name}` (RFC 7396). */
 export function patchSchedule(
   { schedules }: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
 ): Route<{ Params: ScheduleParams; Body: SchedulePatch }> {
   return {
     config: { headers: ['If-Match', 'Errand-Actor'] },
@@ -93,7 +93,7 @@ export function patchSchedule(
       const { name } = request.params;
       const make: Change = (present) => {
         refuseStale(request, name, present);
-        return patchedWish(present, request.body, name, reach);
+        return patchedWish(present, request.body, name, terms);
       };
       const changed = await schedules.patch(name, make, byOf(request));
       return sendSchedule(reply, 200, present(changed, name));

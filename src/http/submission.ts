@@ -8,6 +8,7 @@ import { type AddressPolicy, checkTargetUrl } from '../domain/address.ts';
 import type { AnswerMode } from '../domain/expectation.ts';
 import { refusedMode } from '../domain/expectation.ts';
 import type { RawJson } from '../domain/json.ts';
+import { type PolicyAsk, type PolicyOf, policyFor, withAge } from '../domain/policy.ts';
 import { Problem, type ProblemFault } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { headerOf } from './answer.ts';
@@ -20,27 +21,46 @@ export interface Aside {
   options: AskedOptions | null;
 }
 
+/** What the server lets a job do, and what it is given that it does not say. */
+export interface Terms {
+  reach: AddressPolicy;
+  policyOf: PolicyOf;
+}
+
 /** Makes the submission of a job that was validated; throws `validation-failed` for a target that may not be reached. */
 export function submissionOf(
   job: Omit<NewJob, 'payload'> & { payload?: Pick<RawJson, 'text'> | undefined },
   { idempotency, options }: Aside,
-  reach: AddressPolicy,
+  { reach, policyOf }: Terms,
   at = '#',
 ): Submission {
+  const policy = policyFor(askOf(job), policyOf(job.queue, job.type));
   return {
     queue: job.queue,
     type: job.type,
     priority: job.priority,
-    max_attempts: job.max_attempts,
-    timeout_seconds: job.timeout_seconds,
+    max_attempts: policy.max_attempts,
+    timeout_seconds: policy.timeout_seconds,
     payload: job.payload?.text ?? 'null',
     run_at: job.run_at ?? null,
     delay_ms: job.delay_seconds ? Math.round(job.delay_seconds * 1_000) : null,
     expires_at: job.expires_at ?? null,
-    backoff: job.backoff === undefined ? null : JSON.stringify(job.backoff),
+    backoff: policy.backoff,
     tags: job.tags === undefined || job.tags.length === 0 ? null : job.tags,
-    options: optionsOf(job, options, reach, at),
+    options: withAge(optionsOf(job, options, reach, at), policy),
     idempotency,
+  };
+}
+
+/** What a job says of how it is to be tried. */
+function askOf(
+  job: Pick<NewJob, 'max_attempts' | 'timeout_seconds' | 'backoff' | 'max_age_seconds'>,
+): PolicyAsk {
+  return {
+    max_attempts: job.max_attempts ?? null,
+    timeout_seconds: job.timeout_seconds ?? null,
+    backoff: job.backoff === undefined ? null : JSON.stringify(job.backoff),
+    max_age_seconds: job.max_age_seconds ?? null,
   };
 }
 
@@ -100,7 +120,7 @@ export function factsOfNew(
     started_at: null,
     finished_at: null,
     next_at: null,
-    backoff: null,
+    backoff: submission.backoff === null ? null : JSON.parse(submission.backoff),
     tags: tags as string[] | null,
     options: waiting(options as NamedFacts['options'], blocked_by),
     patches: null,

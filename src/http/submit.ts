@@ -5,7 +5,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import type { Submission, Submitted } from '../actions/submit.ts';
-import type { AddressPolicy } from '../domain/address.ts';
 import type { AnswerMode } from '../domain/expectation.ts';
 import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempotency.ts';
 import type { ProblemSlug } from '../domain/problems.ts';
@@ -13,7 +12,7 @@ import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath, storedHeaders } from './answer.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JsonValue, NewJob, usualJob } from './schemas/job.ts';
-import { factsOfNew, refuseImpossible, submissionOf, traceOf } from './submission.ts';
+import { factsOfNew, refuseImpossible, submissionOf, type Terms, traceOf } from './submission.ts';
 import { answerAfterWait } from './waiting.ts';
 
 const route = 'POST /v1/jobs';
@@ -29,7 +28,7 @@ export const submitHeaders = [
 ] as const;
 
 /** `POST /v1/jobs` (docs/contract.md, Modes and Outcomes). */
-export function submitJob(actions: Actions, reach: AddressPolicy): Route<{ Body: NewJob }> {
+export function submitJob(actions: Actions, terms: Terms): Route<{ Body: NewJob }> {
   return {
     config: { negotiates: 'all', headers: submitHeaders },
     schema: {
@@ -43,19 +42,19 @@ export function submitJob(actions: Actions, reach: AddressPolicy): Route<{ Body:
       response: submitResponses(),
     },
     usual: usualJob,
-    handler: (request, reply) => submit(actions, reach, request, reply),
+    handler: (request, reply) => submit(actions, terms, request, reply),
   };
 }
 
 function submit(
   actions: Actions,
-  reach: AddressPolicy,
+  terms: Terms,
   request: FastifyRequest<{ Body: NewJob }>,
   reply: FastifyReply,
 ): Promise<FastifyReply | undefined> {
   const { body, answerMode: mode } = request;
   const aside = { idempotency: idempotencyOf(request), options: traceOf(request) };
-  const submission = submissionOf(body, aside, reach);
+  const submission = submissionOf(body, aside, terms);
   refuseImpossible(body, mode, request.server.now());
   return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: body.on_timeout === 'cancel' });
 }

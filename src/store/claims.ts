@@ -16,6 +16,8 @@ export interface Claimed extends Start {
   /** From when this start was due to now, in ms. */
   wait_ms: number;
   expired: boolean;
+  /** In ms since 1970: no further attempt begins later; null = without end. */
+  retry_until: number | null;
   backoff: BackoffPolicy | null;
   options: JobOptions | null;
   payload: string;
@@ -38,7 +40,7 @@ interface ClaimRow {
   max_attempts: number;
   created_at: Date;
   payload: string;
-  rare: Pick<Claimed, 'expired' | 'backoff' | 'options'> | null;
+  rare: Pick<Claimed, 'expired' | 'retry_until' | 'backoff' | 'options'> | null;
   facts: LeaseFacts | null;
   seen: SeenHead | null;
 }
@@ -107,6 +109,7 @@ function read(rows: readonly ClaimRow[]): { jobs: Claimed[]; heads: SeenHead[] }
       max_attempts,
       created_at,
       expired: rare?.expired ?? false,
+      retry_until: rare?.retry_until ?? null,
       backoff: rare?.backoff ?? null,
       options: rare?.options ?? null,
       callback: rare?.options?.callback !== undefined,
@@ -176,7 +179,9 @@ from l cross join lateral unnest(l.ids) i(id)
 left join lateral (
   select max_attempts, created_at, payload,
     case when expires_at is not null or backoff is not null or options is not null then json_build_object(
-      'expired', coalesce(expires_at <= errand.now(), false), 'backoff', backoff, 'options', options) end rare
+      'expired', coalesce(expires_at <= errand.now(), false), 'backoff', backoff, 'options', options,
+      'retry_until', extract(epoch from coalesce(run_at, created_at)) * 1000 + (options ->> 'max_age_seconds')::int * 1000.0)
+      end rare
   from errand.job where job.id = i.id offset 0) j on true
 union all
 select null, null, null, null, null, null, null,

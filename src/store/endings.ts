@@ -21,6 +21,8 @@ export interface Ending {
   created_uri: string | null;
   result: string | null;
   delay_ms: number | null;
+  /** It was over before it started, so it has no start in the history. */
+  unstarted?: true;
 }
 
 /** What most endings have none of. */
@@ -137,8 +139,7 @@ export function settleWithin(
     numbers(endings.map((ending) => ending.start.lane)),
     numbers(endings.map((ending) => ending.start.prio)),
     numbers(endings.map((ending) => ending.start.owner)),
-    // What expired at its claim never started.
-    numbers(endings.map((one) => (one.status === 'expired' ? 'null' : one.start.started_at.getTime()))),
+    numbers(endings.map((one) => (one.unstarted ? 'null' : one.start.started_at.getTime()))),
     endings.map((ending) => ending.result),
     endings.map((ending) => ending.status),
     endings.map((ending) => ending.class),
@@ -242,6 +243,13 @@ select x.n::int, o.job_id, o.epoch, o.status, o.class, o.source, o.next_at,
 from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) with ordinality x(job_id, epoch, result, created_uri, n)
 join errand.outcome o on o.job_id = x.job_id and o.epoch = x.epoch`;
 
+/** What the last attempt of a job that failed was recorded with. */
+export const findLastFailure = sql<
+  Pick<Ending, 'http_status' | 'error' | 'fingerprint'> & { class: ErrorClass; source: ErrorSource }
+>`
+select class, source, http_status, error, fingerprint from errand.outcome
+where job_id = $1::bigint and class is not null order by epoch desc limit 1`;
+
 /** A lease that ran out, with one of its jobs that has not ended; `job_id` null = all of them have. */
 export interface Abandoned {
   lease: string;
@@ -256,6 +264,8 @@ export interface Abandoned {
   job_id: string | null;
   max_attempts: number;
   backoff: BackoffPolicy | null;
+  /** For how long from now on further attempts may begin; null = without end. */
+  left_ms: number | null;
   callback: boolean;
   /** The job's own type, where its lane does not say it. */
   type: string | null;
@@ -265,16 +275,19 @@ export interface Abandoned {
 /** Leases that ran out, locked until the transaction ends: $1 floor, $2 most. */
 export const findAbandoned = sql<Abandoned>`
 select l.id lease, l.epoch, l.attempt, l.lane, l.prio, l.owner, l.started_at, l.deadline <= errand.now() overdue,
-  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.callback, i.type, i.losses
+  coalesce(i.id = any(l.cancels), false) cancel_requested, i.id job_id, i.max_attempts, i.backoff, i.left_ms, i.callback, i.type, i.losses
 from (select * from errand.lease where id >= $1::bigint and until < errand.now() order by id limit $2::int
   for update skip locked) l
 left join lateral (
-  select u.id, j.max_attempts, j.backoff, coalesce(j.options ? 'callback', false) callback,
+  select u.id, j.max_attempts, j.backoff, j.left_ms, coalesce(j.options ? 'callback', false) callback,
     j.options ->> 'type' type, (
     select count(*)::int from (select status from errand.outcome where job_id = u.id order by epoch desc limit 2) z
     where z.status = 'lost') losses
   from unnest(l.ids) u(id)
-  cross join lateral (select max_attempts, backoff, options from errand.job where job.id = u.id offset 0) j
+  cross join lateral (select max_attempts, backoff, options,
+    (extract(epoch from coalesce(run_at, created_at) + (options ->> 'max_age_seconds')::int * interval '1 s' - errand.now())
+      * 1000)::float8 left_ms
+    from errand.job where job.id = u.id offset 0) j
   where not exists (select from errand.outcome o where o.job_id = u.id and o.epoch = l.epoch offset 0)) i on true`;
 
 /** The lowest lease that stands: dead index entries below it need not be read again. */

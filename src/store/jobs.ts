@@ -259,9 +259,13 @@ cross join lateral (select job_id from errand.outcome where job_id = i.id and st
 
 /** What a claim needs of a job. */
 export const findClaimed = sql<
-  Pick<Claimed, 'max_attempts' | 'created_at' | 'expired' | 'backoff' | 'options' | 'payload' | 'callback'>
+  Pick<
+    Claimed,
+    'max_attempts' | 'created_at' | 'expired' | 'retry_until' | 'backoff' | 'options' | 'payload' | 'callback'
+  >
 >`
 select max_attempts, created_at, coalesce(expires_at <= errand.now(), false) expired, backoff, options,
+  (extract(epoch from coalesce(run_at, created_at)) * 1000 + (options ->> 'max_age_seconds')::int * 1000.0)::float8 retry_until,
   coalesce(options ? 'callback', false) callback, payload
 from errand.job where id = $1`;
 

@@ -95,6 +95,7 @@ function parts(slowly: () => Promise<void> = async () => {}) {
     waiters: new Waiters({ db, most: 10, hinted: () => false, onError: fail }),
     secrets: [Buffer.alloc(32, 7)],
     random: Math.random,
+    now: () => new Date(),
   });
   return { counted, ready, settle, submit, lease, pull };
 }

@@ -163,6 +163,13 @@ export class FakeJobs {
           if (delay_seconds > 0) facts.state = 'scheduled';
           return this.#settled(facts, 'released');
         },
+        snooze: async (lease_id, delay_seconds) => {
+          const { facts } = this.#held(lease_id);
+          this.#move(facts.id, 'released');
+          facts.next_at = new Date(Date.now() + delay_seconds * 1_000);
+          facts.state = 'scheduled';
+          return this.#settled(facts, 'snoozed');
+        },
       },
       // Queues and schedules are kept by a database: their routes are tested on one.
       queues: {
@@ -191,6 +198,7 @@ export class FakeJobs {
       runs: async () => undefined,
       leader: async () => undefined,
       audit: async () => ({ items: [], next_cursor: null }),
+      policyOf: () => unsetQueue.defaults,
       // Letters are kept by a database, too.
       deadLetters: {
         page: async () => ({ items: [], next_cursor: null }),
@@ -399,6 +407,7 @@ export class FakeJobs {
       created_at: facts.created_at,
       wait_ms: 0,
       expired: false,
+      retry_until: null,
       backoff: null,
       options: null,
       callback: false,
@@ -415,7 +424,7 @@ export class FakeJobs {
     throw new Problem('lease-lost', { detail: 'this lease does not stand any more' });
   }
 
-  #settled(facts: NamedFacts, status: 'dead' | 'retry' | 'released') {
+  #settled(facts: NamedFacts, status: 'dead' | 'retry' | 'released' | 'snoozed') {
     return {
       job_id: facts.id,
       epoch: facts.epoch,

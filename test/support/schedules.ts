@@ -8,6 +8,7 @@ import { keeping } from '../../src/actions/keys.ts';
 import { leading } from '../../src/actions/lead.ts';
 import { Ready } from '../../src/actions/ready.ts';
 import { Heads } from '../../src/domain/heads.ts';
+import { unsetQueue } from '../../src/domain/queue-settings.ts';
 import type { Definition, SlotOutcome, SlotReason } from '../../src/domain/schedule.ts';
 import { EventBus, type Events } from '../../src/events.ts';
 import type { Db, Pool } from '../../src/store/db.ts';
@@ -119,6 +120,7 @@ export async function dispatching(db: Pool, over: Partial<FireOptions> = {}): Pr
     }),
     cancel,
     events,
+    policyOf: () => unsetQueue.defaults,
     term: () => term,
     onFenced: (old) => fenced.push(old),
     onError: assert.ifError,

@@ -150,6 +150,7 @@ const aFailure = (facts: Partial<Failure>): Failure => ({
   max_attempts: 8,
   retry_after_seconds: null,
   cancel_requested: false,
+  left_ms: null,
   backoff: plain,
   random: () => 0.5,
   ...facts,

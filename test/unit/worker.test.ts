@@ -65,7 +65,15 @@ function aJob(job_id: string): Job {
       deadline: new Date(started_at.getTime() + 60_000),
       created_at: started_at,
     },
-    ...{ expired: false, backoff: null, options: null, callback: false, payload: 'null', checkpoint: null },
+    ...{
+      expired: false,
+      retry_until: null,
+      backoff: null,
+      options: null,
+      callback: false,
+      payload: 'null',
+      checkpoint: null,
+    },
     ...{ queue: 'default', type: 'noop' },
   };
 }

@@ -882,6 +882,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/leases/{id}/snooze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run the job later
+         * @description The job itself wants to run later: the attempt does not count, and the history says `snoozed`.
+         */
+        post: operations["snoozeLease"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -1388,17 +1408,13 @@ export interface components {
             delay_seconds?: number;
             /** @description A job that has not started by then never starts: it becomes expired. */
             expires_at?: string | null;
-            /**
-             * @description Attempts before the job is dead.
-             * @default 8
-             */
+            /** @description Attempts before the job is dead. Absent: what is set of its type or queue, else 8. */
             max_attempts?: number;
             backoff?: components["schemas"]["Backoff"];
-            /**
-             * @description Longest run of one attempt, in seconds.
-             * @default 60
-             */
+            /** @description Longest run of one attempt, in seconds. Absent: what is set of its type or queue, else 60. */
             timeout_seconds?: number;
+            /** @description No further attempt begins later than this after the job was due first. Absent: what is set of its type or queue, else no limit. */
+            max_age_seconds?: number;
             /**
              * @description What becomes of a job that runs when a demanded wait is over: it goes on, or is cancelled.
              * @default detach
@@ -1494,6 +1510,14 @@ export interface components {
                         /** Format: date-time */
                         slot: string;
                     };
+                    /** @description Absent: exponential from 2 s to 900 s with full jitter. */
+                    backoff?: {
+                        strategy: string;
+                    } & {
+                        [key: string]: unknown;
+                    };
+                    /** @description Absent: no limit. */
+                    max_age_seconds?: number;
                     /** @description The job this one repeats. */
                     retry_of?: string;
                     /** @description The job of whose end this one tells. */
@@ -1594,6 +1618,14 @@ export interface components {
                     /** Format: date-time */
                     slot: string;
                 };
+                /** @description Absent: exponential from 2 s to 900 s with full jitter. */
+                backoff?: {
+                    strategy: string;
+                } & {
+                    [key: string]: unknown;
+                };
+                /** @description Absent: no limit. */
+                max_age_seconds?: number;
                 /** @description The job this one repeats. */
                 retry_of?: string;
                 /** @description The job of whose end this one tells. */
@@ -1977,6 +2009,14 @@ export interface components {
                 /** Format: date-time */
                 slot: string;
             };
+            /** @description Absent: exponential from 2 s to 900 s with full jitter. */
+            backoff?: {
+                strategy: string;
+            } & {
+                [key: string]: unknown;
+            };
+            /** @description Absent: no limit. */
+            max_age_seconds?: number;
             /** @description The job this one repeats. */
             retry_of?: string;
             /** @description The job of whose end this one tells. */
@@ -2288,17 +2328,13 @@ export interface components {
             delay_seconds?: number;
             /** @description A job that has not started by then never starts: it becomes expired. */
             expires_at?: string | null;
-            /**
-             * @description Attempts before the job is dead.
-             * @default 8
-             */
+            /** @description Attempts before the job is dead. Absent: what is set of its type or queue, else 8. */
             max_attempts?: number;
             backoff?: components["schemas"]["Backoff"];
-            /**
-             * @description Longest run of one attempt, in seconds.
-             * @default 60
-             */
+            /** @description Longest run of one attempt, in seconds. Absent: what is set of its type or queue, else 60. */
             timeout_seconds?: number;
+            /** @description No further attempt begins later than this after the job was due first. Absent: what is set of its type or queue, else no limit. */
+            max_age_seconds?: number;
             /**
              * @description What becomes of a job that runs when a demanded wait is over: it goes on, or is cancelled.
              * @default detach
@@ -2505,6 +2541,14 @@ export interface components {
                     /** Format: date-time */
                     slot: string;
                 };
+                /** @description Absent: exponential from 2 s to 900 s with full jitter. */
+                backoff?: {
+                    strategy: string;
+                } & {
+                    [key: string]: unknown;
+                };
+                /** @description Absent: no limit. */
+                max_age_seconds?: number;
                 /** @description The job this one repeats. */
                 retry_of?: string;
                 /** @description The job of whose end this one tells. */
@@ -3021,8 +3065,9 @@ export interface components {
                 queue: string;
                 type: string;
                 priority: number;
-                max_attempts: number;
-                timeout_seconds: number;
+                max_attempts?: number;
+                timeout_seconds?: number;
+                max_age_seconds?: number;
                 backoff?: {
                     strategy: string;
                 } & {
@@ -3101,17 +3146,13 @@ export interface components {
              * @default 5
              */
             priority?: number;
-            /**
-             * @description Attempts before the job is dead.
-             * @default 8
-             */
+            /** @description Attempts before the job is dead. Absent: what is set of its type or queue, else 8. */
             max_attempts?: number;
             backoff?: components["schemas"]["Backoff"];
-            /**
-             * @description Longest run of one attempt, in seconds.
-             * @default 60
-             */
+            /** @description Longest run of one attempt, in seconds. Absent: what is set of its type or queue, else 60. */
             timeout_seconds?: number;
+            /** @description No further attempt begins later than this after the job was due first. Absent: what is set of its type or queue, else no limit. */
+            max_age_seconds?: number;
             /** @description Up to 20 words of yours, 1 to 63 characters each. */
             tags?: string[];
             target?: components["schemas"]["Target"];
@@ -3128,7 +3169,7 @@ export interface components {
             payload?: components["schemas"]["JsonValue"] | null;
             /** @description 0 is the most urgent, 9 the least. */
             priority?: number | null;
-            /** @description Attempts before the job is dead. */
+            /** @description Attempts before the job is dead. Absent: what is set of its type or queue, else 8. */
             max_attempts?: number | null;
             backoff?: {
                 /** @description How the wait grows: doubling, by one base each time, not at all, or as listed. */
@@ -3142,8 +3183,10 @@ export interface components {
                 /** @description For strategy list: the wait after each attempt, in seconds; the last one repeats. */
                 delays_seconds?: number[] | null;
             } | null;
-            /** @description Longest run of one attempt, in seconds. */
+            /** @description Longest run of one attempt, in seconds. Absent: what is set of its type or queue, else 60. */
             timeout_seconds?: number | null;
+            /** @description No further attempt begins later than this after the job was due first. Absent: what is set of its type or queue, else no limit. */
+            max_age_seconds?: number | null;
             /** @description Up to 20 words of yours, 1 to 63 characters each. */
             tags?: string[] | null;
             target?: {
@@ -3181,6 +3224,11 @@ export interface components {
                 /** @description When the key is held: answer with the holder; refuse; replace a holder that does not run; or that, and run once more after one that runs. */
                 on_conflict?: ("return" | "reject" | "replace" | "rerun") | null;
             } | null;
+        };
+        /** @description When a job wants to run again. */
+        SnoozeWish: {
+            /** @description Not again before this many seconds. */
+            delay_seconds: number;
         };
         /** @description The URL that is called with the job instead of leasing it to a worker. */
         Target: {
@@ -12312,6 +12360,177 @@ export interface operations {
             };
         };
     };
+    snoozeLease: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the lease. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SnoozeWish"];
+            };
+        };
+        responses: {
+            /** @description What became of the job. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttemptEnd"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `lease-lost`: The lease is lost. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload-too-large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type is not supported. */
+            415: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description The media types that can be sent. */
+                    "Accept-Post"?: string;
+                    /** @description The media types a change can have. */
+                    "Accept-Patch"?: string;
+                    /** @description The encodings that can be sent. */
+                    "Accept-Encoding"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     readHealth: {
         parameters: {
             query?: never;
@@ -14225,6 +14444,8 @@ export interface operations {
                 "Errand-Max-Attempts"?: string;
                 /** @description Longest run of one attempt, in seconds. */
                 "Errand-Timeout"?: string;
+                /** @description No further attempt begins later than this many seconds after the job was due first. */
+                "Errand-Max-Age"?: string;
                 /** @description Tags, with commas between them. */
                 "Errand-Tags"?: string;
                 /** @description URL the job is pushed to by POST. */

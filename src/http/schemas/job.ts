@@ -40,6 +40,8 @@ export const moment = z.iso
   // Postgres knows fewer offsets than RFC 3339 allows.
   .overwrite((text) => (Number.isNaN(Date.parse(text)) ? text : new Date(text).toISOString()));
 
+const elseSet = 'Absent: what is set of its type or queue, else';
+
 /** Whom to tell of the end of a job. */
 export const Callback = z
   .strictObject({
@@ -72,14 +74,27 @@ export const NewJob = z
       .nullable()
       .optional()
       .describe('A job that has not started by then never starts: it becomes expired.'),
-    max_attempts: z.int().min(1).max(100).default(8).describe('Attempts before the job is dead.'),
+    max_attempts: z
+      .int()
+      .min(1)
+      .max(100)
+      .optional()
+      .describe(`Attempts before the job is dead. ${elseSet} 8.`),
     backoff: Backoff.optional(),
     timeout_seconds: z
       .int()
       .min(1)
       .max(86_400)
-      .default(60)
-      .describe('Longest run of one attempt, in seconds.'),
+      .optional()
+      .describe(`Longest run of one attempt, in seconds. ${elseSet} 60.`),
+    max_age_seconds: z
+      .int()
+      .min(1)
+      .max(ten_years_in_seconds)
+      .optional()
+      .describe(
+        `No further attempt begins later than this after the job was due first. ${elseSet} no limit.`,
+      ),
     on_timeout: z
       .enum(['detach', 'cancel'])
       .default('detach')
@@ -128,8 +143,6 @@ export function usualJob(body: unknown): NewJob | null {
     type,
     payload,
     priority: priority as number,
-    max_attempts: 8,
-    timeout_seconds: 60,
     on_timeout: 'detach',
   };
 }
@@ -237,6 +250,11 @@ export const Job = z
       .object({ name: z.string(), slot: time })
       .optional()
       .describe('The schedule that made the job, and the slot it was made for.'),
+    backoff: z
+      .looseObject({ strategy: z.string() })
+      .optional()
+      .describe('Absent: exponential from 2 s to 900 s with full jitter.'),
+    max_age_seconds: z.int().optional().describe('Absent: no limit.'),
     retry_of: z.string().optional().describe('The job this one repeats.'),
     callback_of: z.string().optional().describe('The job of whose end this one tells.'),
     traceparent: z.string().optional(),

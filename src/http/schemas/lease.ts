@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import { longest_place } from '../../domain/fingerprint.ts';
 import { jobStates } from '../../domain/job.ts';
+import { least_snooze_seconds, most_snooze_seconds } from '../../domain/start.ts';
 import { JsonValue, name } from './job.ts';
 
 const pattern = z
@@ -85,6 +86,20 @@ export const Failure = z
       ),
   })
   .meta({ id: 'Failure', description: 'The failure of an attempt.' });
+
+/** The body of a snooze. */
+export const SnoozeWish = z
+  .strictObject({
+    delay_seconds: z
+      .number()
+      .min(least_snooze_seconds)
+      .max(most_snooze_seconds)
+      .describe('Not again before this many seconds.'),
+  })
+  .meta({ id: 'SnoozeWish', description: 'When a job wants to run again.' });
+
+/** The body of a snooze. */
+export type SnoozeWish = z.output<typeof SnoozeWish>;
 
 /** The body of a release. */
 export const Release = z

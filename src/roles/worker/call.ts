@@ -11,6 +11,7 @@ import {
   type HandlerContext,
   reportText,
   type StartFacts,
+  snooze,
 } from './handlers.ts';
 import { isThenable, judge } from './judge.ts';
 import { type ReportOptions, Reports } from './report.ts';
@@ -68,6 +69,7 @@ function contextOf(running: Running, reports: Reports): HandlerContext {
     },
     progress: (value) => reports.progress(reportText(value)),
     checkpoint: async (value) => reports.checkpoint(checkpointText(value)),
+    snooze,
   };
 }
 

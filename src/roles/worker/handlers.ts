@@ -6,7 +6,7 @@ import { registerHooks } from 'node:module';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ErrorClass } from '../../domain/outcome.ts';
-import { most_report_bytes } from '../../domain/start.ts';
+import { least_snooze_seconds, most_report_bytes, most_snooze_seconds } from '../../domain/start.ts';
 
 /** The facts of a start, as a handler is told them. */
 export interface StartFacts {
@@ -41,6 +41,8 @@ export interface HandlerContext extends StartFacts {
   progress(value: unknown): void;
   /** Keeps what the next start of the job can go on from: any JSON up to 64 KiB. Resolves when it is kept. */
   checkpoint(value: unknown): Promise<void>;
+  /** Ends the start here: the job runs again after so many seconds (1 to 86,400), and the attempt does not count. */
+  snooze(seconds: number): never;
 }
 
 /**
@@ -82,6 +84,22 @@ export class JobError extends Error {
     this.class = kind;
     this.retry_after_seconds = options.retry_after_seconds ?? null;
   }
+}
+
+/** What `snooze` throws; a handler that catches everything passes it on. */
+export class Snooze extends Error {
+  readonly delay_ms: number;
+  constructor(seconds: number) {
+    if (!(seconds >= least_snooze_seconds && seconds <= most_snooze_seconds))
+      throw new JobError('permanent', `a snooze takes 1 to 86,400 seconds, not ${seconds}`);
+    super(`later: in ${seconds} s`);
+    this.delay_ms = Math.round(seconds * 1_000);
+  }
+}
+
+/** Ends a start by throwing. */
+export function snooze(seconds: number): never {
+  throw new Snooze(seconds);
 }
 
 /** A report as JSON text, or why it cannot be kept. */

@@ -4,7 +4,7 @@
 // Next room: call.ts and thread.ts, which ask.
 import { placeOfError } from '../../domain/fingerprint.ts';
 import { failed, type Verdict } from '../../domain/outcome.ts';
-import { JobError, jsonText } from './handlers.ts';
+import { JobError, jsonText, Snooze } from './handlers.ts';
 
 /**
  * Does the work and says how it went; `limit` is that of a result in bytes, `wasLate` whether its time was over. Work that
@@ -44,6 +44,7 @@ function returnedVerdict(returned: unknown, limit: number): Verdict {
 }
 
 function thrownVerdict(error: unknown, wasLate: boolean): Verdict {
+  if (error instanceof Snooze) return { kind: 'snoozed', delay_ms: error.delay_ms };
   // Its own place is no matter of a handler that ran out of time.
   if (wasLate && !(error instanceof JobError)) return failed('timeout', messageOf(error));
   const verdict = { ...failed('retryable', messageOf(error)), place: placeOf(error) };

@@ -8,7 +8,7 @@ import type { HandOver } from '../../actions/hand-over.ts';
 import { noDetails, type Settle } from '../../actions/settle.ts';
 import { defaultBackoff } from '../../domain/backoff.ts';
 import { fingerprintOf, placeOfUrl } from '../../domain/fingerprint.ts';
-import { afterFailure, type ErrorSource, type Verdict } from '../../domain/outcome.ts';
+import { afterFailure, type ErrorSource, errorText, type Verdict } from '../../domain/outcome.ts';
 import { Problem } from '../../domain/problem.ts';
 import type { Ending } from '../../store/endings.ts';
 
@@ -103,6 +103,7 @@ function ending(
     return { ...noDetails, start: job, status: 'succeeded', result, created_uri };
   }
   const plain = { ...noDetails, start: job };
+  if (verdict.kind === 'snoozed') return { ...plain, status: 'snoozed', delay_ms: verdict.delay_ms };
   if (stopped === 'drain' && !running.cancel_requested) return { ...plain, status: 'released', delay_ms: 0 };
   if (running.cancel_requested) return { ...plain, status: 'cancelled', source, error: verdict.message };
   const next = afterFailure({
@@ -111,6 +112,7 @@ function ending(
     max_attempts: job.max_attempts,
     retry_after_seconds: verdict.retry_after_seconds,
     cancel_requested: false,
+    left_ms: job.retry_until === null ? null : job.retry_until - nowOf(running),
     backoff: job.backoff ?? defaultBackoff,
     random,
   });
@@ -120,10 +122,15 @@ function ending(
     class: verdict.class,
     source,
     http_status: verdict.http_status,
-    error: verdict.message,
+    error: errorText(verdict.message, next),
     fingerprint: fingerprintOf({ ...verdict, type: job.type, source, place: verdict.place ?? targetOf(job) }),
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
   };
+}
+
+/** The present moment by the database's clock, in ms. */
+function nowOf({ job, began }: Running): number {
+  return job.started_at.getTime() + performance.now() - began;
 }
 
 /** Where a push goes. */

@@ -13,6 +13,7 @@ import {
   type ReportText,
   reportText,
   type StartFacts,
+  snooze,
 } from './handlers.ts';
 import { judge } from './judge.ts';
 
@@ -76,6 +77,7 @@ function contextOf({ facts, checkpoint, port }: Task): HandlerContext {
       say({ checkpoint: text, n: count });
       await kept.promise;
     },
+    snooze,
   };
 }
 
