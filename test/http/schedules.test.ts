@@ -68,8 +68,6 @@ test('a definition is kept with every default filled in, and shown with its payl
       queue: 'default',
       type: 'a',
       priority: 5,
-      max_attempts: 8,
-      timeout_seconds: 60,
       payload: 'kept',
     },
     paused_at: null,
