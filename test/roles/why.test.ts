@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import type { Pool } from '../../src/store/db.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
 import { poolOn } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
 
 /** Nobody rescues here: what ran out stays so for as long as it is looked at. */
 let errand: TestErrand;
@@ -151,6 +152,64 @@ test('an end: ended, with the failure where there was one', async () => {
     retry_after_seconds: null,
   } as Parameters<typeof errand.actions.pull.fail>[1]);
   assert.match((await why(failed)).reasons[0]?.detail ?? '', /dead: cannot be read/);
+});
+
+async function post(
+  path: string,
+  body: object = {},
+): Promise<{ status: number; body: Record<string, string> }> {
+  const response = await fetch(`${errand.url}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, body: (await response.json()) as Record<string, string> };
+}
+
+test('a paused queue: queue_paused, with the reason and when it ends; a paused type beside it', async () => {
+  const id = await submit('paused', { queue: 'stopped' });
+  await post('/v1/queues/stopped/pause', { reason: 'bad deploy', until: '2099-01-01T00:00:00Z' });
+  await post('/v1/queues/stopped/pause', { types: ['paused'], reason: 'bad type' });
+  const { reasons } = await why(id);
+  assert.deepEqual(
+    reasons.map(({ cause, until }) => [cause, until]),
+    [
+      ['queue_paused', '2099-01-01T00:00:00.000Z'],
+      ['type_paused', undefined],
+      ['no_worker', undefined],
+    ],
+  );
+  assert.match(reasons[0]?.detail ?? '', /bad deploy/);
+  await post('/v1/queues/stopped/resume');
+  await post('/v1/queues/stopped/resume', { types: ['paused'] });
+  assert.deepEqual(await causesOf(id), ['no_worker']);
+});
+
+test('a unique key whose holder runs: blocked, by which job', async () => {
+  const job = { type: 'keyed', unique: { key: 'k1', on_conflict: 'rerun' } };
+  const first = await post('/v1/jobs', job);
+  await lease('keyed');
+  const second = await post('/v1/jobs', job);
+  assert.equal(second.status, 202);
+  const { state, cause, reasons } = await why(second.body.id as string);
+  assert.deepEqual([state, cause, reasons[0]?.job_id], ['blocked', 'blocked', first.body.id]);
+});
+
+test('a job that an operation set aside: held, with the call that puts it back', async () => {
+  const id = await submit('doomed', { queue: 'purged' });
+  const asked = await post('/v1/admin/actions', { action: 'queue.purge', target: 'purged', reason: 'test' });
+  const confirmed = await post(`/v1/admin/actions/${asked.body.id}/confirm`, {
+    phrase: asked.body.confirm_phrase,
+  });
+  assert.equal(confirmed.status, 202, JSON.stringify(confirmed.body));
+  const mover = await startErrand({ databaseUrl: errand.databaseUrl, env: { ERRAND_ROLES: 'dispatcher' } });
+  await until(async () => (await why(id)).cause === 'held');
+  const { state, reasons } = await why(id);
+  assert.equal(state, 'queued');
+  assert.match(reasons[0]?.release ?? '', new RegExp(`^POST /v1/operations/${confirmed.body.id}/undo`));
+  await post(`/v1/operations/${confirmed.body.id}/undo`);
+  await until(async () => (await why(id)).cause !== 'held');
+  await mover.stop();
 });
 
 test('nobody is told of a job that does not exist', async () => {
