@@ -9,11 +9,13 @@ import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
 import { claiming } from './actions/claim.ts';
 import { deadLettering } from './actions/dead-letters.ts';
+import { estimating } from './actions/estimate.ts';
 import { handingOver } from './actions/hand-over.ts';
 import { beating } from './actions/heartbeat.ts';
 import { recalling } from './actions/history.ts';
 import { inspecting, naming } from './actions/inspect.ts';
 import { keeping } from './actions/keys.ts';
+import { readingLatency } from './actions/latency.ts';
 import { listing } from './actions/list.ts';
 import { progressing } from './actions/progress.ts';
 import { pulling } from './actions/pull.ts';
@@ -280,6 +282,12 @@ export async function build(
     roster,
     statistics: counts.statistics,
     guards: counts.guards,
+    estimate: estimating({
+      statistics: counts.statistics,
+      levers: operators.levers,
+      random: () => Math.random(),
+    }),
+    latency: readingLatency({ db: browse }),
     waiters,
     watch,
     why: explaining({

@@ -4,6 +4,7 @@
 import type { AddressInfo } from 'node:net';
 import { type FastifySchemaCompiler, fastify } from 'fastify';
 import type { Actions } from '../../src/actions/actions.ts';
+import type { EstimateJob } from '../../src/actions/estimate.ts';
 import type { Submit } from '../../src/actions/submit.ts';
 import { publicOnly } from '../../src/domain/address.ts';
 import { unsetQueue } from '../../src/domain/queue-settings.ts';
@@ -43,9 +44,11 @@ const submit: Submit = async ({ queue, type }) => {
   return { replayed: false, id, created_at: new Date(), run_at: null, state: 'queued' };
 };
 
+const estimate: EstimateJob = () => ({ seconds: 1, basis: 'age' });
+
 const takePlain = plainSubmits({
   ...{
-    actions: { submit },
+    actions: { submit, estimate },
     terms: { reach: publicOnly, policyOf: () => unsetQueue.defaults },
     payloadLimit: 256 * 1024,
     events,
@@ -71,6 +74,7 @@ if (has(1)) {
   app.register(context, {
     metrics: has(2) ? metrics : nothingCounted,
     now: () => new Date(),
+    estimate,
     isDraining: () => false,
     onClosing: () => {},
   });

@@ -1,10 +1,11 @@
 // What can be said of a queue at any moment: how many jobs it holds, how fast they come and go, how long they wait and run.
 // It is read from what all processes count, once a second and only of queues that somebody asks for, and kept in memory.
 // Invariants: who asks again costs no statement; what is older than a few seconds is not told as the present.
-// Next room: store/tallies.ts; guards.ts, which closes queues by it.
+// Next room: store/tallies.ts; guards.ts, which closes queues by it; estimate.ts; http/queue-statistics.ts.
 import { type Counted, keep, rateOf, type Sample, windowOf } from '../domain/flow.ts';
 import { addTo, countOf, emptyHistogram, type Histogram, quantile } from '../domain/histogram.ts';
 import { typeOf } from '../domain/options.ts';
+import type { Pace } from '../domain/retry-after.ts';
 import { type Depth, keptStates } from '../domain/tally.ts';
 import type { Db } from '../store/db.ts';
 import { type LaneDepth, readDepths, readRecent, type Stretch } from '../store/tallies.ts';
@@ -54,19 +55,27 @@ export class Line {
   /** What this process had changed of the queued when they were read. */
   ours = 0;
   #figures: Figures | null = null;
+  #pace: Pace | null = null;
 
   get figures(): Figures {
     this.#figures ??= figuresOf(this);
     return this.#figures;
   }
 
-  /** Ready jobs each second that start; 0: nobody knows of any. */
-  rate(counted: Counted): number {
-    return rateOf(this.samples, counted);
+  get pace(): Pace {
+    this.#pace ??= {
+      queued: this.depth.queued,
+      arrivals: rateOf(this.samples, 'arrived'),
+      starts: rateOf(this.samples, 'started'),
+      run_p50_ms: quantile(this.runs, 0.5),
+      run_p90_ms: quantile(this.runs, 0.9),
+    };
+    return this.#pace;
   }
 
   changed(): void {
     this.#figures = null;
+    this.#pace = null;
   }
 }
 

@@ -12,7 +12,7 @@ import { shownPayload } from '../domain/payload.ts';
 import { Problem } from '../domain/problem.ts';
 import type { ProblemSlug } from '../domain/problems.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
-import { retryAfterSeconds } from '../domain/retry-after.ts';
+import type { Estimate } from '../domain/retry-after.ts';
 
 /** Sends JSON text. */
 export function sendJson(reply: FastifyReply, status: number, text: string): FastifyReply {
@@ -31,24 +31,30 @@ export function sendRecord(
   reply: FastifyReply,
   status: number,
   facts: NamedFacts,
-  { payload, attempts }: { payload?: string | undefined; attempts?: string | undefined } = {},
+  {
+    payload,
+    attempts,
+    estimate,
+  }: { payload?: string | undefined; attempts?: string | undefined; estimate?: string | undefined } = {},
 ): FastifyReply {
   reply.header('etag', jobEtag(facts));
   const record = recordText(facts);
   const text = payload === undefined ? record : withPayload(record, payload, facts.options);
-  return sendJson(reply, status, spliced(text, 'attempts', attempts));
+  return sendJson(reply, status, spliced(spliced(text, 'attempts', attempts), 'estimate', estimate));
 }
 
 /** Sends the 202 of a submit: stored, to be followed at Location. */
 export function sendAccepted(reply: FastifyReply, mode: AnswerMode, facts: NamedFacts): FastifyReply {
   if (mode.preferenceApplied !== null) reply.header('preference-applied', mode.preferenceApplied);
   if (!mode.returnMinimal) return sendStored(reply, facts);
+  setRetryAfter(reply, facts);
   return pointing(reply, facts).code(202).header('etag', jobEtag(facts)).send();
 }
 
 /** Sends the 202 of a job that is stored, with its record. */
 export function sendStored(reply: FastifyReply, facts: NamedFacts): FastifyReply {
-  return sendRecord(pointing(reply, facts), 202, facts);
+  const estimate = setRetryAfter(reply, facts);
+  return sendRecord(pointing(reply, facts), 202, facts, { estimate });
 }
 
 /** What comes with that, as the document tells of it. */
@@ -68,7 +74,6 @@ export const storedHeaders = {
 } as const;
 
 function pointing(reply: FastifyReply, facts: NamedFacts): FastifyReply {
-  setRetryAfter(reply, facts);
   return reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
 }
 
@@ -83,17 +88,17 @@ export function spliced(object: string, member: string, text: string | undefined
   return text === undefined ? object : `${object.slice(0, -1)},"${member}":${text}}`;
 }
 
-/** Says in `Retry-After` when to ask for an open job again. */
-export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): void {
-  const seconds = retryAfterOf(facts, reply.server.now());
-  if (seconds !== null) reply.header('retry-after', seconds);
+/** Says in `Retry-After` when to ask for an open job again. Answers the same as JSON text for the body; undefined: it ended. */
+export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): string | undefined {
+  const estimate = reply.server.estimate(facts, reply.server.now());
+  if (estimate === null) return undefined;
+  reply.header('retry-after', estimate.seconds);
+  return estimateText(estimate);
 }
 
-/** After how many seconds to ask for a job again; null: it has ended. */
-export function retryAfterOf(facts: NamedFacts, now: Date): number | null {
-  const { state, created_at, started_at } = facts;
-  const due = { state, created_at, started_at, run_at: facts.next_at ?? facts.run_at };
-  return retryAfterSeconds(due, now, Math.random);
+/** The estimate in a body. */
+export function estimateText({ seconds, basis }: Estimate): string {
+  return `{"seconds":${seconds},"basis":"${basis}"}`;
 }
 
 /** The path to follow for a job. */

@@ -49,6 +49,7 @@ import {
 import { plainSubmits } from './plain-submit.ts';
 import { errors, sendProblem } from './problem.ts';
 import { drainQueue, pauseQueue, resumeQueue } from './queue-levers.ts';
+import { readLatency, readQueueStats } from './queue-statistics.ts';
 import { deleteQueue, listQueues, patchQueue, putQueue, readQueue } from './queues.ts';
 import { submitRaw } from './raw.ts';
 import type { Route } from './route.ts';
@@ -141,7 +142,8 @@ export function buildApp(options: AppOptions): App {
   // Answers are text already; nothing is run over them.
   app.setSerializerCompiler(() => JSON.stringify);
 
-  app.register(context, { metrics, now, isDraining, onClosing });
+  const { estimate } = actions;
+  app.register(context, { metrics, now, estimate, isDraining, onClosing });
   app.register(errors, errorOptions);
   app.register(headerChecks);
   app.register(negotiation, wait);
@@ -171,6 +173,8 @@ export function buildApp(options: AppOptions): App {
       put('/v1/queues/:queue', putQueue(actions));
       patch('/v1/queues/:queue', patchQueue(actions));
       del('/v1/queues/:queue', deleteQueue(actions));
+      get('/v1/queues/:queue/stats', readQueueStats(actions));
+      get('/v1/queues/:queue/latency', readLatency(actions));
       post('/v1/queues/:queue/pause', pauseQueue(actions));
       post('/v1/queues/:queue/resume', resumeQueue(actions));
       post('/v1/queues/:queue/drain', drainQueue(actions));

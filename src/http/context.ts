@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
+import type { EstimateJob } from '../actions/estimate.ts';
 import { Problem } from '../domain/problem.ts';
 
 /** What the API tells the metrics and serves of them; telemetry/metrics.ts is the real one. */
@@ -19,6 +20,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** The time by which jobs are due. */
     now(): Date;
+    /** When to ask for a job again. */
+    estimate: EstimateJob;
   }
   interface FastifyRequest {
     /** The template of the route, once a hook of the route has run. */
@@ -29,6 +32,7 @@ declare module 'fastify' {
 export interface ContextOptions {
   metrics: Metrics;
   now: () => Date;
+  estimate: EstimateJob;
   /** Whether the process has begun to stop. */
   isDraining: () => boolean;
   /** Called once, when the server begins to close. */
@@ -52,8 +56,9 @@ export function setDefaultHeaders(request: FastifyRequest, reply: FastifyReply):
 
 /** Gives every request its context; must be registered first. */
 export const context = fp<ContextOptions>(
-  async (app, { metrics, now, isDraining, onClosing }) => {
+  async (app, { metrics, now, estimate, isDraining, onClosing }) => {
     app.decorate('now', now);
+    app.decorate('estimate', estimate);
     let closing = false;
 
     // By the answer itself: Fastify's own hook for it adds two listeners, and takes them away, for each request.

@@ -10,8 +10,9 @@ import { plainAsync } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
 import { type Problem, toBody } from '../domain/problem.ts';
 import { recordText } from '../domain/record.ts';
+import type { Estimate } from '../domain/retry-after.ts';
 import type { EventBus } from '../events.ts';
-import { retryAfterOf, statusPath } from './answer.ts';
+import { estimateText, spliced, statusPath } from './answer.ts';
 import { envelopeOf } from './body.ts';
 import { type Metrics, requestIdOf } from './context.ts';
 import { problemType, toldProblem } from './problem.ts';
@@ -22,7 +23,7 @@ import { submitHeaders } from './submit.ts';
 import { checked } from './validate.ts';
 
 export interface PlainSubmitOptions {
-  actions: Pick<Actions, 'submit'>;
+  actions: Pick<Actions, 'submit' | 'estimate'>;
   terms: Terms;
   payloadLimit: number;
   now: () => Date;
@@ -117,16 +118,18 @@ async function submitted(
     const stored = await actions.submit(submission);
     if (stored.replayed) throw new Error(`job ${stored.id} was there already, but no key names it`);
     const facts = factsOfNew(submission, stored);
+    // It is open: it has been stored this moment.
+    const estimate = actions.estimate(facts, now()) as Estimate;
     const status = statusPath(facts.id);
     const headers = [
       ...['link', `<${status}>; rel="status"`],
-      ...['retry-after', `${retryAfterOf(facts, now())}`],
+      ...['retry-after', `${estimate.seconds}`],
       ...['location', status],
       ...['content-location', `/v1/jobs/${facts.id}`],
       ...['etag', jobEtag(facts)],
       ...['content-type', 'application/json'],
     ];
-    return { status: 202, headers, text: recordText(facts) };
+    return { status: 202, headers, text: spliced(recordText(facts), 'estimate', estimateText(estimate)) };
   } catch (error) {
     return refusedWith(toldProblem(error, requestId, events), requestId);
   }

@@ -3,6 +3,7 @@
 // who names its version.
 // Next room: queues.ts and queue-levers.ts, which answer; schedule-answer.ts does the same for schedules.
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Figures } from '../actions/statistics.ts';
 import { Problem } from '../domain/problem.ts';
 import { namesQueueVersion, type QueueFacts, queueEtag, queueRecord } from '../domain/queue-record.ts';
 import { headerOf, mismatch, namesTag, sendJson } from './answer.ts';
@@ -20,12 +21,12 @@ export const etag = {
 /** What `sendQueue` sends, as the document tells of it. */
 export const answered = { headers: etag, content: { 'application/json': { schema: Queue } } } as const;
 
-/** Sends the record of a queue; `changed`: what a lever has to say. */
+/** Sends the record of a queue; `changed`: what a lever has to say; `stats` where the queue is read. */
 export function sendQueue(
   reply: FastifyReply,
   status: number,
   facts: QueueFacts,
-  told: { changed?: boolean } = {},
+  told: { changed?: boolean; stats?: Figures } = {},
 ): FastifyReply {
   reply.header('etag', queueEtag(facts));
   return sendJson(reply, status, JSON.stringify({ ...queueRecord(facts), ...told }));

@@ -47,7 +47,7 @@ export function listQueues({ queues }: Actions): Route<{ Querystring: QueueQuery
 }
 
 /** `GET /v1/queues/{queue}`. */
-export function readQueue({ queues }: Actions): Route<{ Params: QueueParams }> {
+export function readQueue({ queues, statistics }: Actions): Route<{ Params: QueueParams }> {
   return {
     config: { headers: ['If-None-Match'] },
     schema: {
@@ -69,7 +69,7 @@ export function readQueue({ queues }: Actions): Route<{ Params: QueueParams }> {
       if (known !== undefined && namesTag(known, queueEtag(facts))) {
         return reply.code(304).header('etag', queueEtag(facts)).send();
       }
-      return sendQueue(reply, 200, facts);
+      return sendQueue(reply, 200, facts, { stats: await statistics.of(queue) });
     },
   };
 }

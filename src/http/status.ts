@@ -20,6 +20,7 @@ import {
   sendJson,
   sendNobody,
   setRetryAfter,
+  spliced,
 } from './answer.ts';
 import { wishedWait } from './negotiate.ts';
 import { type Route, refusals, storeFaults } from './route.ts';
@@ -155,10 +156,10 @@ function sendStatus(reply: FastifyReply, facts: NamedFacts, known: string | unde
   const goal = goalOf(facts);
   const body = statusText(facts);
   if (goal !== null) return sendJson(reply.header('location', goal), 303, body);
-  setRetryAfter(reply, facts);
+  const estimate = setRetryAfter(reply, facts);
   // RFC 9110 section 13.2.1: a condition counts only where the answer would have been 200, so not before a 303.
   if (known !== undefined && namesTag(known, etag)) return reply.code(304).send();
-  return sendJson(reply, 200, body);
+  return sendJson(reply, 200, spliced(body, 'estimate', estimate));
 }
 
 function goalOf(facts: NamedFacts): string | null {

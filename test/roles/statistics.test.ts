@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
+import type { Column } from '../../src/actions/latency.ts';
+import type { Figures } from '../../src/actions/statistics.ts';
 import { defineHandler } from '../../src/errand.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
 import { until } from '../support/until.ts';
@@ -37,6 +39,9 @@ after(async () => {
 const submit = (queue: string, over: Parameters<typeof aSubmission>[0] = {}) =>
   errand.actions.submit(aSubmission({ queue, ...over }));
 const depthOf = async (queue: string) => (await errand.actions.statistics.of(queue)).depth;
+interface LatencyAnswer {
+  columns: Column[];
+}
 const none = { queued: 0, scheduled: 0, retrying: 0, running: 0, blocked: 0, dead: 0 };
 
 test('the depth tells of jobs in every state where they stand', async () => {
@@ -122,6 +127,50 @@ test('rates and times equal those of the job records within the width of a bucke
   }
   assert.ok(figures.rate_in > 0 && figures.rate_out > 0);
   assert.ok(Math.abs(figures.rate_in - figures.rate_out) <= figures.rate_in * 0.1);
+});
+
+test('over time it tells how many came, started and ended, how long they took, and which failed', async () => {
+  const queue = 'mapped';
+  const from = new Date(Date.now() - 60_000).toISOString();
+  for (let n = 0; n < 3; n++) await submit(queue, { type: 'takes', payload: '5' });
+  await submit(queue, { type: 'fails', max_attempts: 1 });
+  const ask = async (query: string) => {
+    const answer = await fetch(`${errand.url}/v1/queues/${queue}/latency?${query}`);
+    return { status: answer.status, ...((await answer.json()) as LatencyAnswer) };
+  };
+  const total = (columns: Column[], what: 'arrived' | 'started' | 'succeeded' | 'died') =>
+    columns.reduce((sum, column) => sum + column[what], 0);
+  const cells = (columns: Column[], what: 'wait_ms' | 'run_ms' | 'failed_ms') =>
+    columns.flatMap((column) => column[what]).reduce((sum, [, times]) => sum + times, 0);
+  const { columns } = await until(async () => {
+    const all = await ask(`from=${from}`);
+    return total(all.columns, 'succeeded') + total(all.columns, 'died') === 4 ? all : null;
+  });
+  assert.deepEqual([total(columns, 'arrived'), total(columns, 'started')], [4, 4]);
+  assert.deepEqual(
+    ['wait_ms', 'run_ms', 'failed_ms'].map((what) => cells(columns, what as 'run_ms')),
+    [4, 3, 1],
+  );
+  const failed = await ask(`from=${from}&type=fails`);
+  assert.deepEqual([total(failed.columns, 'died'), cells(failed.columns, 'run_ms')], [1, 0]);
+  assert.deepEqual((await ask('from=2020-01-01T00:00:00Z&to=2020-01-01T01:00:00Z')).columns, []);
+  for (const bad of [
+    'step=61',
+    'from=2020-01-01T00:00:00Z',
+    'to=2020-01-01T00:00:00Z&from=2021-01-01T00:00:00Z',
+  ]) {
+    assert.equal((await ask(bad)).status, 422, bad);
+  }
+});
+
+test('a queue tells its figures with its record', async () => {
+  await submit('shown', { type: 'unserved' });
+  const { stats } = await until(async () => {
+    const record = (await (await fetch(`${errand.url}/v1/queues/shown`)).json()) as { stats: Figures };
+    return record.stats.depth.queued === 1 ? record : null;
+  });
+  const alone = await (await fetch(`${errand.url}/v1/queues/shown/stats?type=unserved`)).json();
+  assert.deepEqual((alone as Figures).depth, stats.depth);
 });
 
 test('what is folded is neither lost nor counted twice', async () => {

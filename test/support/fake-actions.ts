@@ -4,6 +4,7 @@
 // Next room: serve.ts, which puts the API in front of it; fake-history.ts.
 import type { Actions } from '../../src/actions/actions.ts';
 import type { CancelAnswer } from '../../src/actions/cancel.ts';
+import { estimating } from '../../src/actions/estimate.ts';
 import { Guards } from '../../src/actions/guards.ts';
 import type { Page } from '../../src/actions/list.ts';
 import type { Leased } from '../../src/actions/pull.ts';
@@ -214,6 +215,12 @@ export class FakeJobs {
       operations: { page: async () => ({ items: [], next_cursor: null }) } as never,
       bulk: {} as never,
       dangerous: { page: async () => ({ items: [], next_cursor: null }) } as never,
+      estimate: estimating({
+        statistics: this.#statistics,
+        levers: { pauseOf: () => null },
+        random: () => Math.random(),
+      }),
+      latency: async () => [],
       roster: {
         hearing: (pull) => pull,
         page: async () => ({ items: [], next_cursor: null }),

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { jobStates, terminalStates } from '../../src/domain/job.ts';
-import { type RetryAfterFacts, retryAfterSeconds } from '../../src/domain/retry-after.ts';
+import { estimateOf, type Pace, type RetryAfterFacts } from '../../src/domain/retry-after.ts';
 
 const now = new Date('2026-01-02T03:04:05Z');
 const ago = (seconds: number) => new Date(now.getTime() - seconds * 1000);
@@ -16,7 +16,7 @@ const aJob = (facts: Partial<RetryAfterFacts>): RetryAfterFacts => ({
   ...facts,
 });
 const ask = (facts: Partial<RetryAfterFacts>, random = 0) =>
-  retryAfterSeconds(aJob(facts), now, () => random);
+  estimateOf(aJob(facts), now, () => random)?.seconds ?? null;
 
 test('a job at its end needs no further question', () => {
   for (const state of terminalStates) assert.equal(ask({ state }), null);
@@ -69,4 +69,32 @@ test('every answer is a whole number of seconds within its bounds', () => {
       },
     ),
   );
+});
+
+const aPace: Pace = { queued: 0, arrivals: 0, starts: 0, run_p50_ms: null, run_p90_ms: null };
+const estimate = (facts: Partial<RetryAfterFacts>, pace: Partial<Pace>, isPaused = false) =>
+  estimateOf(aJob(facts), now, () => 0, { pace: { ...aPace, ...pace }, isPaused });
+
+test('a queued job is asked for when those before it have started and it has run', () => {
+  const pace = { queued: 100, starts: 5, run_p50_ms: 1_500 };
+  assert.deepEqual(estimate({}, pace), { seconds: 22, basis: 'line' });
+  // Of those that wait, 4 have come in each of the 10 s since.
+  assert.deepEqual(estimate({ created_at: ago(10) }, { ...pace, arrivals: 4 }), {
+    seconds: 14,
+    basis: 'line',
+  });
+  assert.deepEqual(estimate({}, { ...pace, queued: 1e9 }), { seconds: 60, basis: 'line' });
+});
+
+test('a running job is asked for when nine of ten have ended, and later the rarer', () => {
+  const running = (elapsed: number) => ({ state: 'running', started_at: ago(elapsed) }) as const;
+  assert.deepEqual(estimate(running(3), { run_p90_ms: 20_000 }), { seconds: 17, basis: 'run_time' });
+  assert.deepEqual(estimate(running(40), { run_p90_ms: 20_000 }), { seconds: 10, basis: 'run_time' });
+});
+
+test('where nothing starts or has ended the age decides, and in a paused queue half a minute is said', () => {
+  assert.deepEqual(estimate({ created_at: ago(30) }, { queued: 10 }), { seconds: 5, basis: 'age' });
+  assert.deepEqual(estimate({ state: 'running', started_at: ago(1) }, {}), { seconds: 1, basis: 'age' });
+  assert.deepEqual(estimate({}, { starts: 9 }, true), { seconds: 30, basis: 'paused' });
+  assert.deepEqual(estimate({ state: 'retrying', run_at: ago(-7) }, {}, true), { seconds: 7, basis: 'due' });
 });

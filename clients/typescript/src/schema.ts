@@ -232,6 +232,43 @@ export interface paths {
         patch: operations["patchQueue"];
         trace?: never;
     };
+    "/v1/queues/{queue}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what a queue holds and does
+         * @description All zero where nothing was ever named so.
+         */
+        get: operations["readQueueStats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/queues/{queue}/latency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read how long jobs waited and ran, over time */
+        get: operations["readLatency"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/queues/{queue}/pause": {
         parameters: {
             query?: never;
@@ -1525,6 +1562,7 @@ export interface components {
                     traceparent?: string;
                     /** @description Media type of the payload, where it is not JSON. */
                     content_type?: string;
+                    estimate?: components["schemas"]["Estimate"];
                     /** @description Only with ?include=payload; a text where it is not JSON. */
                     payload?: components["schemas"]["JsonValue"];
                     /** @description In its place, where the payload is no text. */
@@ -1633,6 +1671,7 @@ export interface components {
                 traceparent?: string;
                 /** @description Media type of the payload, where it is not JSON. */
                 content_type?: string;
+                estimate?: components["schemas"]["Estimate"];
                 /** @description Only with ?include=payload; a text where it is not JSON. */
                 payload?: components["schemas"]["JsonValue"];
                 /** @description In its place, where the payload is no text. */
@@ -1808,6 +1847,12 @@ export interface components {
         Discard: {
             /** @description Why, for the audit. */
             reason?: string;
+        };
+        /** @description Retry-After of a job that is open, and what it was made of. */
+        Estimate: {
+            seconds: number;
+            /** @enum {string} */
+            basis: "due" | "line" | "run_time" | "paused" | "age";
         };
         /** @description What has happened to a job, oldest first. */
         EventPage: {
@@ -2024,6 +2069,7 @@ export interface components {
             traceparent?: string;
             /** @description Media type of the payload, where it is not JSON. */
             content_type?: string;
+            estimate?: components["schemas"]["Estimate"];
             /** @description Only with ?include=payload; a text where it is not JSON. */
             payload?: components["schemas"]["JsonValue"];
             /** @description In its place, where the payload is no text. */
@@ -2108,9 +2154,48 @@ export interface components {
             error: components["schemas"]["JobError"] | null;
             /** @description The latest progress its workers reported, as they sent it; null: none. */
             progress: components["schemas"]["JsonValue"] | null;
+            estimate?: components["schemas"]["Estimate"];
         };
         /** @description Any JSON value; it is kept and given back byte for byte. */
         JsonValue: unknown;
+        /** @description What happened in a queue, in columns of time; one in which nothing happened is left out. */
+        LatencyMap: {
+            queue: string;
+            type: string | null;
+            /** Format: date-time */
+            from: string;
+            /** Format: date-time */
+            to: string;
+            step_seconds: number;
+            columns: {
+                /** Format: date-time */
+                at: string;
+                arrived: number;
+                started: number;
+                succeeded: number;
+                died: number;
+                cancelled: number;
+                expired: number;
+                retried: number;
+                lost: number;
+                released: number;
+                /** @description Pairs: at most so many ms, how often. */
+                wait_ms: [
+                    number,
+                    number
+                ][];
+                /** @description The same of attempts that succeeded. */
+                run_ms: [
+                    number,
+                    number
+                ][];
+                /** @description The same of attempts that failed. */
+                failed_ms: [
+                    number,
+                    number
+                ][];
+            }[];
+        };
         /** @description Who fires schedules; all null: nobody at present. */
         Leader: {
             holder: string | null;
@@ -2556,6 +2641,7 @@ export interface components {
                 traceparent?: string;
                 /** @description Media type of the payload, where it is not JSON. */
                 content_type?: string;
+                estimate?: components["schemas"]["Estimate"];
                 /** @description Only with ?include=payload; a text where it is not JSON. */
                 payload?: components["schemas"]["JsonValue"];
                 /** @description In its place, where the payload is no text. */
@@ -2674,6 +2760,8 @@ export interface components {
             } | null;
             /** @description Jobs that run at present. */
             running: number;
+            /** @description Only where one queue is read. */
+            stats?: components["schemas"]["QueueStats"];
             /** @description Null: nobody has set anything of it. */
             created_at: string | null;
             changed_at: string | null;
@@ -2746,6 +2834,8 @@ export interface components {
             } | null;
             /** @description Jobs that run at present. */
             running: number;
+            /** @description Only where one queue is read. */
+            stats?: components["schemas"]["QueueStats"];
             /** @description Null: nobody has set anything of it. */
             created_at: string | null;
             changed_at: string | null;
@@ -2903,6 +2993,44 @@ export interface components {
              */
             types?: {
                 [key: string]: components["schemas"]["TypeSettings"];
+            };
+        };
+        /** @description What a queue, or a type in it, holds and does at present. */
+        QueueStats: {
+            /** @description Open jobs by state, and dead letters, a second old at most. */
+            depth: {
+                queued: number;
+                scheduled: number;
+                retrying: number;
+                running: number;
+                blocked: number;
+                dead: number;
+            };
+            /** @description For how long the oldest ready job has been ready. */
+            oldest_age_ms: number | null;
+            /** @description Jobs that arrived each second. */
+            rate_in: number;
+            /** @description Jobs that ended each second. */
+            rate_out: number;
+            /** @description Over how long that was taken: 5, 15 or 60 s, the shortest in which 30 jobs ended. */
+            rate_window_seconds: number;
+            /** @description From when a job was due to its start. At most 9.1 % beside the truth; null: there was none. */
+            wait_ms: {
+                p50: number | null;
+                p95: number | null;
+                p99: number | null;
+                /** @description How many there were within the window. */
+                count: number;
+                window_seconds: number;
+            };
+            /** @description From the start of an attempt to its end. At most 9.1 % beside the truth; null: there was none. */
+            run_ms: {
+                p50: number | null;
+                p95: number | null;
+                p99: number | null;
+                /** @description How many there were within the window. */
+                count: number;
+                window_seconds: number;
             };
         };
         /** @description What the new job is to have that the dead one had not. */
@@ -6374,6 +6502,274 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description The present state. */
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readQueueStats: {
+        parameters: {
+            query?: {
+                /** @description This type alone. */
+                type?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The figures. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueStats"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The headers are too large. */
+            431: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal`: Internal error. */
+            500: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `draining`: The server is shutting down. `database-unavailable`: The database cannot be reached. `queue-saturated`: The queue is full. */
+            503: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readLatency: {
+        parameters: {
+            query?: {
+                /** @description From when; default: an hour before `to`. Cut to the full minute. */
+                from?: string;
+                /** @description Until when, not included; default: now. */
+                to?: string;
+                /** @description Length of a column, in seconds. */
+                step?: number;
+                /** @description This type alone. */
+                type?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the queue. */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The columns, oldest first. */
+            200: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LatencyMap"];
+                };
+            };
+            /** @description `bad-header`: A header cannot be read. */
+            400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request arrived too slowly. */
+            408: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `uri-too-long`: The URL is too long. */
+            414: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-unknown`: The expectation is not known. `expectation-conflict`: The expectations contradict each other. `expectation-impossible`: The expectation cannot be met. */
+            417: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description `refused`: it was Errand, not a proxy. */
+                    "Errand-Mode"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `validation-failed`: The request is not valid. */
+            422: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {

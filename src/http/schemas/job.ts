@@ -2,6 +2,7 @@
 // the source of openapi.json; answers are written without them, and a test holds the two together.
 // Invariants: unknown members are refused; payload stays the text that was sent.
 // Next room: http/submit.ts.
+
 import { z } from 'zod';
 import { Backoff } from '../../domain/backoff.ts';
 import { isJobId, jobStates, namePattern, terminalStates } from '../../domain/job.ts';
@@ -9,6 +10,7 @@ import { RawJson } from '../../domain/json.ts';
 import { blockedReasons } from '../../domain/options.ts';
 import { errorClasses, errorSources } from '../../domain/outcome.ts';
 import { Target } from '../../domain/push.ts';
+import { bases } from '../../domain/retry-after.ts';
 import { Unique } from '../../domain/unique.ts';
 
 /** A JSON value kept as it was sent; the body parser makes it. */
@@ -177,6 +179,10 @@ const progress = JsonValue.nullable().describe(
   'The latest progress its workers reported, as they sent it; null: none.',
 );
 
+const Estimate = z
+  .object({ seconds: z.int(), basis: z.enum(bases) })
+  .meta({ id: 'Estimate', description: 'Retry-After of a job that is open, and what it was made of.' });
+
 /** One start of a job. */
 export const Attempt = z
   .object({
@@ -259,6 +265,7 @@ export const Job = z
     callback_of: z.string().optional().describe('The job of whose end this one tells.'),
     traceparent: z.string().optional(),
     content_type: z.string().optional().describe('Media type of the payload, where it is not JSON.'),
+    estimate: Estimate.optional(),
     payload: JsonValue.optional().describe('Only with ?include=payload; a text where it is not JSON.'),
     payload_base64: z.string().optional().describe('In its place, where the payload is no text.'),
     attempts: z.array(Attempt).optional().describe('Only with ?include=attempts: newest first, at most 100.'),
@@ -302,7 +309,16 @@ export type JobPatch = z.output<typeof JobPatch>;
 
 /** What a poller needs to know of a job. */
 export const JobStatus = z
-  .object({ id, state, terminal, attempt: z.int(), cancel_requested: z.boolean(), ...end, progress })
+  .object({
+    id,
+    state,
+    terminal,
+    attempt: z.int(),
+    cancel_requested: z.boolean(),
+    ...end,
+    progress,
+    estimate: Estimate.optional(),
+  })
   .meta({ id: 'JobStatus', description: 'How far a job is.' });
 
 /** `?include=payload,attempts`. */

@@ -6,6 +6,7 @@ import { QueueSettings } from '../../domain/queue-settings.ts';
 import { moment, name } from './job.ts';
 import { cursor, limit } from './page.ts';
 import { partsOf } from './parts.ts';
+import { QueueStats } from './statistics.ts';
 
 /** The name in the path of a queue. */
 export const QueueParams = z.object({ queue: name.describe('The name of the queue.') });
@@ -120,6 +121,7 @@ export const Queue = z
       })
       .nullable(),
     running: z.int().describe('Jobs that run at present.'),
+    stats: QueueStats.optional().describe('Only where one queue is read.'),
     created_at: time.nullable().describe('Null: nobody has set anything of it.'),
     changed_at: time.nullable(),
   })
