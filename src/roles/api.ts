@@ -4,6 +4,7 @@
 // Next room: http/app.ts.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Bag } from '../domain/bag.ts';
 import type { App } from '../http/app.ts';
 import type { Service } from './service.ts';
 
@@ -23,33 +24,20 @@ const late_ms = 1_000;
 /** Connections that may wait to be accepted: node's 511 are too few for a crowd that comes back at once after a failover. */
 const backlog = 4_096;
 
-/**
- * An answer and its place among those under way. They stand in an array: a Set leaves its outgrown tables to the next full
- * collection, each holds on to the next, and so to every request since. That cost more than all that is done for a submit.
- */
-type Placed = ServerResponse & { [place]: number };
-const place = Symbol('place');
-
 export function api(app: App, host: string, port: number): Api {
   let url = '';
   let lastGuest = Number.NEGATIVE_INFINITY;
   app.server.on('connection', () => {
     lastGuest = performance.now();
   });
-  const open: Placed[] = [];
+  const open = new Bag<ServerResponse>();
   let onAnswered = () => {};
   function answered(this: ServerResponse): void {
-    const at = (this as Placed)[place];
-    const last = open.pop() as Placed;
-    if (last !== this) {
-      open[at] = last;
-      last[place] = at;
-    }
+    open.delete(this);
     onAnswered();
   }
   app.server.on('request', (_request: IncomingMessage, answer: ServerResponse) => {
-    const placed = answer as Placed;
-    placed[place] = open.push(placed) - 1;
+    open.add(answer);
     // It comes once, and one function for all requests is cheaper than one for each.
     answer.on('close', answered);
   });

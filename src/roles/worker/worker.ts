@@ -7,6 +7,7 @@
 import type { Claim, Job } from '../../actions/claim.ts';
 import { beatAll } from '../../actions/heartbeat.ts';
 import type { Ready } from '../../actions/ready.ts';
+import { Bag } from '../../domain/bag.ts';
 import type { Heads } from '../../domain/heads.ts';
 import { Pace } from '../../domain/pace.ts';
 import type { Pool } from '../../store/db.ts';
@@ -55,7 +56,7 @@ const pause = (ms: number) => (ms <= 0 ? undefined : new Promise((resolve) => se
 
 export function worker(options: WorkerOptions): Worker {
   const { claim, ready, lanes, serves, concurrency, onError } = options;
-  const running = new Set<Running>();
+  const running = new Bag<Running>();
   // Of those: the work is under way. The others wait for their end to be written, and need no slot for that.
   let working = 0;
   const leases = new Map<string, { jobs: Set<Running>; deadline: NodeJS.Timeout }>();
