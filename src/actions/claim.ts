@@ -25,6 +25,8 @@ export interface ClaimAsk {
   lanes: ReadonlySet<number>;
   want: number;
   lease_seconds: number;
+  /** Whether a job that was lost twice comes without others: what kills its worker would convict it. */
+  alone?: boolean;
 }
 
 /** A claimed job with the names of its lane and the last checkpoint of its earlier starts, as JSON text. */
@@ -88,7 +90,7 @@ export function claiming(options: ClaimOptions): Claim {
 
   return async (ask) => {
     const claimed = await takeSuspects(ask);
-    const want = ask.want - claimed.length;
+    const want = ask.alone && claimed.length > 0 ? 0 : ask.want - claimed.length;
     const owners = withoutJob(ask.owners, claimed);
     // What is claimed is handed out, whatever happens next: dropping it would cost each job an attempt.
     const report = (error: unknown): undefined => {

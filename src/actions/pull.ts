@@ -124,6 +124,7 @@ export function pulling(options: PullOptions): Pull {
           owners: [owner],
           lanes: lanesOf(queues, types),
           want: limit,
+          alone: true,
           lease_seconds,
         });
         if (jobs.length > 0 || over === null) return jobs;

@@ -62,6 +62,8 @@ export interface JobError {
   readonly source: ErrorSource;
   readonly detail: string | null;
   readonly http_status: number | null;
+  /** Absent where there is none. */
+  readonly fingerprint?: string;
 }
 
 /** What the answer to a waiting caller depends on. */

@@ -35,17 +35,19 @@ export interface NamedFacts {
   source: ErrorSource | null;
   http_status: number | null;
   error: string | null;
+  fingerprint: string | null;
   created_uri: string | null;
   has_result: boolean;
 }
 
 /** What is recorded of a failure. */
-type Failure = Pick<NamedFacts, 'class' | 'source' | 'http_status' | 'error'>;
+type Failure = Pick<NamedFacts, 'class' | 'source' | 'http_status' | 'error' | 'fingerprint'>;
 
 /** The error a job ended with or its last attempt failed with; null when there is none. */
 export function errorOf(facts: Failure): JobError | null {
   if (facts.class === null || facts.source === null) return null;
-  return { class: facts.class, source: facts.source, detail: facts.error, http_status: facts.http_status };
+  const { class: kind, source, error: detail, http_status, fingerprint } = facts;
+  return { class: kind, source, detail, http_status, ...(fingerprint === null ? {} : { fingerprint }) };
 }
 
 /** The body of `GET /v1/jobs/{id}`, as JSON text: most submits are answered with one, and a template is half the price. */

@@ -132,6 +132,7 @@ export function factsOfNew(
     source: null,
     http_status: null,
     error: null,
+    fingerprint: null,
     created_uri: null,
     has_result: false,
   };

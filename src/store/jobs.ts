@@ -238,6 +238,7 @@ export interface JobFacts {
   source: ErrorSource | null;
   http_status: number | null;
   error: string | null;
+  fingerprint: string | null;
   created_uri: string | null;
   has_result: boolean;
   /** The latest progress, as JSON text, and its place among the writes of it. */
@@ -245,11 +246,16 @@ export interface JobFacts {
   progress_seq: number | null;
 }
 
-export const findJobs = hot<JobFacts>('find_jobs')`select * from errand.job_facts($1)`;
+// The fingerprint is looked up where something failed, and nowhere else.
+export const findJobs = hot<JobFacts>('find_jobs')`
+select f.*, (select fingerprint from errand.outcome where job_id = f.id and f.class is not null
+  order by epoch desc limit 1) fingerprint
+from errand.job_facts($1) f`;
 
 /** The same with the results, for callers who have waited for these jobs. */
 export const findAwaited = hot<JobFacts & { result: string | null }>('find_awaited')`
-select f.*, (select result from errand.outcome where job_id = f.id and status = 'succeeded') result
+select f.*, (select result from errand.outcome where job_id = f.id and status = 'succeeded') result,
+  (select fingerprint from errand.outcome where job_id = f.id and f.class is not null order by epoch desc limit 1) fingerprint
 from errand.job_facts($1) f`;
 
 /** Of these jobs, the ones that have ended. */

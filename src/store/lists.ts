@@ -41,7 +41,8 @@ function page(name: string, walk: string): Statement<Walked> {
   return {
     name,
     text: `
-select f.*, w.key, w.looked::int
+select f.*, w.key, w.looked::int, (select fingerprint from errand.outcome where job_id = f.id and f.class is not null
+  order by epoch desc limit 1) fingerprint
 from (select x.*, row_number() over () looked from (${walk}) x) w
 left join lateral (
   select f.* from errand.job_facts(case when w.hit then array[w.id] end) f

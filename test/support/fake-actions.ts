@@ -515,6 +515,7 @@ const blank: Omit<NamedFacts, 'id' | 'type' | 'created_at'> = {
   source: null,
   http_status: null,
   error: null,
+  fingerprint: null,
   created_uri: null,
   has_result: false,
 };

@@ -166,6 +166,7 @@ export const JobError = z
     source: z.enum(errorSources),
     detail: z.string().nullable(),
     http_status: z.int().nullable().optional(),
+    fingerprint: z.string().optional().describe('The same for failures of one cause.'),
   })
   .meta({ id: 'JobError', description: 'Why a job, or its last attempt, failed.' });
 
