@@ -2098,6 +2098,8 @@ export interface components {
             source: "target" | "worker" | "handler" | "errand";
             detail: string | null;
             http_status?: number | null;
+            /** @description The same for failures of one cause. */
+            fingerprint?: string;
         };
         /** @description Which jobs: every member that is there must fit, a list by one of its values. */
         JobFilter: {
