@@ -38,6 +38,17 @@ const features: Record<string, Feature> = {
       },
     }),
   },
+  'unique key': {
+    submission: (n, mark) => ({
+      options: {
+        unique: {
+          key: `order-${mark}-${n}`,
+          while: ['scheduled', 'queued', 'running', 'retrying'],
+          on_conflict: 'return',
+        },
+      },
+    }),
+  },
   'one tag': { submission: (n) => ({ tags: [`customer:${n % 1_000}`] }) },
   'three tags': { submission: (n) => ({ tags: [`customer:${n % 1_000}`, 'region:eu', `order:${n}`] }) },
   'ten priorities, mixed': { submission: (n) => ({ priority: n % 10 }) },
