@@ -10,20 +10,19 @@ import { plainAsync } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
 import { type Problem, toBody } from '../domain/problem.ts';
 import { recordText } from '../domain/record.ts';
-import type { Estimate } from '../domain/retry-after.ts';
 import type { EventBus } from '../events.ts';
-import { estimateText, spliced, statusPath } from './answer.ts';
+import { estimateText, existing, spliced, statusPath } from './answer.ts';
 import { envelopeOf } from './body.ts';
 import { type Metrics, requestIdOf } from './context.ts';
 import { problemType, toldProblem } from './problem.ts';
 import { NewJob, usualJob } from './schemas/job.ts';
 import { headerFault, type TakePlain } from './server.ts';
 import { factsOfNew, submissionOf, type Terms } from './submission.ts';
-import { submitHeaders } from './submit.ts';
+import { replayHeader, submitHeaders } from './submit.ts';
 import { checked } from './validate.ts';
 
 export interface PlainSubmitOptions {
-  actions: Pick<Actions, 'submit' | 'estimate'>;
+  actions: Pick<Actions, 'submit' | 'inspect' | 'estimate'>;
   terms: Terms;
   payloadLimit: number;
   now: () => Date;
@@ -116,20 +115,23 @@ async function submitted(
     const envelope = envelopeOf(body);
     const submission = submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, terms);
     const stored = await actions.submit(submission);
-    if (stored.replayed) throw new Error(`job ${stored.id} was there already, but no key names it`);
-    const facts = factsOfNew(submission, stored);
-    // It is open: it has been stored this moment.
-    const estimate = actions.estimate(facts, now()) as Estimate;
+    // Without an idempotency key only the holder of a unique key can have been there already.
+    const facts = stored.replayed
+      ? await existing(actions.inspect, stored.id)
+      : factsOfNew(submission, stored);
+    const estimate = actions.estimate(facts, now());
     const status = statusPath(facts.id);
     const headers = [
+      ...(stored.replayed ? [replayHeader(stored), 'true'] : []),
       ...['link', `<${status}>; rel="status"`],
-      ...['retry-after', `${estimate.seconds}`],
+      ...(estimate === null ? [] : ['retry-after', `${estimate.seconds}`]),
       ...['location', status],
       ...['content-location', `/v1/jobs/${facts.id}`],
       ...['etag', jobEtag(facts)],
       ...['content-type', 'application/json'],
     ];
-    return { status: 202, headers, text: spliced(recordText(facts), 'estimate', estimateText(estimate)) };
+    const shown = estimate === null ? undefined : estimateText(estimate);
+    return { status: 202, headers, text: spliced(recordText(facts), 'estimate', shown) };
   } catch (error) {
     return refusedWith(toldProblem(error, requestId, events), requestId);
   }
