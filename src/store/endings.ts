@@ -153,20 +153,22 @@ export function settleWithin(
 }
 
 // Under the lock on the lease nobody else ends its starts, so a conflict is a repeat that crossed its first; `on conflict`
-// would cost every row a probe of the index and 48 bytes of WAL. $2: where the jobs of each lease begin in $3 and $4.
+// would cost every row a probe of the index and 48 bytes of WAL. A row of one job goes with the end of that job only: the job
+// of this ending may have been taken out of it (apart.ts). $2: where the jobs of each lease begin in $3 and $4.
 export const settleSucceeded = hot<{ standing: string[] }>('settle_succeeded')`
 with h as materialized (
   select l.*, x.first, coalesce(($2::int[])[x.n + 1] - 1, cardinality($3::bigint[])) last
   from unnest($1::bigint[], $2::int[]) with ordinality x(lease, first, n)
   cross join lateral (
-    select id, owner, lane, epoch, prio, attempt, started_at, cardinality(ids) jobs from errand.lease
-    where id = x.lease for update) l
+    select id, owner, lane, epoch, prio, attempt, started_at, case when cardinality(ids) = 1 then ids[1] end alone
+    from errand.lease where id = x.lease for update) l
 ), o as (
   insert into errand.outcome (job_id, epoch, attempt, lane, prio, worker, started_at, status, result)
   select u.job_id, h.epoch, h.attempt, h.lane, h.prio, h.owner, h.started_at, 'succeeded', u.result
   from h cross join lateral unnest(($3::bigint[])[h.first:h.last], ($4::text[])[h.first:h.last]) u(job_id, result)
 ), d as (
-  delete from errand.lease where id = any(array(select id from h where jobs = 1 or id = any($5::bigint[])))
+  delete from errand.lease where id = any(array(
+    select id from h where alone = any(($3::bigint[])[first:last]) or id = any($5::bigint[])))
 )
 select array(select id from h) standing`;
 
@@ -223,7 +225,8 @@ with h as materialized (
   select job_id, finished_at, lane, http_status, class, source, fingerprint from o where status = 'dead'
 ), d as (
   delete from errand.lease
-  where id = any(array(select id from h)) and (id = any($2::bigint[]) or cardinality(ids) = 1)
+  where id = any(array(select id from h)) and (id = any($2::bigint[])
+    or cardinality(ids) = 1 and ids[1] = any(array(select job_id from x)))
 )
 select job_id, epoch, status, next_at from o`;
 

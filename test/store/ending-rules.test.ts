@@ -2,12 +2,13 @@
 // of all who end starts is in engine.test.ts; claim-rules.test.ts is the same for the claim.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { takeApart } from '../../src/store/apart.ts';
 import { type Claimed, claimJobs, promoteDue } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
 import { type Ending, noDetails, settleJobs, settleWithin } from '../../src/store/endings.ts';
 import { insertJobs } from '../../src/store/jobs.ts';
 import { Lanes } from '../../src/store/lanes.ts';
-import { sql } from '../../src/store/sql.ts';
+import { numbers, sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';
 import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
 import { until } from '../support/until.ts';
@@ -94,6 +95,24 @@ for (const status of ['succeeded', 'dead'] as const) {
     assert.deepEqual(await settleJobs(db, [ended(job, status)], []), [null]);
     assert.deepEqual(await settleWithin(db, [ended(job, status)], []), []);
     assert.deepEqual(await db.many(outcomes, [lane]), []);
+  });
+}
+
+for (const status of ['succeeded', 'dead', 'released'] as const) {
+  test(`an ending (${status}) under the row its job was taken out of leaves the row to the one who stayed`, async () => {
+    const { lane, jobs } = await leased(`apart.${status}`, 2);
+    const [stays, leaves] = jobs as [Claimed, Claimed];
+    await db.many(takeApart, [numbers([leaves.job_id]), numbers([leaves.epoch])]);
+    await settleJobs(db, [ended(leaves, status, status === 'released' ? 1_000 : null)], []);
+    assert.equal((await settleJobs(db, [ended(stays, 'succeeded')], []))[0]?.status, 'succeeded');
+    assert.deepEqual(
+      (await db.many(outcomes, [lane])).map((row) => [row.job_id, row.status]).sort(),
+      [
+        [stays.job_id, 'succeeded'],
+        [leaves.job_id, status],
+      ].sort(),
+    );
+    assert.deepEqual(await db.many(lock, [stays.lease]), []);
   });
 }
 
