@@ -31,13 +31,13 @@ export function redriveStep({ redrives }: { redrives: Redrives }): TakeStep {
     const { id, phase, matched } = operation;
     const { filter, limit, canary, rate_per_second, ...wish } = operation.params as RedriveParams;
     const bite = biteOf(rate_per_second, most_bite);
-    const { at } = operation.cursor as { at?: WalkedLetter['key'] };
-    // The first bite has its time too: so many in so long, from the beginning.
-    if (at === undefined && rate_per_second !== null)
-      return { cursor: { at: atFirst }, wait_ms: pauseAfter(rate_per_second, bite, 0) };
+    const { at = atFirst, isOn = false } = operation.cursor as { at?: WalkedLetter['key']; isOn?: boolean };
+    // The first bite has its time too: so many in so long, from the beginning, or from where it was resumed.
+    if (!isOn && rate_per_second !== null)
+      return { cursor: { at, isOn: true }, wait_ms: pauseAfter(rate_per_second, bite, 0) };
     const most = phase === 'canary' ? Math.min(canary ?? 0, limit ?? Number.POSITIVE_INFINITY) : limit;
     const want = Math.min(bite, (most ?? Number.POSITIVE_INFINITY) - matched);
-    const walked = await walkOn(tx, filter, at ?? atFirst, operation.began, want);
+    const walked = await walkOn(tx, filter, at, operation.began, want);
     const ids = walked.flatMap(({ job_id }) => job_id ?? []);
     const { counts, after } = await redriveAll(tx, id, ids, wish, redrives);
     const last = walked.at(-1);
@@ -48,7 +48,7 @@ export function redriveStep({ redrives }: { redrives: Redrives }): TakeStep {
       ...(end ?? { wait_ms: pauseAfter(rate_per_second, ids.length, operation.late_ms) }),
       matched: ids.length,
       counts,
-      cursor: { at: last?.key ?? at ?? atFirst },
+      cursor: { at: last?.key ?? at, isOn: end === null },
     };
   };
 }

@@ -68,8 +68,14 @@ export interface Stands {
 
 /** Where jobs of these ids stand. */
 export function standing(db: Pool, ids: readonly string[]): Promise<Stands[]> {
-  return db.many(places, [ids]);
+  return db.transaction(async (tx) => {
+    await tx.many(ordinaryJoins);
+    return tx.many(places, [ids]);
+  });
 }
+
+// Many jobs are joined here, for which the plans of the program are not made.
+const ordinaryJoins = sql<never>`set local enable_hashjoin = on`;
 
 const places = sql<Stands>`
 with p as materialized (
@@ -78,10 +84,12 @@ with p as materialized (
   union all select u.id, l.lane from errand.lease l cross join lateral unnest(l.ids) u(id)
     where not exists (select from errand.outcome o where o.job_id = u.id and o.epoch = l.epoch)
   union all select job_id, null from errand.outcome where status <= 'expired'
+), w as materialized (
+  select id, count(*)::int places, min(lane) lane from p group by id
 )
-select f.id, (select count(*)::int from p where p.id = f.id) places, l.queue, l.route, o.queue own_queue, f.state
+select f.id, coalesce(w.places, 0) places, l.queue, l.route, o.queue own_queue, f.state
 from errand.job_facts($1::bigint[]) f join errand.lane o on o.id = f.lane
-left join lateral (select lane from p where p.id = f.id limit 1) w on true left join errand.lane l on l.id = w.lane
+left join w on w.id = f.id left join errand.lane l on l.id = w.lane
 order by f.id`;
 
 /** Fails where a job is in two places or in none. */
