@@ -100,7 +100,7 @@ export function metering(options: MetricsOptions): Metrics {
   });
   const pushes = new Counts(registry, {
     name: 'errand_push_requests_total',
-    help: 'Requests to targets: succeeded, handed_over, the class of the failure, or aborted.',
+    help: 'Requests to targets: succeeded, snoozed, handed_over, the class of the failure, or aborted.',
     labelNames: ['outcome'],
   });
   const pushTime = new Distributions(registry, {

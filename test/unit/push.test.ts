@@ -244,6 +244,19 @@ test('Errand-Retry overrides what a status would mean', () => {
   assert.equal(judged(200, { 'errand-retry': 'never' }).kind, 'succeeded');
 });
 
+test('a target that wants to be asked later says so in Errand-Snooze, and no success is taken for that', () => {
+  const snooze = (status: number, wish: string) => {
+    const answer = { kind: 'answered', status, headers: { 'errand-snooze': wish }, body: null } as const;
+    const verdict = verdictOf(answer, 'https://example.com/', 100, new Date(0));
+    return verdict.kind === 'snoozed' ? verdict.delay_ms : verdict.kind;
+  };
+  assert.equal(snooze(425, '30'), 30_000);
+  assert.equal(snooze(503, ' 1 '), 1_000);
+  assert.equal(snooze(500, '999999999'), 86_400_000);
+  for (const wish of ['0', '-1', 'soon', '1.5', '']) assert.equal(snooze(503, wish), 'failed', wish);
+  assert.equal(snooze(204, '30'), 'succeeded');
+});
+
 test('without an answer a job is tried again, unless it could never come', () => {
   const of = (reason: 'connect' | 'reset' | 'tls' | 'protocol' | 'aborted' | 'address' | 'too_large') => {
     const verdict = verdictOf(
