@@ -7,6 +7,7 @@ import { Guards } from './actions/guards.ts';
 import type { Levers } from './actions/levers.ts';
 import { Statistics } from './actions/statistics.ts';
 import { Tally } from './actions/tally.ts';
+import { isHeld } from './domain/options.ts';
 import type { EventBus } from './events.ts';
 import type { Service } from './roles/service.ts';
 import type { Pool } from './store/db.ts';
@@ -43,7 +44,7 @@ export function counting(options: {
     async depths() {
       await Promise.all([tally.flush(), lanes.refresh()]);
       const queues = new Set([...lanes.all()].map(({ queue }) => queue));
-      return read.many(readDepths, [[...queues]]);
+      return (await read.many(readDepths, [[...queues]])).filter(({ route }) => !isHeld(route));
     },
     chore: {
       name: 'count',

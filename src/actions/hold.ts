@@ -126,7 +126,7 @@ async function sweepSome(
     const told = wanting.length === 0 ? [] : await tx.many(insertCallbacks, [wanting]);
     const after = () => {
       tellOfCallbacks(told, tools);
-      tellSwept(swept, tools);
+      tellSwept(swept, held, tools);
     };
     return { counts: { cancelled: swept.length }, after };
   }
@@ -157,11 +157,13 @@ async function askToStop(tx: Db, operation: HeldOperation, { onRequested }: Hold
   };
 }
 
-function tellSwept(swept: readonly Swept[], { lanes, events, onEnded }: HoldTools): void {
+function tellSwept(swept: readonly Swept[], held: number, { lanes, events, onEnded }: HoldTools): void {
   onEnded(swept.map((job) => job.job_id));
   for (const { job_id, lane, type, epoch, attempt, state } of swept) {
     // The plan was made here or elsewhere from lanes that were read: one that is not known is met by the next look.
     const { queue, route } = lanes.peek(lane) ?? unmet;
+    // Its end is told of the lane it was submitted to.
+    events.emit('jobs.moved', { jobs: 1, from: { lane: held, state }, to: { lane, state } });
     const end = { outcome: 'cancelled', class: null, run_ms: null, from: state, to: 'cancelled' } as const;
     events.emit('job.ended', { job_id, lane, queue, type: type ?? route, epoch, attempt, ...end });
   }

@@ -135,7 +135,7 @@ async function moveReady(
     after() {
       // They may stand before what a cursor has passed.
       for (const { prio, ord } of row.heads) ready.announce([{ lane: to, prio }], BigInt(ord));
-      tellMoved(events, moving, row.moved, from, to, 'queued');
+      tellMoved(events, row.moved, from, to, 'queued');
     },
   };
 }
@@ -156,20 +156,12 @@ async function moveWaiting(
   return {
     moved: row.moved,
     next: row.looked < most_later ? null : [row.run_at as string, row.job_id as string],
-    after: () => tellMoved(events, moving, row.moved, from, to, state),
+    after: () => tellMoved(events, row.moved, from, to, state),
   };
 }
 
-/** What is only held has not moved, to whoever counts. */
-function tellMoved(
-  events: EventBus,
-  { follows }: Moving,
-  jobs: number,
-  from: number,
-  to: number,
-  state: WaitingState,
-) {
-  if (follows === null || jobs === 0) return;
+function tellMoved(events: EventBus, jobs: number, from: number, to: number, state: WaitingState) {
+  if (jobs === 0) return;
   events.emit('jobs.moved', { jobs, from: { lane: from, state }, to: { lane: to, state } });
 }
 

@@ -4,14 +4,12 @@
 // finds it again, and only as far as it is more than what moves; what is mended is told.
 // Next room: store/recount.ts.
 import { typeOf } from '../domain/options.ts';
+import { type Depth, keptStates } from '../domain/tally.ts';
 import type { EventBus } from '../events.ts';
 import type { Pool } from '../store/db.ts';
 import { type Recounted, recountLanes } from '../store/recount.ts';
 import { addDepths } from '../store/tallies.ts';
 import type { Chore } from './chores.ts';
-
-const states = ['queued', 'scheduled', 'retrying', 'running', 'dead'] as const;
-type State = (typeof states)[number];
 
 /** Longer than a process takes to write what it has counted. */
 const every_ms = 5_000;
@@ -21,7 +19,7 @@ const most_rows = 200_000;
 const under_way = 0.3;
 
 /** By how much the truth differs from the counter of a lane. */
-type Drift = Partial<Record<State, number>>;
+type Drift = Partial<Depth>;
 
 /** The leader's chore that recounts. */
 export function recounting({ db, events }: { db: Pool; events: EventBus }): Chore {
@@ -53,7 +51,7 @@ export function recounting({ db, events }: { db: Pool; events: EventBus }): Chor
     const none = { queued: 0, scheduled: 0, retrying: 0, running: 0, blocked: 0, dead: 0 };
     const totals = { arrived: 0, started: 0, ended: 0 };
     await db.many(addDepths, [JSON.stringify([{ lane, ...none, ...totals, ...drift }])]);
-    for (const state of states) {
+    for (const state of keptStates) {
       const by = drift[state];
       if (by !== undefined) events.emit('counter.drifted', { queue, type: typeOf(route), state, by: -by });
     }
@@ -64,7 +62,7 @@ export function recounting({ db, events }: { db: Pool; events: EventBus }): Chor
 /** What is more than can be under way; null: nothing is. */
 function driftOf(row: Recounted): Drift | null {
   const drift: Drift = {};
-  for (const state of states) {
+  for (const state of keptStates) {
     const truth = row[state];
     if (truth === null) continue;
     const by = truth - row[`counted_${state}`];
@@ -76,7 +74,7 @@ function driftOf(row: Recounted): Drift | null {
 /** What two looks have in common; null: nothing. */
 function lastingIn(before: Drift, now: Drift): Drift | null {
   const lasting: Drift = {};
-  for (const state of states) {
+  for (const state of keptStates) {
     const [then, still] = [before[state], now[state]];
     if (then === undefined || still === undefined || Math.sign(then) !== Math.sign(still)) continue;
     lasting[state] = Math.sign(still) * Math.min(Math.abs(then), Math.abs(still));

@@ -4,7 +4,7 @@
 // Next room: store/tallies.ts; guards.ts, which closes queues by it; estimate.ts; http/queue-statistics.ts.
 import { type Counted, keep, rateOf, type Sample, windowOf } from '../domain/flow.ts';
 import { addTo, countOf, emptyHistogram, type Histogram, quantile } from '../domain/histogram.ts';
-import { typeOf } from '../domain/options.ts';
+import { isHeld, typeOf } from '../domain/options.ts';
 import type { Pace } from '../domain/retry-after.ts';
 import { type Depth, keptStates } from '../domain/tally.ts';
 import type { Db } from '../store/db.ts';
@@ -160,6 +160,7 @@ export class Statistics {
     const stretches = due.length === 0 ? [] : await this.#db.many(readRecent, [due, times_seconds]);
     const recent = Map.groupBy(stretches, ({ queue }) => queue);
     for (const [queue, one] of queues) {
+      // What an operation holds back stands in no line.
       const lanes = (depths.get(queue) ?? []).filter(({ route }) => !isHeld(route));
       const happened = (recent.get(queue) ?? []).filter(({ route }) => !isHeld(route));
       const isFirst = one.read_at === Number.NEGATIVE_INFINITY;
@@ -231,11 +232,6 @@ function blank(): Watched {
     types: new Map(),
     loading: null,
   };
-}
-
-/** What an operation holds back stands in no line. */
-function isHeld(route: string): boolean {
-  return route.startsWith(':hold.');
 }
 
 /** What the counters must have been before this process read them first, by what is kept of the last minute. */

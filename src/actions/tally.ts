@@ -74,7 +74,8 @@ export class Tally {
       }
     });
     events.on('jobs.moved', ({ jobs, from, to }) => {
-      if (from === null && to !== null) return this.#arrive(to.lane, to.state, jobs);
+      // A dead letter that is put back is no new job.
+      if (from === null && to !== null && to.state !== 'dead') return this.#arrive(to.lane, to.state, jobs);
       if (from !== null) this.#move(this.#of(from.lane), from.state, -jobs);
       if (to !== null) this.#move(this.#of(to.lane), to.state, jobs);
     });

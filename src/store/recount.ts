@@ -12,11 +12,13 @@ export interface Recounted {
   scheduled: number | null;
   retrying: number | null;
   running: number | null;
+  blocked: number | null;
   dead: number | null;
   counted_queued: number;
   counted_scheduled: number;
   counted_retrying: number;
   counted_running: number;
+  counted_blocked: number;
   counted_dead: number;
   /** How much was counted in the last stretches of time: what is under way is in the truth sooner than in the counter. */
   moving: number;
@@ -32,21 +34,25 @@ with l as materialized (
   where lease.lane = any(array(select lane from l))
     and not exists (select from errand.outcome o where o.job_id = i.id and o.epoch = lease.epoch offset 0)
   group by lease.lane
+), k as materialized (
+  select lane, count(*) n from errand.blocked where lane = any(array(select lane from l)) group by lane
 )
 select l.lane, l.queue, l.route, q.n::float8 queued, s.n::float8 scheduled, y.n::float8 retrying,
-  coalesce(r.n, 0)::float8 running, x.n::float8 dead,
+  coalesce(r.n, 0)::float8 running, coalesce(k.n, 0)::float8 blocked, x.n::float8 dead,
   (coalesce(d.queued, 0) + coalesce(t.queued, 0))::float8 counted_queued,
   (coalesce(d.scheduled, 0) + coalesce(t.scheduled, 0))::float8 counted_scheduled,
   (coalesce(d.retrying, 0) + coalesce(t.retrying, 0))::float8 counted_retrying,
   (coalesce(d.running, 0) + coalesce(t.running, 0))::float8 counted_running,
+  (coalesce(d.blocked, 0) + coalesce(t.blocked, 0))::float8 counted_blocked,
   (coalesce(d.dead, 0) + coalesce(t.dead, 0))::float8 counted_dead, coalesce(t.moving, 0)::float8 moving
 from l
 left join r on r.lane = l.lane
+left join k on k.lane = l.lane
 left join errand.depth d on d.lane = l.lane
 left join lateral (
-  select sum(queued) queued, sum(scheduled) scheduled, sum(retrying) retrying, sum(running) running, sum(dead) dead,
+  select sum(queued) queued, sum(scheduled) scheduled, sum(retrying) retrying, sum(running) running, sum(blocked) blocked, sum(dead) dead,
     sum(arrived + started + succeeded + died + cancelled + expired + retried + lost + released
-      + abs(queued) + abs(scheduled) + abs(retrying) + abs(running) + abs(dead))
+      + abs(queued) + abs(scheduled) + abs(retrying) + abs(running) + abs(blocked) + abs(dead))
       filter (where slot > errand.now() - interval '20 s') moving
   from errand.tally where lane = l.lane) t on true
 cross join lateral (

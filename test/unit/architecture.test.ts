@@ -66,7 +66,7 @@ const floors: Readonly<Record<string, Floor>> = {
   'place.ts': { uses: [], packages: [] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
-  'counting.ts': { uses: ['actions', 'store'], names: ['events.ts', 'roles'], packages: [] },
+  'counting.ts': { uses: ['actions', 'store', 'domain'], names: ['events.ts', 'roles'], packages: [] },
   'bulk.ts': { uses: ['actions'], names: ['store'], packages: [] },
   'declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
   'desk.ts': { uses: ['roles', 'actions'], names: ['store'], packages: [] },
