@@ -3,6 +3,7 @@
 // Next room: runners.ts, the part that runs jobs; roles/, which run what is made here.
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { accepting } from './actions/accept.ts';
 import type { Actions } from './actions/actions.ts';
 import { cancelling } from './actions/cancel.ts';
 import { changing } from './actions/change.ts';
@@ -25,7 +26,7 @@ import { keepingRoster, writingRoster } from './actions/roster.ts';
 import { running } from './actions/runs.ts';
 import { scheduling } from './actions/schedules.ts';
 import { settling } from './actions/settle.ts';
-import { submitting } from './actions/submit.ts';
+import { knownJob, submitting } from './actions/submit.ts';
 import { submittingAll } from './actions/submit-all.ts';
 import { TestClock } from './actions/test-clock.ts';
 import { triggering } from './actions/trigger.ts';
@@ -236,7 +237,16 @@ export async function build(
     onError: storeError('notify'),
   });
   const policyOf: PolicyOf = (queue, type) => retryDefaultsOf(operators.levers.settingsOf(queue), type);
+  const accept = accepting({
+    levers: operators.levers,
+    statistics: counts.statistics,
+    hasLane: (queue) => lanes.hasQueue(queue),
+    isKnown: async (key) => (await knownJob(intake, key)) !== undefined,
+    strict: config.ERRAND_STRICT_QUEUES,
+    cap_seconds: config.ERRAND_WAIT_CAP_SECONDS,
+  });
   const actions: Actions = {
+    accept,
     submit: submitting(intakeOf),
     submitAll: submittingAll(intakeOf),
     inspect,
@@ -249,7 +259,10 @@ export async function build(
       overlap_seconds: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 5,
     }),
     cancel,
-    change: changing({ db: read, inspect, lanes, ready, events, onLater }),
+    change: changing({
+      ...{ db: read, inspect, lanes, ready, events, onLater },
+      closed: (queue, pointer) => accept.closed(queue, clock?.now() ?? new Date(), pointer),
+    }),
     pull: roster.hearing(
       pulling({
         claim,
@@ -269,7 +282,10 @@ export async function build(
       }),
     ),
     schedules: scheduling({ db: browse, secret: cursorSecret, events }),
-    trigger: triggering({ ...intakeOf, policyOf }),
+    trigger: triggering({
+      ...{ ...intakeOf, policyOf },
+      closed: (queue) => accept.closed(queue, clock?.now() ?? new Date(), null),
+    }),
     policyOf,
     runs: running({ db: browse, secret: cursorSecret }),
     ...operators.actions,
@@ -327,7 +343,10 @@ export async function build(
   const dispatch =
     leads === null
       ? null
-      : office({ policyOf, db: leads, config, lanes, cancel, events, keys, holder, isFrozen });
+      : office({
+          ...{ policyOf, db: leads, config, lanes, cancel, events, keys, holder, isFrozen },
+          isDrained: (queue) => operators.levers.drainOf(queue) !== null,
+        });
   const hands = {
     db: engine,
     claim,

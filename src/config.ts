@@ -95,6 +95,13 @@ export const Environment = z.object({
     .describe(
       'Secrets that sign pushes, `whsec_` and base64, several with commas, the newest first. Absent: one is made and kept in the database.',
     ),
+  ERRAND_STRICT_QUEUES: z
+    .enum(['true', 'false'], 'must be true or false')
+    .default('false')
+    .transform((text) => text === 'true')
+    .describe(
+      'true: a submit to a queue that nobody has made is refused; queues that jobs have named before exist. false: a queue exists once it is named.',
+    ),
   ERRAND_LEASE_SECONDS: count(1, 3_600)
     .default(30)
     .describe('How long a lease lasts without a heartbeat, in seconds.'),

@@ -3,6 +3,7 @@
 // Next room: ../figures/layers.ts, which names the layers and tells the price of each.
 import type { AddressInfo } from 'node:net';
 import { type FastifySchemaCompiler, fastify } from 'fastify';
+import type { Accept, AcceptAsk } from '../../src/actions/accept.ts';
 import type { Actions } from '../../src/actions/actions.ts';
 import type { EstimateJob } from '../../src/actions/estimate.ts';
 import type { Submit } from '../../src/actions/submit.ts';
@@ -46,10 +47,13 @@ const submit: Submit = async ({ queue, type }) => {
 
 const estimate: EstimateJob = () => ({ seconds: 1, basis: 'age' });
 
+// Nothing is set of any queue.
+const accept: Accept = Object.assign(({ mode }: AcceptAsk) => mode, { closed: () => null });
+
 const takePlain = plainSubmits({
   ...{
     // Every job is new here, so none is ever read.
-    actions: { submit, estimate, inspect: {} as Actions['inspect'] },
+    actions: { accept, submit, estimate, inspect: {} as Actions['inspect'] },
     terms: { reach: publicOnly, policyOf: () => unsetQueue.defaults },
     payloadLimit: 256 * 1024,
     events,
@@ -90,7 +94,7 @@ else {
   );
 }
 app.register(async (scope) => {
-  const whole = submitJob({ submit } as Partial<Actions> as Actions, {
+  const whole = submitJob({ accept, submit } as Partial<Actions> as Actions, {
     reach: publicOnly,
     policyOf: () => unsetQueue.defaults,
   });

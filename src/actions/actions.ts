@@ -1,6 +1,7 @@
 // Everything that can be asked, as the routes see it: one table of verbs, filled in by compose.ts, replaceable in a test.
 // Next room: submit.ts, the first of them.
 import type { PolicyOf } from '../domain/policy.ts';
+import type { Accept } from './accept.ts';
 import type { Audits } from './audit.ts';
 import type { Bulk } from './bulk.ts';
 import type { Cancel } from './cancel.ts';
@@ -29,6 +30,7 @@ import type { Watch } from './watch.ts';
 import type { Why } from './why.ts';
 
 export interface Actions {
+  accept: Accept;
   submit: Submit;
   submitAll: SubmitAll;
   inspect: Inspect;

@@ -4,6 +4,7 @@
 // Next room: store/changes.ts.
 import { isTerminal, type JobState } from '../domain/job.ts';
 import { callbackType, pushRoute } from '../domain/options.ts';
+import type { Problem } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { holds } from '../domain/unique.ts';
 import type { EventBus } from '../events.ts';
@@ -57,8 +58,10 @@ export function changing(options: {
   events: EventBus;
   /** A job falls due in `ms`. */
   onLater: (ms: number) => void;
+  /** Why a queue takes no job; null: it does. */
+  closed: (queue: string, pointer: string) => Problem | null;
 }): Change {
-  const { db, inspect, lanes, ready, events, onLater } = options;
+  const { db, inspect, lanes, ready, events, onLater, closed } = options;
 
   /** A job may move between the look and the change, so a change that found nothing looks again. */
   async function change(id: string, patch: Patch, check: (facts: NamedFacts) => void): Promise<ChangeAnswer> {
@@ -69,6 +72,9 @@ export function changing(options: {
       check(facts);
       found = facts.state;
       if (found === 'running' || isTerminal(found)) return { kind: 'conflict', state: found };
+      const refusal =
+        patch.queue === undefined || patch.queue === facts.queue ? null : closed(patch.queue, '#/queue');
+      if (refusal !== null) throw refusal;
       const seen = { epoch: facts.epoch, patches: facts.patches ?? 0 };
       const changed = await changeJob(db, id, seen, await changeOf(patch, facts));
       if (changed === undefined) continue;
@@ -115,9 +121,15 @@ export function changing(options: {
   }
 
   async function repeat(facts: NamedFacts): Promise<string> {
+    const refusal = closed(facts.queue, '#/queue');
     const asked = { job_id: facts.id, lane: null, callback_lane: null };
-    const [made] = await repeatJobs(db, [asked], 'unhappy');
-    if (made === undefined) return (await db.one(findSuccessors, [[facts.id]])).id;
+    const [made] = refusal === null ? await repeatJobs(db, [asked], 'unhappy') : [];
+    if (made === undefined) {
+      const known = await db.maybeOne(findSuccessors, [[facts.id]]);
+      if (known === undefined)
+        throw refusal ?? new Error(`job ${facts.id} has no repeat and cannot have one`);
+      return known.id;
+    }
     await tellOfRepeats([made], { lanes, ready, events, onLater });
     return made.id;
   }

@@ -8,7 +8,14 @@ import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';
 import { findEnded } from '../store/jobs.ts';
 import type { Lanes } from '../store/lanes.ts';
-import { type DueSchedule, findDue, findSlots, postponeSchedule, stopAsked } from '../store/slots.ts';
+import {
+  type DueSchedule,
+  deferSchedule,
+  findDue,
+  findSlots,
+  postponeSchedule,
+  stopAsked,
+} from '../store/slots.ts';
 import type { Cancel } from './cancel.ts';
 import type { Chore } from './chores.ts';
 import { type Case, considered, fits, withoutDecided } from './due.ts';
@@ -20,6 +27,8 @@ export interface FireOptions {
   lanes: Lanes;
   keys: Keys;
   cancel: Cancel;
+  /** Whether a queue takes no jobs, because it is drained. */
+  isDrained: (queue: string) => boolean;
   events: EventBus;
   policyOf: PolicyOf;
   /** The term this process may act in; null: none. */
@@ -37,6 +46,7 @@ const recent = 60;
 const everything = 100_000_000_000;
 const full_ms = 10_000;
 const postponed_seconds = 10;
+const deferred_seconds = 2;
 /** Schedules that are judged without letting requests and renewals have a turn. */
 const unpaused = 64;
 
@@ -113,6 +123,10 @@ async function* judged(
   let part: Case[] = [];
   for (const [n, row] of due.toSorted((a, b) => Number(waitedFor(a)) - Number(waitedFor(b))).entries()) {
     if (n % unpaused === unpaused - 1) await othersHadTheirTurn();
+    if (options.isDrained(row.definition.job.queue)) {
+      await options.db.many(deferSchedule, [row.id, deferred_seconds]);
+      continue;
+    }
     const one = await considered(row, now, ended).catch((error) => setAside(row, error, options));
     if (one === null) continue;
     if (!fits(part, one) || (waitedFor(row) && part.length > 0)) {

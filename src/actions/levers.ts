@@ -3,27 +3,12 @@
 // Invariants: news is never older than `stale_ms` where a job is handed out, because a process that could not look for so
 // long hands out nothing; the database's clock ends pauses.
 // Next room: store/levers.ts; domain/heads.ts, which asks before a head is claimed from; queues.ts, which pulls levers.
+import type { DrainInForce, PauseInForce } from '../domain/acceptance.ts';
 import { typeOf } from '../domain/options.ts';
 import { type QueueSettings, settingsFrom, unsetQueue } from '../domain/queue-settings.ts';
 import type { Pool } from '../store/db.ts';
 import type { Lane } from '../store/lanes.ts';
 import { allQueues, allTypePauses, type PausedType, readTurn, type SetQueue } from '../store/levers.ts';
-
-/** A pause that is in force. */
-export interface PauseInForce {
-  /** What is paused: the queue, or this type alone. */
-  readonly of: 'queue' | 'type';
-  readonly since: Date;
-  readonly until: Date | null;
-  readonly reason: string | null;
-}
-
-/** A drain that is in force. */
-export interface DrainInForce {
-  readonly since: Date;
-  readonly deadline: Date | null;
-  readonly reason: string | null;
-}
 
 export interface LeverOptions {
   db: Pick<Pool, 'one' | 'many'>;
@@ -57,6 +42,11 @@ export class Levers {
 
   constructor(options: LeverOptions) {
     this.#options = options;
+  }
+
+  /** Whether nothing at all is set of a queue: most are so. */
+  isUntouched(queue: string): boolean {
+    return !this.#queues.has(queue);
   }
 
   /** What is set of a queue; of one that nobody has set anything of, always the same object. */

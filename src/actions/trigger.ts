@@ -42,13 +42,25 @@ export type Trigger = (
 
 const tries = 5;
 
-export function triggering(options: SubmitOptions & { policyOf: PolicyOf }): Trigger {
+export interface TriggerOptions extends SubmitOptions {
+  /** Why a queue takes no job. */
+  closed: (queue: string) => Problem | null;
+  policyOf: PolicyOf;
+}
+
+export function triggering(options: TriggerOptions): Trigger {
   const { db, lanes, keys, policyOf } = options;
 
   return async (name, idempotency, by) => {
     for (let n = 0; n < tries; n++) {
       const seen = await db.maybeOne(findSchedule, [tenant, name]);
       if (seen === undefined) return formerly(db, idempotency);
+      const refusal = options.closed(seen.definition.job.queue);
+      if (refusal !== null) {
+        const made = await formerly(db, idempotency);
+        if (made === undefined) throw refusal;
+        return made;
+      }
       // Lanes are found before the lock: that takes a connection of its own.
       const asking = { ...slotJob(seen, new Date(0)), payload: seen.payload, idempotency };
       const submission = granted(asking, policyOf);

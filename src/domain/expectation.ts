@@ -46,6 +46,8 @@ export interface AsyncMode extends Understood {
 export interface SoftMode extends Understood {
   readonly kind: 'soft';
   readonly wait_seconds: number;
+  /** Whether `respond-async` was wished, too. */
+  readonly respondAsync: boolean;
 }
 
 /** The answer is the outcome, or 417 after `wait_seconds`; never 202. */
@@ -125,6 +127,17 @@ export function refusalWhereOnly(
     detail: `expectation "${demand}" is not offered on this path; send the request without it`,
     extra: { reason: 'path_does_not_negotiate' },
   });
+}
+
+/** The mode of a wish to wait where nobody waits: 202 at once. */
+export function atOnce({ respondAsync, returnMinimal }: SoftMode): AsyncMode {
+  return asyncMode(null, { wait_seconds: 0, respondAsync, returnMinimal });
+}
+
+/** A demand that waits for another time than it came with. */
+export function waitingFor(mode: SyncMode, wait_seconds: number): SyncMode {
+  const errandMode = `sync;expect="${mode.expectation}";wait=${wait_seconds}`;
+  return { ...mode, wait_seconds, errandMode };
 }
 
 // Longer than any honest value: all five members several times over. A longer one is not worth reading.
@@ -246,6 +259,7 @@ function softMode(wishes: Wishes, limits: WaitLimits): SoftMode {
   return {
     kind: 'soft',
     wait_seconds: wait,
+    respondAsync: wishes.respondAsync,
     errandMode: `soft;wait=${wait}`,
     ...applied(honoured, wishes.returnMinimal),
   };

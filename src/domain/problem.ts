@@ -78,6 +78,12 @@ export class Problem extends Error {
     this.headers = this.retryable ? withRetryAfter(entry, options.headers) : (options.headers ?? {});
     this.extra = options.extra ?? {};
   }
+
+  /** When the same request may be sent again, in s; null: nobody says. */
+  get retry_after_seconds(): number | null {
+    const after = this.headers['retry-after'];
+    return after === undefined ? null : Number(after);
+  }
 }
 
 /** Builds the JSON object of an `application/problem+json` answer (RFC 9457 section 3). */

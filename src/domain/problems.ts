@@ -38,6 +38,14 @@ export const problems = {
       'One object of the body names the same member twice, so it cannot be known which of the two was meant.',
     remedy: 'Send each member once; `errors` points at the second one.',
   },
+  'idempotency-key-missing': {
+    status: 400,
+    title: 'Idempotency-Key is missing',
+    retryable: false,
+    meaning: 'The queue takes only submits that can be repeated safely, and this one came without a key.',
+    remedy:
+      'Send an `Idempotency-Key` that is new for each piece of work and the same for each repeat of it.',
+  },
   'idempotency-key-malformed': {
     status: 400,
     title: 'Idempotency-Key is malformed',
@@ -135,6 +143,15 @@ export const problems = {
     retry_after_seconds: 1,
     meaning: 'A request with the same `Idempotency-Key` has not been committed yet.',
     remedy: 'Repeat the same request with the same key after `Retry-After`.',
+  },
+  'queue-draining': {
+    status: 409,
+    title: 'The queue takes no jobs',
+    retryable: true,
+    retry_after_seconds: 60,
+    meaning:
+      'The queue is being drained: what is there is worked off, nothing new is taken; nothing was stored.',
+    remedy: 'Submit to another queue, or repeat after `Retry-After`: by then the drain may be over.',
   },
   'queue-not-empty': {
     status: 409,

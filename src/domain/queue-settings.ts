@@ -1,7 +1,7 @@
 // What can be set of a queue and of the job types in it (docs/contract.md, Queues).
 // Invariants: settings that contradict each other are refused as a whole; a queue that nobody has set anything of has the
 // defaults, one frozen object for all of them.
-// Next room: actions/levers.ts, which has them in memory.
+// Next room: actions/levers.ts, which has them in memory; acceptance.ts, which goes by them.
 import { z } from 'zod';
 import { Backoff, type BackoffPolicy } from './backoff.ts';
 import { namePattern } from './job.ts';

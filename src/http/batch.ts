@@ -55,7 +55,9 @@ export function submitBatch(actions: Actions, terms: Terms): Route<{ Body: Check
           refusals(
             ...bodyFaults,
             ...storeFaults,
+            'idempotency-key-missing',
             'idempotency-key-malformed',
+            'queue-draining',
             'idempotency-key-reused',
             'idempotency-in-flight',
             'job-not-unique',
@@ -90,7 +92,7 @@ async function storeAll(
   request: FastifyRequest<{ Body: Checked }>,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const made = submissionsOf(request, terms);
+  const made = await acceptedOf(actions, request, submissionsOf(request, terms));
   refuseAny(made);
   const submissions = made as Submission[];
   const submitted = await actions.submitAll(submissions);
@@ -114,7 +116,7 @@ async function storeEach(
   request: FastifyRequest<{ Body: Checked }>,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const made = submissionsOf(request, terms);
+  const made = await acceptedOf(actions, request, submissionsOf(request, terms));
   const store = async (submission: Submission) => {
     const submitted = await actions.submit(submission);
     return recordWithLocation(await factsOf(actions, submission, submitted), submitted);
@@ -149,6 +151,43 @@ function submissionsOf(request: FastifyRequest<{ Body: Checked }>, terms: Terms)
       const submission = submissionOf(job, { idempotency, options }, terms, `#/jobs/${i}`);
       return nextKey === null ? submission : { ...submission, idempotency: nextKey() };
     });
+  });
+}
+
+/** What each queue says of the job that goes to it; it points at the job, where it points at nothing yet. */
+async function acceptedOf(
+  { accept }: Actions,
+  { answerMode: mode, server }: FastifyRequest,
+  made: readonly (Submission | Problem)[],
+): Promise<(Submission | Problem)[]> {
+  const now = server.now();
+  const accepted: (Submission | Problem)[] = [];
+  for (const [i, submission] of made.entries()) {
+    if (submission instanceof Problem) accepted.push(submission);
+    else {
+      const answer = accept({ submission, mode, now, pointer: `#/jobs/${i}/queue` });
+      accepted.push(
+        answer instanceof Promise
+          ? await answer.then(
+              () => submission,
+              (error) => refusedAt(i, error),
+            )
+          : submission,
+      );
+    }
+  }
+  return accepted;
+}
+
+function refusedAt(i: number, error: unknown): Problem {
+  if (!(error instanceof Problem) || error.status === 503) throw error;
+  const { slug, detail, headers, extra } = error;
+  const fault: ProblemFault = { pointer: `#/jobs/${i}`, code: slug, detail };
+  return new Problem(slug, {
+    detail,
+    headers,
+    extra,
+    errors: error.errors.length > 0 ? error.errors : [fault],
   });
 }
 
@@ -187,7 +226,13 @@ function refuseAny(items: readonly unknown[]): void {
   if (first === undefined) return;
   const errors: ProblemFault[] = problems.flatMap((problem) => [...problem.errors]);
   const others = problems.length > 1 ? `; ${problems.length - 1} more jobs are refused` : '';
-  throw new Problem(first.slug, { detail: `${first.detail}${others}`, errors: errors.slice(0, most_faults) });
+  const { slug, headers, extra } = first;
+  throw new Problem(slug, {
+    detail: `${first.detail}${others}`,
+    headers,
+    extra,
+    errors: errors.slice(0, most_faults),
+  });
 }
 
 const most_faults = 20;

@@ -22,7 +22,7 @@ import { replayHeader, submitHeaders } from './submit.ts';
 import { checked } from './validate.ts';
 
 export interface PlainSubmitOptions {
-  actions: Pick<Actions, 'submit' | 'inspect' | 'estimate'>;
+  actions: Pick<Actions, 'accept' | 'submit' | 'inspect' | 'estimate'>;
   terms: Terms;
   payloadLimit: number;
   now: () => Date;
@@ -44,6 +44,8 @@ export function plainSubmits({ payloadLimit, isStopping, ...options }: PlainSubm
       'x-request-id',
       id,
       ...sameHeaders,
+      // A refusal may have the mode itself.
+      ...(headers.includes('errand-mode') ? [] : understood),
       ...headers,
       'content-length',
       `${Buffer.byteLength(text)}`,
@@ -80,11 +82,8 @@ const otherWay = [
   'transfer-encoding',
 ];
 
-const sameHeaders = [
-  ...['cache-control', 'no-store'],
-  ...['x-content-type-options', 'nosniff'],
-  ...['errand-mode', plainAsync.errandMode],
-];
+const sameHeaders = [...['cache-control', 'no-store'], ...['x-content-type-options', 'nosniff']];
+const understood = ['errand-mode', plainAsync.errandMode];
 
 const nothingAside = { idempotency: null, options: null };
 
@@ -114,6 +113,8 @@ async function submitted(
   try {
     const envelope = envelopeOf(body);
     const submission = submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, terms);
+    const accepted = actions.accept({ submission, mode: plainAsync, now: now(), pointer: '#/queue' });
+    if (accepted instanceof Promise) await accepted;
     const stored = await actions.submit(submission);
     // Without an idempotency key only the holder of a unique key can have been there already.
     const facts = stored.replayed

@@ -14,7 +14,7 @@ import { Problem, type ProblemFault } from '../domain/problem.ts';
 import { headerOf } from './answer.ts';
 import type { RequestHeader, Route } from './route.ts';
 import { NewJob, name } from './schemas/job.ts';
-import { refuseImpossible, submissionOf, type Terms, traceOf } from './submission.ts';
+import { submissionOf, type Terms, traceOf } from './submission.ts';
 import { submitAndAnswer, submitHeaders, submitResponses } from './submit.ts';
 import { remedy, sentTwice } from './validate.ts';
 
@@ -63,7 +63,6 @@ export function submitRaw(
     },
     check: (body) => body,
     async handler(request, reply) {
-      const { answerMode: mode } = request;
       const job = optionsIn(request);
       const { text, ...kept } = payloadOf(request.body ?? empty, mediaTypeOf(request));
       if (request.body?.length && kept.content_type === undefined) parseValue(request.body, deepest);
@@ -72,7 +71,8 @@ export function submitRaw(
         { idempotency: idempotencyOf(request), options: asideOf(request, kept) },
         terms,
       );
-      refuseImpossible(job, mode, request.server.now());
+      const now = request.server.now();
+      const mode = await actions.accept({ submission, mode: request.answerMode, now, pointer: null });
       return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: false });
     },
   };

@@ -88,6 +88,7 @@ export function triggerSchedule({ trigger, inspect }: Actions): Route<{ Params: 
             'idempotency-key-reused',
             'idempotency-in-flight',
             'job-not-unique',
+            'queue-draining',
             'outcome-unknown',
           ),
           { Location: storedHeaders.Location },

@@ -5,8 +5,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { AskedOptions, Submission, Submitted } from '../actions/submit.ts';
 import { type AddressPolicy, checkTargetUrl } from '../domain/address.ts';
-import type { AnswerMode } from '../domain/expectation.ts';
-import { refusedMode } from '../domain/expectation.ts';
 import type { RawJson } from '../domain/json.ts';
 import { type PolicyAsk, type PolicyOf, policyFor, withAge } from '../domain/policy.ts';
 import { Problem, type ProblemFault } from '../domain/problem.ts';
@@ -75,22 +73,6 @@ export function traceOf(request: FastifyRequest): AskedOptions | null {
 
 const tracePattern = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
 const statePattern = /^[\x20-\x7e]{1,512}$/;
-
-/** Throws `expectation-impossible` when a job that is due after the wait is to be answered within it. */
-export function refuseImpossible(
-  { run_at, delay_seconds = 0 }: Pick<NewJob, 'run_at' | 'delay_seconds'>,
-  mode: AnswerMode,
-  now: Date,
-): void {
-  if (mode.kind !== 'sync') return;
-  const due = run_at === undefined ? delay_seconds : (Date.parse(run_at) - now.getTime()) / 1_000;
-  if (due <= mode.wait_seconds) return;
-  throw new Problem('expectation-impossible', {
-    detail: `the job is due in ${Math.ceil(due)} s, after the wait of ${mode.wait_seconds} s; take a 202 and follow its Location`,
-    headers: { 'errand-mode': refusedMode },
-    extra: { reason: 'run_at_beyond_wait' },
-  });
-}
 
 /** The facts of a job that has just been stored, or would be: what the database would say of it. */
 export function factsOfNew(

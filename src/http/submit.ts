@@ -12,7 +12,7 @@ import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath, storedHeaders } from './answer.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JsonValue, NewJob, usualJob } from './schemas/job.ts';
-import { factsOfNew, refuseImpossible, submissionOf, type Terms, traceOf } from './submission.ts';
+import { factsOfNew, submissionOf, type Terms, traceOf } from './submission.ts';
 import { answerAfterWait } from './waiting.ts';
 
 const route = 'POST /v1/jobs';
@@ -55,8 +55,12 @@ function submit(
   const { body, answerMode: mode } = request;
   const aside = { idempotency: idempotencyOf(request), options: traceOf(request) };
   const submission = submissionOf(body, aside, terms);
-  refuseImpossible(body, mode, request.server.now());
-  return submitAndAnswer(actions, reply, { submission, mode, cancelsRunning: body.on_timeout === 'cancel' });
+  const cancelsRunning = body.on_timeout === 'cancel';
+  const accepted = actions.accept({ submission, mode, now: request.server.now(), pointer: '#/queue' });
+  // Every await costs each submit; the usual one is accepted at once.
+  return accepted instanceof Promise
+    ? accepted.then((mode) => submitAndAnswer(actions, reply, { submission, mode, cancelsRunning }))
+    : submitAndAnswer(actions, reply, { submission, mode: accepted, cancelsRunning });
 }
 
 /** A job to store, and how its caller wants to be answered. */
@@ -73,6 +77,8 @@ export async function submitAndAnswer(
   { submission, mode, cancelsRunning }: Submitting,
 ): Promise<FastifyReply | undefined> {
   const began = performance.now();
+  // Its queue may have changed what the headers alone said.
+  reply.header('errand-mode', mode.errandMode);
   const place = placeFor(actions, mode);
   const storing = actions.submit(submission);
   const submitted = await (place === null ? storing : storing.finally(() => place.leave()));
@@ -104,7 +110,8 @@ export async function factsOf(
   return submitted.replayed ? existing(inspect, submitted.id) : factsOfNew(submission, submitted);
 }
 
-function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
+/** The key of a submit, with the fingerprint of its request. */
+export function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
   const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
   if (key === null) return null;
   const mediaType = request.headers['content-type'] ?? '';
@@ -133,10 +140,12 @@ const outcome = { ...understood, 'Content-Location': text('What the body represe
 const submitFaults: readonly ProblemSlug[] = [
   ...bodyFaults,
   ...storeFaults,
+  'idempotency-key-missing',
   'idempotency-key-malformed',
   'idempotency-key-reused',
   'idempotency-in-flight',
   'job-not-unique',
+  'queue-draining',
   'job-archived',
   'job-cancelled',
   'job-failed',

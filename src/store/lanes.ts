@@ -49,6 +49,12 @@ export class Lanes {
     for (const lane of await this.#db.many(listLanes, [highest - 1_000])) this.#keep(lane);
   }
 
+  /** Whether this process has met a lane of a queue. */
+  hasQueue(queue: string): boolean {
+    for (const lane of this.#byId.values()) if (lane.queue === queue) return true;
+    return false;
+  }
+
   get count(): number {
     return this.#byId.size;
   }

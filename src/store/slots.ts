@@ -172,6 +172,10 @@ update errand.schedule set next_due = greatest(next_due, errand.now() + $2::int 
   failing_since = coalesce(failing_since, errand.now())
 where id = $1`;
 
+/** Looks at a schedule later, because the queue of its jobs takes none: $1 id, $2 seconds. Its slots stay due. */
+export const deferSchedule = sql<never>`
+update errand.schedule set next_due = greatest(next_due, errand.now() + $2::int * interval '1 s') where id = $1`;
+
 /**
  * Age of the longest overdue schedule in s, 0 when none is, one that cannot be fired included: told by every replica, so
  * that a missing leader is noticed.

@@ -131,6 +131,10 @@ test('a job is told as it is where that does not allow what was asked', async ()
   await call('PUT', '/v1/schedules/every', every);
   const other = { ...every, every_seconds: 61 };
   expect('precondition-required', ofCall(await call('PUT', '/v1/schedules/every', other)));
+  await call('PUT', '/v1/queues/careful', { require_idempotency_key: true });
+  expect('idempotency-key-missing', ofCall(await post('/v1/jobs', { type: 'a', queue: 'careful' })));
+  await post('/v1/queues/careful/drain');
+  expect('queue-draining', ofCall(await post('/v1/jobs', { type: 'a', queue: 'careful' })));
   const { headers } = await get('/v1/queues/default');
   const tag = { 'if-match': headers.get('etag') as string };
   expect('queue-not-empty', ofCall(await call('DELETE', '/v1/queues/default', undefined, tag)));

@@ -2,6 +2,7 @@
 // ones may, and a test scripts their end by the job type.
 // Invariant: it answers what the real actions answer; the waiters and the watch are the real ones, over these jobs.
 // Next room: serve.ts, which puts the API in front of it; fake-history.ts.
+import { accepting } from '../../src/actions/accept.ts';
 import type { Actions } from '../../src/actions/actions.ts';
 import type { CancelAnswer } from '../../src/actions/cancel.ts';
 import { estimating } from '../../src/actions/estimate.ts';
@@ -93,6 +94,15 @@ export class FakeJobs {
 
   get actions(): Actions {
     return {
+      // Nothing is set of any queue.
+      accept: accepting({
+        levers: { ...unset, look: async () => {} },
+        statistics: this.#statistics,
+        hasLane: () => true,
+        isKnown: async () => false,
+        strict: false,
+        cap_seconds: 25,
+      }),
       submit: (submission) => this.#submit(submission),
       submitAll: (submissions) => Promise.all(submissions.map((one) => this.#submit(one))),
       inspect: {
@@ -474,6 +484,14 @@ export class FakeJobs {
       .map((job_id) => ({ job_id }));
   }
 }
+
+const unset = {
+  isUntouched: () => true,
+  settingsOf: () => unsetQueue,
+  pauseOf: () => null,
+  drainOf: () => null,
+  isDefined: () => true,
+};
 
 async function noQueues(): Promise<never> {
   throw new Problem('not-found', { detail: 'there are no queues here' });

@@ -121,6 +121,7 @@ export async function dispatching(db: Pool, over: Partial<FireOptions> = {}): Pr
     cancel,
     events,
     policyOf: () => unsetQueue.defaults,
+    isDrained: () => false,
     term: () => term,
     onFenced: (old) => fenced.push(old),
     onError: assert.ifError,

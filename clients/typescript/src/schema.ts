@@ -175,7 +175,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Check a job without submitting it */
+        /**
+         * Check a job without submitting it
+         * @description Send it with the headers the submit would have: the report says whether its queue would take it now, in which mode, or what refuses it.
+         */
         post: operations["validateJob"];
         delete?: never;
         options?: never;
@@ -2555,6 +2558,18 @@ export interface components {
         };
         /** @description What a submit would make of a job. */
         Preview: {
+            /** @description Whether its queue would take it at this moment, from this caller. */
+            accepted: boolean;
+            /** @description How the caller would be answered, as in `Errand-Mode`. */
+            mode: string | null;
+            /** @description What it would be refused with. */
+            refusal: {
+                code: string;
+                status: number;
+                detail: string;
+                reason: string | null;
+                retry_after_seconds: number | null;
+            } | null;
             /** @description The record the job would have; it has no id yet. */
             job: {
                 queue: string;
@@ -2673,7 +2688,7 @@ export interface components {
              * @description The name programs go by.
              * @enum {string}
              */
-            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-not-unique" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "queue-not-empty" | "result-expired" | "job-archived" | "impact-changed" | "operation-state-conflict" | "action-expired" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "confirmation-mismatch" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
+            code: "malformed-json" | "invalid-utf8" | "duplicate-key" | "idempotency-key-missing" | "idempotency-key-malformed" | "bad-header" | "cursor-invalid" | "not-found" | "result-not-ready" | "method-not-allowed" | "not-acceptable" | "request-timeout" | "job-not-unique" | "job-state-conflict" | "job-cancelled" | "lease-lost" | "idempotency-in-flight" | "queue-draining" | "queue-not-empty" | "result-expired" | "job-archived" | "impact-changed" | "operation-state-conflict" | "action-expired" | "precondition-failed" | "payload-too-large" | "uri-too-long" | "unsupported-media-type" | "expectation-unknown" | "expectation-conflict" | "expectation-impossible" | "expectation-timeout" | "validation-failed" | "payload-not-storable" | "confirmation-mismatch" | "idempotency-key-reused" | "job-failed" | "precondition-required" | "stream-limit" | "headers-too-large" | "internal" | "database-unavailable" | "outcome-unknown" | "sync-capacity" | "draining" | "queue-saturated" | "job-expired";
             request_id: string;
             /** @description Whether the same request may succeed later. */
             retryable: boolean;
@@ -3791,7 +3806,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-malformed`: Idempotency-Key is malformed. */
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-missing`: Idempotency-Key is missing. `idempotency-key-malformed`: Idempotency-Key is malformed. */
             400: {
                 headers: {
                     /** @description The id of the request. */
@@ -3841,7 +3856,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `job-cancelled`: The job was cancelled. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `queue-draining`: The queue takes no jobs. `job-cancelled`: The job was cancelled. */
             409: {
                 headers: {
                     /** @description The id of the request. */
@@ -4377,11 +4392,13 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-state-conflict`: The state of the job does not allow this. */
+            /** @description `job-state-conflict`: The state of the job does not allow this. `queue-draining`: The queue takes no jobs. */
             409: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5444,11 +5461,13 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-state-conflict`: The state of the job does not allow this. `job-not-unique`: Another job holds the unique key. */
+            /** @description `job-state-conflict`: The state of the job does not allow this. `job-not-unique`: Another job holds the unique key. `queue-draining`: The queue takes no jobs. */
             409: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
                     /** @description The status of the job that holds its unique key. */
                     Location?: string;
                     [name: string]: unknown;
@@ -5589,7 +5608,16 @@ export interface operations {
     validateJob: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description A demand: `202-accepted`, `200-ok`, `201-created` or `204-no-content`. Clients or proxies that cannot pass it use Errand-Expect. */
+                Expect?: string;
+                /** @description The twin of Expect, for clients and proxies that cannot pass that. */
+                "Errand-Expect"?: string;
+                /** @description `wait=N`: wait up to N seconds. On a submit also `respond-async` and `return=minimal` (RFC 7240). */
+                Prefer?: string;
+                /** @description Names this request, so that a repeat finds the same job: 1 to 255 characters. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5599,22 +5627,26 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It would be accepted. */
+            /** @description What it would become. */
             200: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Preview"];
                 };
             };
-            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-malformed`: Idempotency-Key is malformed. */
             400: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5626,6 +5658,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5637,6 +5671,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5648,6 +5684,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5665,6 +5703,8 @@ export interface operations {
                     "Accept-Patch"?: string;
                     /** @description The encodings that can be sent. */
                     "Accept-Encoding"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5676,7 +5716,7 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
-                    /** @description `refused`: it was Errand, not a proxy. */
+                    /** @description How the headers alone were understood. */
                     "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
@@ -5684,11 +5724,13 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. */
+            /** @description `validation-failed`: The request is not valid. `payload-not-storable`: A text cannot be stored. `idempotency-key-reused`: The Idempotency-Key was used for another request. */
             422: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5700,6 +5742,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5711,6 +5755,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5724,6 +5770,8 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description Seconds to wait. */
                     "Retry-After"?: number;
+                    /** @description How the headers alone were understood. */
+                    "Errand-Mode"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8531,7 +8579,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `queue-draining`: The queue takes no jobs. */
             409: {
                 headers: {
                     /** @description The id of the request. */
@@ -13835,7 +13883,7 @@ export interface operations {
                     "application/json": components["schemas"]["BatchOutcome"];
                 };
             };
-            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-malformed`: Idempotency-Key is malformed. */
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-missing`: Idempotency-Key is missing. `idempotency-key-malformed`: Idempotency-Key is malformed. */
             400: {
                 headers: {
                     /** @description The id of the request. */
@@ -13873,7 +13921,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. */
+            /** @description `queue-draining`: The queue takes no jobs. `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. */
             409: {
                 headers: {
                     /** @description The id of the request. */
@@ -14978,7 +15026,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-malformed`: Idempotency-Key is malformed. */
+            /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. `idempotency-key-missing`: Idempotency-Key is missing. `idempotency-key-malformed`: Idempotency-Key is malformed. */
             400: {
                 headers: {
                     /** @description The id of the request. */
@@ -15053,7 +15101,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `job-cancelled`: The job was cancelled. */
+            /** @description `idempotency-in-flight`: The first request is still being stored. `job-not-unique`: Another job holds the unique key. `queue-draining`: The queue takes no jobs. `job-cancelled`: The job was cancelled. */
             409: {
                 headers: {
                     /** @description The id of the request. */

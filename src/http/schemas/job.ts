@@ -276,6 +276,18 @@ export const Job = z
 /** The answer of `POST /v1/jobs/validate`. */
 export const Preview = z
   .object({
+    accepted: z.boolean().describe('Whether its queue would take it at this moment, from this caller.'),
+    mode: z.string().nullable().describe('How the caller would be answered, as in `Errand-Mode`.'),
+    refusal: z
+      .object({
+        code: z.string(),
+        status: z.int(),
+        detail: z.string(),
+        reason: z.string().nullable(),
+        retry_after_seconds: z.int().nullable(),
+      })
+      .nullable()
+      .describe('What it would be refused with.'),
     job: Job.omit({ id: true }).describe('The record the job would have; it has no id yet.'),
     attempts: z.array(
       z.object({
