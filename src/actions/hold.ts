@@ -11,7 +11,7 @@ import type { Db } from '../store/db.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { forgetLanes, lastJob } from '../store/moves.ts';
 import type { HeldOperation } from '../store/operations.ts';
-import { type Swept, stopRunning, sweepBlocks, sweepLater } from '../store/sweeps.ts';
+import { type Swept, stopRunning, sweepBlocked, sweepBlocks, sweepLater } from '../store/sweeps.ts';
 import { askedOf, lanesMeant, type Pair, type WalkCursor, walk } from './moving.ts';
 import { tellOfCallbacks } from './news.ts';
 import type { Ready } from './ready.ts';
@@ -135,6 +135,9 @@ async function sweepSome(
 
 async function sweepLane(tx: Db, { id, kind, reason }: HeldOperation, lane: number): Promise<Swept[]> {
   const why = `${kind} by operation ${id}${reason === null ? '' : `: ${reason}`}`;
+  // In the order in which they move by themselves.
+  const blocked = await tx.many(sweepBlocked, [lane, most_swept, why]);
+  if (blocked.length > 0) return blocked;
   const waited = await tx.many(sweepLater, [lane, most_swept, why]);
   return waited.length > 0 ? waited : tx.many(sweepBlocks, [lane, most_blocks, most_swept, why]);
 }

@@ -7,7 +7,7 @@ import type { JobFilter, WaitingState } from '../domain/operation.ts';
 import { callbackType, typeOf } from '../domain/options.ts';
 import type { EventBus } from '../events.ts';
 import type { Db } from '../store/db.ts';
-import { lanesOf, moveBlocks, moveLater } from '../store/moves.ts';
+import { lanesOf, moveBlocked, moveBlocks, moveLater } from '../store/moves.ts';
 import type { Ready } from './ready.ts';
 import { tenant } from './schedules.ts';
 
@@ -55,7 +55,8 @@ const most_empty = 50;
 /** Two operations that move jobs to and fro would never end. */
 const most_walks = 5;
 
-const parts = ['scheduled', 'retrying', 'queued'] as const;
+/** In the order in which jobs move by themselves, so that none slips through between two of them. */
+const parts = ['blocked', 'scheduled', 'retrying', 'queued'] as const;
 const any_id = '9223372036854775807';
 
 /** Lanes whose jobs an operator means by a queue: those that tell of ends only where their type is named. */
@@ -89,7 +90,9 @@ export async function walk(
     const { moved, next, after } =
       state === 'queued'
         ? await moveReady(tx, moving, lanes, at, tools)
-        : await moveWaiting(tx, moving, lanes, state, at, tools);
+        : state === 'blocked'
+          ? await moveParked(tx, moving, lanes, at, tools)
+          : await moveWaiting(tx, moving, lanes, state, at, tools);
     found += moved;
     if (next !== null) at = next;
     else [part, pair, at] = part + 1 < wanted.length ? [part + 1, pair, null] : [0, pair + 1, null];
@@ -157,6 +160,24 @@ async function moveWaiting(
     moved: row.moved,
     next: row.looked < most_later ? null : [row.run_at as string, row.job_id as string],
     after: () => tellMoved(events, row.moved, from, to, state),
+  };
+}
+
+async function moveParked(
+  tx: Db,
+  moving: Moving,
+  [from, to]: Pair,
+  at: readonly string[] | null,
+  { events }: { events: EventBus },
+): Promise<Moved> {
+  const row = await tx.one(moveBlocked, [
+    ...[from, to, at?.[0] ?? '0', most_later, ...filterParams(moving), moving.left],
+    ...[moving.follows !== null, moving.follows?.callback_lane ?? null],
+  ]);
+  return {
+    moved: row.moved,
+    next: row.looked < most_later ? null : [row.job_id as string],
+    after: () => tellMoved(events, row.moved, from, to, 'blocked'),
   };
 }
 

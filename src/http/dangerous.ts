@@ -3,6 +3,7 @@
 // Next room: actions/dangerous.ts; operations.ts, which shows what was begun.
 import type { Actions } from '../actions/actions.ts';
 import { idOf, type Proposal } from '../actions/dangerous.ts';
+import { waitingStates } from '../domain/operation.ts';
 import { Problem } from '../domain/problem.ts';
 import { byOf } from './actor.ts';
 import { sendJson } from './answer.ts';
@@ -148,8 +149,6 @@ export function withdrawAction({ dangerous }: Actions): Route<{ Params: ActionId
   };
 }
 
-const waiting = ['queued', 'scheduled', 'retrying'] as const;
-
 /** What is kept of a proposal: only what means something for it. */
 function proposalOf({ action, target, params, reason }: NewAction): Proposal {
   const { filter, limit, undo_seconds, states } = params;
@@ -157,7 +156,12 @@ function proposalOf({ action, target, params, reason }: NewAction): Proposal {
     const queue = target === '*' ? {} : { queue: target };
     return { action, target, reason, params: { filter: { ...filter, ...queue }, limit, undo_seconds } };
   }
-  return { action, target, reason, params: { filter, limit, undo_seconds, states: states ?? [...waiting] } };
+  return {
+    action,
+    target,
+    reason,
+    params: { filter, limit, undo_seconds, states: states ?? [...waitingStates] },
+  };
 }
 
 type Facts = NonNullable<Awaited<ReturnType<Actions['dangerous']['find']>>>;

@@ -108,6 +108,26 @@ select (select count(*) from k)::int looked, (select count(*) from m)::int moved
   to_char(l.run_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') run_at, l.job_id
 from (select 1) one left join (select run_at, job_id from k order by run_at desc, job_id desc limit 1) l on true`;
 
+/** Moves jobs that wait for the holder of their key: parameters as for moveLater, without state and moment. */
+export const moveBlocked = sql<{ looked: number; moved: number; job_id: string | null }>`
+with k as materialized (
+  select job_id, prio from errand.blocked where lane = $1::int and job_id > $3::bigint
+  order by job_id limit $4::int for update
+), m as materialized (
+  select k.job_id from k
+  left join lateral (select tags, created_at from errand.job where $6::boolean and job.id = k.job_id offset 0) j on true
+  where k.job_id <= $5::bigint and ($7::text[] is null or j.tags && $7) and ($8::int[] is null or k.prio % 10 = any($8))
+    and ($9::timestamptz is null or j.created_at >= $9) and ($10::timestamptz is null or j.created_at < $10)
+  order by k.job_id limit $11::int
+), u as (
+  update errand.blocked set lane = $2::int where job_id = any(array(select job_id from m))
+), j as (
+  update errand.job set lane = $2, patches = coalesce(patches, 0) + 1,
+    options = case when options ? 'callback' then jsonb_set(options, '{callback,lane}', to_jsonb($13::int)) else options end
+  where $12::boolean and id = any(array(select job_id from m))
+)
+select (select count(*) from k)::int looked, (select count(*) from m)::int moved, (select max(job_id) from k) job_id`;
+
 /**
  * How many jobs wait in some lanes ($1), and since when the oldest does; counts no more than $2 blocks and $2 others. $3 tags,
  * $4 priorities, $5 created after, $6 before, $7 whether the filter asks jobs themselves, $8 states. Jobs looked at: $9.
@@ -135,7 +155,14 @@ with k as materialized (
   cross join lateral (select tags, created_at from errand.job where job.id = v.job_id offset 0) j
   where case when v.attempt > 1 then 'retrying' else 'scheduled' end = any($8)
     and ($3 is null or j.tags && $3) and ($4 is null or v.prio % 10 = any($4))
-    and ($5 is null or j.created_at >= $5) and ($6 is null or j.created_at < $6) limit $2
+    and ($5 is null or j.created_at >= $5) and ($6 is null or j.created_at < $6)
+  union all
+  select v.job_id, j.created_at from (
+    select job_id, prio from errand.blocked where lane = any($1) and 'blocked' = any($8) order by job_id limit $2) v
+  cross join lateral (select tags, created_at from errand.job where job.id = v.job_id offset 0) j
+  where ($3 is null or j.tags && $3) and ($4 is null or v.prio % 10 = any($4))
+    and ($5 is null or j.created_at >= $5) and ($6 is null or j.created_at < $6)
+  limit $2
 )
 select ((select sum(n) from q) + (select count(*) from w))::int jobs,
   (select count(*) from k) >= $2 or (select count(*) from f) >= $9 or (select count(*) from w) >= $2 at_least,

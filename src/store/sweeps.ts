@@ -56,6 +56,22 @@ with m as materialized (
 select job_id, epoch, attempt - 1 attempt, lane, "type", callback,
   case when attempt > 1 then 'retrying' else 'scheduled' end state from i`;
 
+/** Cancels jobs of a lane that wait for the holder of their key: $1 lane, $2 most, $3 why. */
+export const sweepBlocked = sql<Swept>`
+with m as materialized (
+  delete from errand.blocked where job_id = any(array(
+    select job_id from errand.blocked where lane = $1::int order by job_id limit $2::int for update))
+  returning job_id, epoch, attempt, prio
+), i as materialized (
+  select m.*, j.* from m cross join lateral (
+    select lane, options ->> 'type' "type", coalesce(options ? 'callback', false) callback
+    from errand.job where job.id = m.job_id offset 0) j
+), o as (
+  insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
+  select job_id, lane, prio, epoch, attempt - 1, 'cancelled', 'errand', $3 from i
+)
+select job_id, epoch, attempt - 1 attempt, lane, "type", callback, 'blocked' state from i`;
+
 /**
  * Asks running jobs of some lanes ($1) to stop: $2 lease behind which to begin, $3 most leases, $4 highest id, $5 tags,
  * $6 priorities, $7 created after, $8 before.

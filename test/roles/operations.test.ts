@@ -341,6 +341,24 @@ describe('a purge', () => {
   });
 });
 
+test('jobs that wait for the holder of their key are met like all others', async () => {
+  const unique = (on_conflict: string) => ({ key: `k-${queue}`, while: ['queued', 'running'], on_conflict });
+  const job = { queue, type: 'a' };
+  await post('/v1/jobs', { ...job, unique: unique('return') });
+  const { leases } = (await post('/v1/leases', { queues: [queue] })).json;
+  const { json: waits } = await post('/v1/jobs', { ...job, unique: unique('rerun') });
+  assert.equal(waits.state, 'blocked');
+  const { id } = (await post(`/v1/queues/${queue}/reroute`, { to: other })).json;
+  assert.deepEqual((await followed(call, id, isOver)).counts, { blocked: 1 });
+  assert.equal((await get(`/v1/jobs/${waits.id}`)).json.queue, other);
+  const action = await proposed({ target: other, params: { undo_seconds: 0 } });
+  assert.equal(action.impact.jobs, 1);
+  const purge = (await confirmed(action.id, action.confirm_phrase)).json;
+  assert.deepEqual((await followed(call, purge.id, isOver)).counts, { held: 1, cancelled: 1 });
+  assert.deepEqual((await get(`/v1/jobs/${waits.id}`)).json.state, 'cancelled');
+  assert.equal((await post(`/v1/leases/${leases[0].id}/complete`)).status, 200);
+});
+
 const holdLanes = sql<{ id: number }>`select id from errand.lane where route like ':hold.' || $1 || '.%'`;
 
 test('a bulk cancel ends what fits, and asks what runs to stop', async () => {

@@ -1290,7 +1290,7 @@ export interface components {
         /** @description What an action is to meet. */
         ActionParams: {
             /** @description Only jobs in these states; absent: those that wait. running: of jobs.cancel_bulk only. */
-            states?: ("queued" | "scheduled" | "retrying" | "running")[];
+            states?: ("queued" | "scheduled" | "retrying" | "blocked" | "running")[];
             /** @description As of a reroute; of dead_letters.discard as of a redrive. */
             filter?: {
                 /** @description Only jobs of one of these types. */
@@ -3112,10 +3112,11 @@ export interface components {
              * @default [
              *       "queued",
              *       "scheduled",
-             *       "retrying"
+             *       "retrying",
+             *       "blocked"
              *     ]
              */
-            states?: ("queued" | "scheduled" | "retrying")[];
+            states?: ("queued" | "scheduled" | "retrying" | "blocked")[];
             /**
              * @description No more than so many; null: all that fit.
              * @default null

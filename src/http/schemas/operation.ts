@@ -2,7 +2,7 @@
 // Invariant: a member that means nothing for an action is refused, not passed over.
 // Next room: http/operations.ts, http/bulk.ts, http/dangerous.ts.
 import { z } from 'zod';
-import { operationKinds, operationStates } from '../../domain/operation.ts';
+import { operationKinds, operationStates, waitingStates } from '../../domain/operation.ts';
 import { LetterFilter } from './dead-letter.ts';
 import { moment, name } from './job.ts';
 import { cursor, limit } from './page.ts';
@@ -43,8 +43,6 @@ export const JobFilter = z.strictObject(jobFilter).meta({
   description: 'Which jobs: every member that is there must fit, a list by one of its values.',
 });
 
-const waiting = ['queued', 'scheduled', 'retrying'] as const;
-
 /** The body of `POST /v1/dead-letters/redrive`. */
 export const BulkRedrive = z
   .strictObject({
@@ -78,9 +76,9 @@ export const Reroute = z
     to: name.describe('The queue they go to; it exists once it is named.'),
     filter: JobFilter.default({}).describe('Absent: all that wait.'),
     states: z
-      .array(z.enum(waiting))
+      .array(z.enum(waitingStates))
       .min(1)
-      .default([...waiting])
+      .default([...waitingStates])
       .describe('Only jobs in these states.'),
     limit: most,
     reason,
@@ -93,7 +91,7 @@ const dangerous = ['queue.purge', 'queue.delete_force', 'jobs.cancel_bulk', 'dea
 const ActionParams = z
   .strictObject({
     states: z
-      .array(z.enum([...waiting, 'running']))
+      .array(z.enum([...waitingStates, 'running']))
       .min(1)
       .optional()
       .describe('Only jobs in these states; absent: those that wait. running: of jobs.cancel_bulk only.'),
