@@ -26,7 +26,7 @@ export interface QueueFacts {
   paused_types: readonly { type: string; since: string; until: string | null; reason: string | null }[];
   /** Jobs that run. */
   running: number;
-  /** Whether any job waits: ready, delayed or between attempts. */
+  /** Whether any job waits: ready, delayed, between attempts or for its key. */
   has_waiting: boolean;
   /** Null: nobody has set anything of it. */
   created_at: Date | null;

@@ -39,7 +39,8 @@ select n.name, coalesce(q.version, 0) version, coalesce(q.settings, '{}') settin
   coalesce(r.running, 0)::int running,
   exists (select from unnest(n.lanes) l(id)
     where exists (select from errand.block b where b.lane = l.id and cardinality(b.ids) > b.pos)
-      or exists (select from errand.later w where w.lane = l.id)) has_waiting,
+      or exists (select from errand.later w where w.lane = l.id)
+      or exists (select from errand.blocked k where k.lane = l.id)) has_waiting,
   coalesce((select jsonb_agg(jsonb_build_object('type', t.type, 'since', t.paused_at, 'until', t.paused_until, 'reason', t.reason)
       order by t.type)
     from errand.type_pause t where t.tenant = $1 and t.queue = n.name
