@@ -193,6 +193,29 @@ test('a database in trouble is told as such, and whether anything may have been 
   });
 });
 
+test('a key that is held refuses who asks for that', async () => {
+  const job = { type: 'nobody', unique: { key: 'one', while: ['queued'], on_conflict: 'reject' } };
+  await post('/v1/jobs', job);
+  expect('job-not-unique', ofCall(await post('/v1/jobs', job)));
+});
+
+test('what is dangerous is refused until it is meant', async () => {
+  const fill = () => post('/v1/jobs', { queue: 'bad', type: 'nobody' });
+  const propose = async () =>
+    (await post('/v1/admin/actions', { action: 'queue.purge', target: 'bad' })).json;
+  const confirm = ({ id }: { id: string }, phrase: string) =>
+    post(`/v1/admin/actions/${id}/confirm`, { phrase });
+  await fill();
+  const action = await propose();
+  expect('confirmation-mismatch', ofCall(await confirm(action, 'purge all')));
+  await fill();
+  expect('impact-changed', ofCall(await confirm(action, action.confirm_phrase)));
+  await call('DELETE', `/v1/admin/actions/${action.id}`);
+  expect('action-expired', ofCall(await confirm(action, action.confirm_phrase)));
+  const { json: reroute } = await post('/v1/queues/bad/reroute', { to: 'good' });
+  expect('operation-state-conflict', ofCall(await post(`/v1/operations/${reroute.id}/undo`)));
+});
+
 test('a job that was dropped with its partition is gone, and so is its result', async () => {
   const { json: job } = await post('/v1/jobs', { type: 'nobody' });
   await client.query('select errand.add_partition(20000000, 30000000)');
