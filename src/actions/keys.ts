@@ -165,7 +165,7 @@ function sweeping(db: Pool): Chore {
   let last = '';
   return {
     name: 'sweep-keys',
-    every_ms: 10_000,
+    every_ms: 30_000,
     async run() {
       const { looked, forgotten, last: seen } = await db.one(sweepKeys, [tenant, last, page]);
       last = looked < page ? '' : (seen ?? '');

@@ -272,7 +272,7 @@ test('the repeat of a job takes its key if it is free, and waits for whoever has
 });
 
 test('keys that nobody holds are forgotten', async () => {
-  await until(async () => (await db.one(loose)).n === 0, { timeoutMs: 15_000 });
+  await until(async () => (await db.one(loose)).n === 0, { timeoutMs: 45_000 });
 });
 
 const loose = sql<{ n: number }>`

@@ -1,0 +1,56 @@
+// The rules of unique keys: when a holder holds, and what becomes of whoever meets it (docs/contract.md, Unique jobs).
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isTerminal, jobStates } from '../../src/domain/job.ts';
+import {
+  type Fate,
+  fateOf,
+  type Holder,
+  holdingStates,
+  holds,
+  onConflicts,
+} from '../../src/domain/unique.ts';
+
+const holder = (over: Partial<Holder>): Holder => ({
+  job_id: '7',
+  state: 'queued',
+  holding: [...holdingStates],
+  in_window: false,
+  ...over,
+});
+
+test('a job holds its key in the states it has named, and in no other', () => {
+  for (const state of jobStates) {
+    assert.equal(holds(holder({ state })), (holdingStates as readonly string[]).includes(state), state);
+    assert.equal(holds(holder({ state, holding: ['queued'] })), state === 'queued', state);
+  }
+});
+
+test('a window holds for what is open or has succeeded, and for no failure', () => {
+  const held = jobStates.filter((state) => holds(holder({ state, holding: ['queued'], in_window: true })));
+  assert.deepEqual(
+    held,
+    jobStates.filter((state) => state === 'succeeded' || !isTerminal(state)),
+  );
+});
+
+test('a job that is not there holds nothing', () => {
+  assert.equal(holds(holder({ state: null })), false);
+  assert.equal(holds(holder({ holding: null, in_window: true })), false);
+});
+
+test('what becomes of a job is decided by its own wish and the state of the holder', () => {
+  const fates = (over: Partial<Holder>): Record<string, Fate> =>
+    Object.fromEntries(onConflicts.map((wish) => [wish, fateOf(wish, holder(over))]));
+  for (const state of ['scheduled', 'queued', 'retrying'] as const) {
+    const waits = { return: 'return', reject: 'refuse', replace: 'replace', rerun: 'replace' };
+    assert.deepEqual(fates({ state }), waits, state);
+  }
+  const runs = { return: 'return', reject: 'refuse', replace: 'refuse', rerun: 'wait' };
+  assert.deepEqual(fates({ state: 'running' }), runs);
+  const done = { return: 'return', reject: 'refuse', replace: 'refuse', rerun: 'take' };
+  assert.deepEqual(fates({ state: 'succeeded', in_window: true }), done);
+  const free = { return: 'take', reject: 'take', replace: 'take', rerun: 'take' };
+  assert.deepEqual(fates({ state: 'succeeded' }), free);
+  assert.deepEqual(fates({ state: 'dead', in_window: true }), free);
+});
