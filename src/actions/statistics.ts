@@ -160,6 +160,8 @@ export class Statistics {
     const stretches = due.length === 0 ? [] : await this.#db.many(readRecent, [due, times_seconds]);
     const recent = Map.groupBy(stretches, ({ queue }) => queue);
     for (const [queue, one] of queues) {
+      // A later look was faster.
+      if (at <= one.read_at) continue;
       // What an operation holds back stands in no line.
       const lanes = (depths.get(queue) ?? []).filter(({ route }) => !isHeld(route));
       const happened = (recent.get(queue) ?? []).filter(({ route }) => !isHeld(route));
