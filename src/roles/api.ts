@@ -36,11 +36,13 @@ export function api(app: App, host: string, port: number): Api {
     open.delete(this);
     onAnswered();
   }
-  app.server.on('request', (_request: IncomingMessage, answer: ServerResponse) => {
+  function began(_request: IncomingMessage, answer: ServerResponse): void {
     open.add(answer);
     // It comes once, and one function for all requests is cheaper than one for each.
     answer.on('close', answered);
-  });
+  }
+  // A request with an expectation is not told as `request`.
+  for (const event of ['request', 'checkContinue', 'checkExpectation']) app.server.on(event, began);
   /** Whether a request that has arrived as a whole still waits for its answer. */
   const isBusy = () => open.some(({ req }) => req.complete);
 

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { api } from '../../src/roles/api.ts';
 import { curl } from '../support/curl.ts';
 import { shortWaits } from '../support/decision-tables.ts';
 import { get, headOf, open, post, problemOf, readAnswer, send, serve } from '../support/serve.ts';
@@ -230,3 +231,25 @@ test('what was asked before the close is answered, although the connection was t
   assert.equal((await answer).headers.connection, 'close');
   await closed;
 });
+
+for (const headers of [[], [['Expect', '202-accepted']], [['Expect', '100-continue']]] as const) {
+  const how = headers[0]?.join(': ') ?? 'no expectation';
+  test(`a submit (${how}) whose commit takes long is answered while the server stops`, async () => {
+    const { app, port, jobs } = await serve();
+    const door = api(app, '127.0.0.1', 0);
+    const entered = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    jobs.beforeStore = () => {
+      entered.resolve();
+      return gate.promise;
+    };
+    const answer = post(port, '/v1/jobs', { type: 'a' }, headers).catch(() => ({ status: 'cut' }));
+    await entered.promise;
+    const stopped = door.stop(performance.now() + 20_000);
+    // Longer than a request that has not come as a whole may take.
+    await pause(1_500);
+    gate.resolve();
+    assert.equal((await answer).status, 202);
+    await stopped;
+  });
+}
