@@ -67,6 +67,7 @@ const dated = sql<never>`
 update errand.block set at = '2026-01-01T00:00:00Z'::timestamptz - $3::int * interval '1 s' where lane = $1 and prio = $2`;
 const datedIds = sql<never>`
 update errand.block set at = '2026-01-01T00:00:00Z'::timestamptz - $2::int * interval '1 s' where ids && $1::bigint[]`;
+const lostAs = sql<never>`update errand.block set prio = $3 where lane = $1 and prio = $2`;
 const retried = sql<never>`update errand.block set epoch = 4, attempt = 3 where lane = $1`;
 const unseen = sql<never>`
 insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
@@ -165,6 +166,17 @@ test('blocks of a head go by their order, heads by age, and a priority step is w
   assert.deepEqual((await claim(lane, { prios, want: 2 })).ids, [...first, ...second]);
 });
 
+test('suspects of one priority go by age alone, however often they were lost', async () => {
+  const lane = await freshLane('suspects');
+  const [once] = await blockOf(lane, [{}]);
+  await db.many(lostAs, [lane, 5, 15]);
+  const [twice] = await blockOf(lane, [{}]);
+  await db.many(lostAs, [lane, 5, 25]);
+  await db.many(dated, [lane, 15, 10]);
+  await db.many(dated, [lane, 25, 20]);
+  assert.deepEqual((await claim(lane, { prios: [15, 25], want: 2 })).ids, [twice, once]);
+});
+
 test('under a flood of the most urgent, the least urgent job is passed only by what came within 270 s of it', async () => {
   const lane = await freshLane('flood');
   const [patient] = await blockOf(lane, [{ priority: 9 }]);
@@ -215,6 +227,14 @@ test('a job that the snapshot does not show is handed out without its payload, a
   await db.many(unseen, [lane]);
   const [job] = (await claim(lane)).jobs;
   assert.deepEqual([job?.job_id, job?.payload], ['9999999', null]);
+});
+
+test('the time for further attempts is counted from when the job was due', async () => {
+  const lane = await freshLane('retry-until');
+  const due = '2020-01-01T00:00:00Z';
+  await blockOf(lane, [{ run_at: due, options: { max_age_seconds: 60 } }]);
+  const [job] = (await claim(lane)).jobs;
+  assert.equal(job?.retry_until, Date.parse(due) + 60_000);
 });
 
 test('what is past its expires_at is told from what is not', async () => {
