@@ -10,7 +10,7 @@ import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempote
 import { Problem, type ProblemFault, toBody } from '../domain/problem.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
 import { headerOf, sendJson, spliced, statusPath } from './answer.ts';
-import { most_items } from './body.ts';
+import { bytesOf, most_items } from './body.ts';
 import { problemOr } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Batched, BatchItem, BatchOutcome, JobBatch } from './schemas/batch.ts';
@@ -198,7 +198,7 @@ function refusedAt(i: number, error: unknown): Problem {
 function callKeys(request: FastifyRequest): (() => Submission['idempotency']) | null {
   const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
   if (key === null) return null;
-  const print = fingerprint(route, 'application/json', request.rawBody);
+  const print = fingerprint(route, 'application/json', bytesOf(request));
   let given = 0;
   return () => {
     const own = given === 0 ? key : `${key}#${given}`;

@@ -2,7 +2,7 @@
 // Invariants: nothing is decompressed; the raw bytes stay at hand for the fingerprint of an idempotent request; payload
 // and result obey their own limit, the rest of the body a small one.
 // Next room: validate.ts checks what was read.
-import type { Buffer } from 'node:buffer';
+import { Buffer } from 'node:buffer';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { type Envelope, type EnvelopeLimits, parseEnvelope, parseValue, RawJson } from '../domain/json.ts';
@@ -11,10 +11,17 @@ import { mergePatchType, unsupportedMedia } from './problem.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The body as it was sent; empty where there was none. */
-    rawBody: Buffer;
+    /** The body as it was sent; undefined where there was none. See `bytesOf`. */
+    rawBody: Buffer | undefined;
   }
 }
+
+/** The body of a request as it was sent; empty where there was none. */
+export function bytesOf({ rawBody }: FastifyRequest): Buffer {
+  return rawBody ?? nothing;
+}
+
+const nothing = Buffer.alloc(0);
 
 export interface BodyOptions {
   /** Largest payload or result, in bytes. */

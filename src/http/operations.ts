@@ -8,6 +8,7 @@ import { type OperationFacts, operationRecord } from '../domain/operation.ts';
 import { Problem } from '../domain/problem.ts';
 import { byOf } from './actor.ts';
 import { headerOf, sendJson } from './answer.ts';
+import { bytesOf } from './body.ts';
 import { linkNext, nextLink } from './page.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { NoMembers } from './schemas/job.ts';
@@ -167,7 +168,7 @@ export function keyOf(request: FastifyRequest, route: string): RequestKey | null
   const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
   if (key === null) return null;
   const mediaType = request.headers['content-type'] ?? '';
-  return requestKey(key, fingerprint(route, mediaType, request.rawBody));
+  return requestKey(key, fingerprint(route, mediaType, bytesOf(request)));
 }
 
 function sendOperation(

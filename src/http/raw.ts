@@ -12,6 +12,7 @@ import { parseValue } from '../domain/json.ts';
 import { payloadOf } from '../domain/payload.ts';
 import { Problem, type ProblemFault } from '../domain/problem.ts';
 import { headerOf } from './answer.ts';
+import { bytesOf } from './body.ts';
 import type { RequestHeader, Route } from './route.ts';
 import { NewJob, name } from './schemas/job.ts';
 import { submissionOf, type Terms, traceOf } from './submission.ts';
@@ -160,5 +161,5 @@ function idempotencyOf(request: FastifyRequest): Submission['idempotency'] {
   const options = Object.keys(optionHeaders).map((header) => headerOf(request, header.toLowerCase()) ?? '');
   const asked = JSON.stringify([route, request.params, options]);
   const mediaType = request.headers['content-type'] ?? '';
-  return requestKey(key, fingerprint(asked, mediaType, request.rawBody ?? empty));
+  return requestKey(key, fingerprint(asked, mediaType, bytesOf(request)));
 }

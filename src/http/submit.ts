@@ -10,6 +10,7 @@ import { fingerprint, parseIdempotencyKey, requestKey } from '../domain/idempote
 import type { ProblemSlug } from '../domain/problems.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath, storedHeaders } from './answer.ts';
+import { bytesOf } from './body.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JsonValue, NewJob, usualJob } from './schemas/job.ts';
 import { factsOfNew, submissionOf, type Terms, traceOf } from './submission.ts';
@@ -115,7 +116,7 @@ export function idempotencyOf(request: FastifyRequest): Submission['idempotency'
   const key = parseIdempotencyKey(headerOf(request, 'idempotency-key'));
   if (key === null) return null;
   const mediaType = request.headers['content-type'] ?? '';
-  return requestKey(key, fingerprint(route, mediaType, request.rawBody));
+  return requestKey(key, fingerprint(route, mediaType, bytesOf(request)));
 }
 
 // A demand needs a place to wait before anything is stored; a wish goes without and gets its 202 at once.
