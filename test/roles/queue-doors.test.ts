@@ -43,6 +43,9 @@ test('slots that fall due while their queue is drained wait for its end, and non
     return rows.length >= 3 && rows;
   });
   const slots = seen.map(({ slot }: { slot: string }) => Date.parse(slot)).reverse();
-  slots.forEach((slot: number, n: number) => assert.equal(slot, slots[0] + n * 1_000));
+  assert.deepEqual(
+    slots,
+    slots.map((_: number, n: number) => slots[0] + n * 1_000),
+  );
   assert.ok(seen.every(({ job_id }: { job_id: string | null }) => job_id !== null));
 });
