@@ -28,6 +28,8 @@ export interface Election {
 /** How soon a free room is noticed by those who wait for it, in ms; also the longest pause after a failure. */
 const look_ms = 1_000;
 
+const tooLate = 'it could not be renewed in time';
+
 export function electing({ lead, term_ms, onElected, onLost, onError }: Election): Candidate {
   const trust_ms = (term_ms * 2) / 3;
   let office: { term: string; trusted_until: number } | null = null;
@@ -36,10 +38,7 @@ export function electing({ lead, term_ms, onElected, onLost, onError }: Election
   function trust(term: string, since: number): void {
     office = { term, trusted_until: since + trust_ms };
     clearTimeout(doubt);
-    doubt = setTimeout(
-      () => lose('it could not be renewed in time'),
-      Math.max(0, since + trust_ms - performance.now()),
-    );
+    doubt = setTimeout(() => lose(tooLate), Math.max(0, since + trust_ms - performance.now()));
   }
 
   function lose(why: string): void {
@@ -58,9 +57,12 @@ export function electing({ lead, term_ms, onElected, onLost, onError }: Election
     if (office !== null) {
       const { term } = office;
       if (await lead.renew(term)) {
-        // The answer may come when the term was given up already: then it stays given up.
-        if (office !== null) trust(term, began);
-        else await lead.resign(term);
+        // The answer may come when the term was given up already, or is by the clock: then it stays given up.
+        if (isTrusted()) trust(term, began);
+        else {
+          lose(tooLate);
+          await lead.resign(term);
+        }
         return undefined;
       }
       lose('another term has begun, or could have');
