@@ -55,7 +55,7 @@ export class Arbitraries {
       case 'string':
         return texts(schema);
       case 'integer':
-        return fc.integer(range(schema, 2 ** 31 - 1));
+        return integers(schema);
       case 'number':
         return fc.double({ ...range(schema, 1e15), noNaN: true, noDefaultInfinity: true });
       case 'boolean':
@@ -110,6 +110,12 @@ function canBeText({ type, anyOf }: Schema): boolean {
   return (
     types.includes('string') && types.every((one) => one === undefined || one === 'string' || one === 'null')
   );
+}
+
+function integers({ multipleOf = 1, ...schema }: Schema): fc.Arbitrary<number> {
+  const { min, max } = range(schema, 2 ** 31 - 1);
+  const step = Number(multipleOf);
+  return fc.integer({ min: Math.ceil(min / step), max: Math.floor(max / step) }).map((times) => times * step);
 }
 
 function range({ minimum, maximum, exclusiveMinimum }: Schema, most: number): { min: number; max: number } {

@@ -32,6 +32,21 @@ const ofWhole = {
 // What is refused although a schema allows it; nothing else may be.
 const rules: readonly Rule[] = [
   {
+    says: 'an action is given only what means something for it',
+    breaks({ action, target, params = {} }, schema) {
+      if (schema !== 'NewAction') return false;
+      const { filter = {}, states, limit = null } = params as Record<string, unknown>;
+      const isLetters = action === 'dead_letters.discard';
+      const takesAll = action === 'queue.delete_force';
+      return (
+        (target === '*' && !isLetters) ||
+        Object.keys(filter as object).length > 0 ||
+        (states !== undefined && (isLetters || takesAll || action === 'queue.purge')) ||
+        (limit !== null && takesAll)
+      );
+    },
+  },
+  {
     says: 'run_at and delay_seconds exclude each other',
     breaks: ({ run_at, delay_seconds }) => run_at != null && delay_seconds != null,
   },

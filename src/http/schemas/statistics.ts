@@ -46,7 +46,7 @@ export const LatencyQuery = z.strictObject({
     .int()
     .min(60)
     .max(86_400)
-    .multipleOf(60)
+    .multipleOf(60, 'must be a multiple of 60')
     .default(60)
     .describe('Length of a column, in seconds.'),
   type: name.optional().describe('This type alone.'),
