@@ -30,8 +30,6 @@ import { knownJob, submitting } from './actions/submit.ts';
 import { submittingAll } from './actions/submit-all.ts';
 import { TestClock } from './actions/test-clock.ts';
 import { triggering } from './actions/trigger.ts';
-import { Waiters } from './actions/wait.ts';
-import { Watch } from './actions/watch.ts';
 import { explaining } from './actions/why.ts';
 import { bulk } from './bulk.ts';
 import type { Config } from './config.ts';
@@ -54,25 +52,18 @@ import type { Service } from './roles/service.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import type { Worker } from './roles/worker/worker.ts';
 import { hiring } from './runners.ts';
-import { Hints } from './signal/redis.ts';
-import { breaker } from './store/breaker.ts';
-import { openPool, type Pool } from './store/db.ts';
-import { findVersions } from './store/history.ts';
-import { Lanes, Workers } from './store/lanes.ts';
 import { dispatcherRoom, findLeader } from './store/leader.ts';
 import { Listener, notifyReady } from './store/listen.ts';
 import { countOperations } from './store/operations.ts';
-import { sharedSecret } from './store/secrets.ts';
 import type { Way } from './store/session.ts';
 import { oldestDue } from './store/slots.ts';
-import { durability, ping } from './store/stats.ts';
+import { ping } from './store/stats.ts';
+import { openStores } from './stores.ts';
 import { watchingHealth } from './telemetry/health.ts';
 import { metering } from './telemetry/metrics.ts';
+import { telling } from './telling.ts';
 
 export const release = '0.1.0';
-
-/** How soon progress is told: a crowd that watches a job is not woken by each of its many reports. */
-const progress_ms = 100;
 
 /** Builds the parts; nothing runs yet but the pools and the probes of health. */
 export async function build(
@@ -82,31 +73,9 @@ export async function build(
   handlers: ReadonlyMap<string, Handler>,
   place: Place | undefined,
 ) {
-  let closed = false;
-  const storeError = (where: string) => (error: unknown) => {
-    // Connections that end after their pool was told to are no trouble.
-    if (!closed) events.emit('store.error', { where, error });
-  };
-  const shared = breaker();
-  const pool = (name: string, max: number): Pool =>
-    openPool({ name, max, way, breaker: shared, onError: storeError(`postgres ${name}`) });
-  const intake = pool('intake', config.ERRAND_INTAKE_CONNECTIONS);
-  const engine = pool('engine', config.ERRAND_ENGINE_CONNECTIONS);
-  const read = pool('read', config.ERRAND_READ_CONNECTIONS);
-  // One connection renews the term while the other fires: no load on the rest of the process can starve them.
-  const leads = config.ERRAND_ROLES.includes('dispatcher') ? pool('office', 2) : null;
-  const pools = [intake, engine, read, ...(leads === null ? [] : [leads])];
-  // Crowds have a share: however many want jobs or lists, leases are renewed and ended, and single jobs are read.
-  const claims = engine.share(Math.max(1, config.ERRAND_ENGINE_CONNECTIONS - 2));
-  const browse = read.share(Math.max(1, config.ERRAND_READ_CONNECTIONS - 1));
-  const closePools = () => Promise.all(pools.map((one) => one.end()));
-
-  const lanes = new Lanes(read);
-  const workers = new Workers(read);
-  const secret = await sharedSecret(read, 'lease', randomBytes(32));
-  const cursorSecret = await sharedSecret(read, 'cursor', randomBytes(32));
-  await warnOfWeakDurability(read, events);
-  await lanes.refresh();
+  const stores = await openStores(config, way, events);
+  const { intake, engine, read, leads, claims, browse, lanes, workers, secrets } = stores;
+  const storeError = stores.onError;
   const clock = config.ERRAND_TEST_CLOCK
     ? new TestClock({
         db: read,
@@ -128,7 +97,7 @@ export async function build(
     engine,
     read,
     lanes,
-    secret: cursorSecret,
+    secret: secrets.cursor,
     onRelease: () => ready.wake(),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
@@ -140,31 +109,7 @@ export async function build(
     meet: (lane) => (lanes.peek(lane) === undefined ? lanes.refresh() : undefined),
     onError: storeError('notify'),
   });
-  const waiters = new Waiters({
-    db: read,
-    most: config.ERRAND_MAX_WAITERS,
-    hinted: () => hints?.up ?? false,
-    onError: storeError('wait'),
-  });
-  const watch = new Watch({
-    look: (ids) => read.many(findVersions, [ids]),
-    mostStreams: config.ERRAND_MAX_STREAMS,
-    onError: storeError('watch'),
-  });
-  events.on('job.claimed', ({ job_id }) => watch.hear([job_id]));
-  events.on('job.progressed', ({ job_id }) => watch.hear([job_id], progress_ms));
-  events.on('job.ended', ({ job_id }) => watch.hear([job_id]));
-  const hearEnded = (ids: string[]) => {
-    waiters.release(ids);
-    watch.hear(ids);
-  };
-  const hints =
-    config.REDIS_URL === undefined ? null : carryHints(config.REDIS_URL, waiters, hearEnded, events);
-  const onEnded = (ids: string[]) => {
-    hearEnded(ids);
-    hints?.ended(ids);
-  };
-
+  const { waiters, watch, hints, ended: onEnded } = telling(config, stores, events);
   const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
 
   const named = naming(lanes, workers);
@@ -197,7 +142,7 @@ export async function build(
     db: browse,
     lanes,
     workers,
-    secret: cursorSecret,
+    secret: secrets.cursor,
     self: () =>
       runners.length === 0
         ? null
@@ -226,7 +171,7 @@ export async function build(
     lanes,
     ready,
     events,
-    secret: cursorSecret,
+    secret: secrets.cursor,
     onEnded,
     onLater,
     onRequested: (ids) => {
@@ -254,7 +199,7 @@ export async function build(
     list: listing({
       db: browse,
       named,
-      secret: cursorSecret,
+      secret: secrets.cursor,
       // A job may be made by the last of a few statements of its transaction.
       overlap_seconds: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 5,
     }),
@@ -276,21 +221,21 @@ export async function build(
         ready,
         heads,
         waiters,
-        secrets: [secret],
+        secrets: [secrets.lease],
         random: Math.random,
         now: () => clock?.now() ?? new Date(),
       }),
     ),
-    schedules: scheduling({ db: browse, secret: cursorSecret, events }),
+    schedules: scheduling({ db: browse, secret: secrets.cursor, events }),
     trigger: triggering({
       ...{ ...intakeOf, policyOf },
       closed: (queue) => accept.closed(queue, clock?.now() ?? new Date(), null),
     }),
     policyOf,
-    runs: running({ db: browse, secret: cursorSecret }),
+    runs: running({ db: browse, secret: secrets.cursor }),
     ...operators.actions,
     deadLetters: deadLettering({
-      ...{ db: browse, lanes, events, secret: cursorSecret },
+      ...{ db: browse, lanes, events, secret: secrets.cursor },
       redrives: redriving({ lanes, ready, events, onLater }),
     }),
     ...inBulk.verbs,
@@ -366,8 +311,8 @@ export async function build(
     handlers,
     progress,
     onDropped: (event) => events.emit('progress.dropped', event),
-    secrets: config.ERRAND_SIGNING_SECRETS ?? [await sharedSecret(read, 'signing', randomBytes(32))],
-    seal: (job) => issueLeaseId(job, secret),
+    secrets: secrets.signing,
+    seal: (job) => issueLeaseId(job, secrets.lease),
     release,
     onAnswered: (event) => events.emit('target.answered', event),
   });
@@ -392,7 +337,7 @@ export async function build(
     operations: () => read.many(countOperations),
     oldestDue: async () => (await read.one(oldestDue)).seconds,
     term: () => dispatch?.term() ?? null,
-    pools: () => pools.map((one) => ({ name: one.name, ...one.counts() })),
+    pools: stores.counts,
     slots: () => runners,
     waiters: () => waiters.count,
     watch: () => ({ streams: watch.streams, jobs: watch.jobs }),
@@ -448,10 +393,10 @@ export async function build(
   ];
 
   async function close(): Promise<void> {
-    closed = true;
+    stores.closing();
     health.stop();
     await hired.close();
-    await closePools();
+    await stores.close();
   }
 
   return {
@@ -471,37 +416,4 @@ export async function build(
       close,
     }),
   };
-}
-
-function carryHints(
-  url: string,
-  waiters: Waiters,
-  onEnded: (ids: string[]) => void,
-  events: EventBus,
-): Hints {
-  return new Hints({
-    url,
-    onHint: (ids) => {
-      events.emit('hint.received', { ids: ids.length });
-      onEnded(ids);
-    },
-    onSent: (ids) => events.emit('hint.sent', { ids }),
-    onState: (up, error) => {
-      if (!up) events.emit('store.error', { where: 'redis', error });
-      // Hints may have been missed while it was away.
-      else waiters.lookNow().catch((cause) => events.emit('store.error', { where: 'wait', error: cause }));
-    },
-  });
-}
-
-async function warnOfWeakDurability(db: Pool, events: EventBus): Promise<void> {
-  const { fsync, synchronous_commit } = await db.one(durability);
-  if (fsync === 'off' || synchronous_commit === 'off') {
-    events.emit('service.said', {
-      level: 'warn',
-      message: 'postgres may lose what it has confirmed: a 202 is no promise here',
-      fsync,
-      synchronous_commit,
-    });
-  }
 }

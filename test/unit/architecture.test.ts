@@ -69,6 +69,12 @@ const floors: Readonly<Record<string, Floor>> = {
   'counting.ts': { uses: ['actions', 'store', 'domain'], names: ['events.ts', 'roles'], packages: [] },
   'bulk.ts': { uses: ['actions'], names: ['store'], packages: [] },
   'declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
+  'stores.ts': { uses: ['store'], names: ['config.ts', 'events.ts'], packages: ['node:*'] },
+  'telling.ts': {
+    uses: ['actions', 'signal', 'store'],
+    names: ['config.ts', 'events.ts', 'stores.ts'],
+    packages: [],
+  },
   'desk.ts': { uses: ['roles', 'actions'], names: ['store'], packages: [] },
   'drain.ts': { uses: ['roles'], names: ['events.ts'], packages: [] },
   'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },
