@@ -123,11 +123,7 @@ async function* judged(
   let part: Case[] = [];
   for (const [n, row] of due.toSorted((a, b) => Number(waitedFor(a)) - Number(waitedFor(b))).entries()) {
     if (n % unpaused === unpaused - 1) await othersHadTheirTurn();
-    if (options.isDrained(row.definition.job.queue)) {
-      await options.db.many(deferSchedule, [row.id, deferred_seconds]);
-      continue;
-    }
-    const one = await considered(row, now, ended).catch((error) => setAside(row, error, options));
+    const one = await unlessDrained(row, now, ended, options).catch((error) => setAside(row, error, options));
     if (one === null) continue;
     if (!fits(part, one) || (waitedFor(row) && part.length > 0)) {
       yield part;
@@ -136,6 +132,18 @@ async function* judged(
     part.push(one);
   }
   if (part.length > 0) yield part;
+}
+
+/** Judges a schedule; null: its queue takes nothing now, and its slots stay due. */
+async function unlessDrained(
+  row: DueSchedule,
+  now: Date,
+  ended: ReadonlySet<string>,
+  options: FireOptions,
+): Promise<Case | null> {
+  if (!options.isDrained(row.definition.job.queue)) return considered(row, now, ended);
+  await options.db.many(deferSchedule, [row.id, deferred_seconds]);
+  return null;
 }
 
 /** Of the jobs these schedules have open, those that have ended. Where jobs may overlap nobody needs to know. */

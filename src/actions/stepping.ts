@@ -31,6 +31,7 @@ export interface Step {
 export type TakeStep = (tx: Db, operation: HeldOperation) => Promise<Step>;
 
 const most_failures = 5;
+const taken_ms = 100;
 
 export function operationChore(options: {
   db: Pool;
@@ -81,10 +82,11 @@ export function operationChore(options: {
     name: 'operations',
     every_ms: 1_000,
     async run() {
-      const matched = await step();
-      if (matched !== undefined) return { moved: matched, again_ms: 0 };
       const { ms } = await db.one(nextDue);
-      return { moved: 0, again_ms: ms === null ? undefined : Math.max(1, ms) };
+      if (ms === null || ms > 0) return { moved: 0, again_ms: ms === null ? undefined : Math.ceil(ms) };
+      const matched = await step();
+      // What is due and was not to be had is in the hands of another process.
+      return matched === undefined ? { moved: 0, again_ms: taken_ms } : { moved: matched, again_ms: 0 };
     },
   };
 }

@@ -22,6 +22,7 @@ export interface DrainBooks {
   /** Of a batch of a critical and a usual job: its status, and that of each where they are stored apart. */
   atomic: number;
   apart: number[];
+  /** The status a submit would have by its validation. */
   validated: number;
   replayed: number;
   /** Ready jobs, by their blocks, when a job was refused first and when one was taken again. */
@@ -79,7 +80,10 @@ export async function guardedDrain(options: {
     const apart = (await (await post('/v1/jobs/batch', { jobs: [job(0), job()], atomic: false })).json()) as {
       items: { status: number }[];
     };
-    const validated = (await post('/v1/jobs/validate', job())).status;
+    const { refusal } = (await (await post('/v1/jobs/validate', job())).json()) as {
+      refusal: { status: number } | null;
+    };
+    const validated = refusal?.status ?? 200;
     const replayed = (await post('/v1/jobs', job(), { 'idempotency-key': 'before' })).status;
     while (!isOpen) {
       const at = performance.now();
