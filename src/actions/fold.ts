@@ -47,7 +47,7 @@ export function folding({ db }: { db: Pool }): Chore {
 export function forgettingStatistics({ db, hours }: { db: Pool; hours: number }): Chore {
   return {
     name: 'statistics',
-    every_ms: 60_000,
+    every_ms: 10_000,
     async run() {
       const { forgotten } = await db.one(forgetMinutes, [hours, most]);
       return { moved: forgotten, again_ms: forgotten >= most ? 0 : undefined };
