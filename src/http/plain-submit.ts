@@ -6,6 +6,7 @@
 // Next room: submit.ts, the other way; actions/submit.ts, where both lead.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Actions } from '../actions/actions.ts';
+import type { Submission } from '../actions/submit.ts';
 import { plainAsync } from '../domain/expectation.ts';
 import { jobEtag } from '../domain/job.ts';
 import { type Problem, toBody } from '../domain/problem.ts';
@@ -37,9 +38,9 @@ export function plainSubmits({ payloadLimit, isStopping, ...options }: PlainSubm
   const { now, metrics } = options;
   const most = Math.min(most_bytes, payloadLimit);
 
-  async function serve(request: IncomingMessage, response: ServerResponse, body: Buffer, began: number) {
+  async function serve(request: IncomingMessage, response: ServerResponse, asked: Asked, began: number) {
     const id = requestIdOf(request);
-    const { status, headers, text } = await submitted(body, id, options, now);
+    const { status, headers, text } = await submitted(asked, id, options, now);
     const all = [
       'x-request-id',
       id,
@@ -63,9 +64,7 @@ export function plainSubmits({ payloadLimit, isStopping, ...options }: PlainSubm
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     // It comes only where the whole body came; a caller who breaks off has stored nothing.
     request.on('end', () => {
-      const [first] = chunks;
-      const body = first !== undefined && chunks.length === 1 ? first : Buffer.concat(chunks);
-      void serve(request, response, body, began);
+      void serve(request, response, read(chunks.splice(0), options.terms), began);
     });
     return true;
   };
@@ -96,6 +95,20 @@ function isPlain(request: IncomingMessage, most: number): boolean {
   return headerFault(request) === null;
 }
 
+/** What a body asks for, or what is wrong with it. */
+type Asked = { submission: Submission } | { error: unknown };
+
+/** Reads a body at once, so that its bytes are let go before anything is waited for: under load they are most of what is held. */
+function read(chunks: readonly Buffer[], terms: Terms): Asked {
+  try {
+    const [first] = chunks;
+    const envelope = envelopeOf(first !== undefined && chunks.length === 1 ? first : Buffer.concat(chunks));
+    return { submission: submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, terms) };
+  } catch (error) {
+    return { error };
+  }
+}
+
 interface Answer {
   status: number;
   /** Names and values in turn. */
@@ -103,16 +116,16 @@ interface Answer {
   text: string;
 }
 
-/** Stores the job of a body; whatever is thrown is an answer too. */
+/** Stores the job that is asked for; whatever is thrown is an answer too. */
 async function submitted(
-  body: Buffer,
+  asked: Asked,
   requestId: string,
-  { actions, terms, events }: Pick<PlainSubmitOptions, 'actions' | 'terms' | 'events'>,
+  { actions, events }: Pick<PlainSubmitOptions, 'actions' | 'events'>,
   now: () => Date,
 ): Promise<Answer> {
   try {
-    const envelope = envelopeOf(body);
-    const submission = submissionOf(usualJob(envelope) ?? checked(NewJob, envelope), nothingAside, terms);
+    if ('error' in asked) throw asked.error;
+    const { submission } = asked;
     const accepted = actions.accept({ submission, mode: plainAsync, now: now(), pointer: '#/queue' });
     if (accepted instanceof Promise) await accepted;
     const stored = await actions.submit(submission);
