@@ -29,7 +29,7 @@ export const admissionLimits: AdmissionLimits = {
   turn_ms: 20,
   lasting_ms: 250,
   answer_ms: 100,
-  least_open: 1_000,
+  least_open: 500,
   most_open: 10_000,
   held_bytes: 128 * 1024 * 1024,
 };

@@ -163,7 +163,9 @@ describe('every route of operators', () => {
     const every = { every_seconds: 60, job: { type: 'nobody' } };
     const letter = async () => {
       await post('/v1/jobs', { queue: target, type: 'dies', max_attempts: 1 });
-      const { leases } = (await post('/v1/leases', { queues: [target], types: ['dies'] })).json;
+      // An operation may hold the block for a moment.
+      const asked = await post('/v1/leases', { queues: [target], types: ['dies'] }, { prefer: 'wait=5' });
+      const { leases } = asked.json;
       await post(`/v1/leases/${leases[0].id}/fail`, { class: 'permanent' });
       return leases[0].job.id;
     };
