@@ -141,7 +141,11 @@ export function discardDeadLetter(actions: Actions): Route<{ Params: JobParams; 
       params: JobParams,
       body: Discard,
       response: {
-        200: { description: 'It is out of the list.', content: { 'application/json': { schema: Job } } },
+        200: {
+          description: 'It is out of the list.',
+          headers: { ETag: { type: 'string', description: 'The present state of the job.' } },
+          content: { 'application/json': { schema: Job } },
+        },
         ...decisionFaults,
       },
     },

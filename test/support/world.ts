@@ -3,6 +3,7 @@
 // Next room: fuzz.ts, which asks for them.
 import { defineHandler, type Handler, JobError } from '../../src/errand.ts';
 import type { Favourites } from './arbitraries.ts';
+import { until } from './until.ts';
 
 /** What runs the jobs of some favourite types. */
 export const handlers: readonly Handler[] = [
@@ -31,6 +32,8 @@ export class World {
       // A call for many leases names them in its body; the ids are put in when it is sent.
       id: ['@leases:0', '@leases:1', '@leases:2'],
       // None of them has two slots within a minute.
+      // Of the action that was named last.
+      phrase: ['@phrases:0'],
       cron: ['0 2 * * *', '@daily', '*/5 * * * *', '0 0 12 L * *'],
       timezone: ['UTC', 'Europe/Madrid', 'Australia/Lord_Howe'],
       url: ['http://127.255.255.254:65535/nobody', `${url}/health/live`],
@@ -54,6 +57,9 @@ export class World {
         () => this.#schedule({ cron: '0 2 * * *', timezone: 'Europe/Madrid' }),
       ],
       queues: [() => this.#queue()],
+      'dead-letters': [() => this.#dead(`made-${crypto.randomUUID()}`)],
+      actions: [async () => (await this.#action()).id],
+      operations: [() => this.#held(), () => this.#held(), () => this.#paused()],
       leases: [
         async () => (await this.#lease()).lease,
         async () => (await this.#lease()).lease,
@@ -112,9 +118,8 @@ export class World {
     return name;
   }
 
-  async #lease(): Promise<{ lease: string; job: string }> {
+  async #lease(queue = `made-${crypto.randomUUID()}`): Promise<{ lease: string; job: string }> {
     // In a queue of its own: requests of the fuzzer lease from all that they can name.
-    const queue = `made-${crypto.randomUUID()}`;
     const job = await this.#job({ queue });
     const ask = { worker: queue, queues: [queue], lease_seconds: 60 };
     const { leases } = (await this.#post('/v1/leases', ask, { prefer: 'wait=1' })) as {
@@ -125,8 +130,42 @@ export class World {
     return { lease, job };
   }
 
-  async #ended(how: string, body: object): Promise<string> {
-    const { lease, job } = await this.#lease();
+  async #dead(queue: string): Promise<string> {
+    return this.#ended('fail', { class: 'permanent', message: 'it is wrong' }, queue);
+  }
+
+  /** An action that waits for its phrase. */
+  async #action(): Promise<{ id: string; phrase: string }> {
+    const target = `made-${crypto.randomUUID()}`;
+    await this.#job({ queue: target });
+    const wish = { action: 'queue.purge', target };
+    const made = (await this.#post('/v1/admin/actions', wish)) as { id: string; confirm_phrase: string };
+    this.#known.set('phrases', [made.confirm_phrase]);
+    return { id: made.id, phrase: made.confirm_phrase };
+  }
+
+  /** An operation that can be undone. */
+  async #held(): Promise<string> {
+    const { id, phrase } = await this.#action();
+    return ((await this.#post(`/v1/admin/actions/${id}/confirm`, { phrase })) as { id: string }).id;
+  }
+
+  /** An operation that waits behind its canary. */
+  async #paused(): Promise<string> {
+    const queue = `made-${crypto.randomUUID()}`;
+    await this.#dead(queue);
+    await this.#dead(queue);
+    const wish = { filter: { queue }, canary: 1 };
+    const { id } = (await this.#post('/v1/dead-letters/redrive', wish)) as { id: string };
+    await until(async () => {
+      const answer = await fetch(`${this.url}/v1/operations/${id}`, { signal: AbortSignal.timeout(10_000) });
+      return ((await answer.json()) as { state: string }).state === 'paused';
+    });
+    return id;
+  }
+
+  async #ended(how: string, body: object, queue?: string): Promise<string> {
+    const { lease, job } = await this.#lease(queue);
     await this.#post(`/v1/leases/${lease}/${how}`, body);
     return job;
   }

@@ -9599,6 +9599,8 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description The present state of the job. */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
