@@ -31,7 +31,7 @@ export const drill: Drill = {
     for (const path of ['/docs', '/docs/']) {
       say(`opening ${path}`);
       const { dom, complaints } = await open(browser, `${errand.url}${path}`, folder);
-      const shown = new Set([...dom.matchAll(/id="operations-\w+-(\w+)"/g)].map(([, id]) => id));
+      const shown = new Set([...dom.matchAll(/id="operations-[\w-]+-(\w+)"/g)].map(([, id]) => id));
       const missing = operations.filter(({ object }) => !shown.has(object.operationId));
       if (missing.length > 0)
         faults.push(`${path} does not show ${missing.map(({ object }) => object.operationId)}`);
