@@ -5,7 +5,8 @@
 import { claimJobs, heartbeat, promoteDue } from '../src/store/claims.ts';
 import { openPool, type Pool } from '../src/store/db.ts';
 import { noDetails, settleJobs } from '../src/store/endings.ts';
-import { findEnded, findJobs, insertJobs } from '../src/store/jobs.ts';
+import { insertJobs } from '../src/store/inserts.ts';
+import { findEnded, findJobs } from '../src/store/jobs.ts';
 import { sessionSettings } from '../src/store/session.ts';
 import { numbers } from '../src/store/sql.ts';
 import type { Ground } from './ground.ts';

@@ -13,7 +13,6 @@ import { EventBus } from '../../src/events.ts';
 import { bodies } from '../../src/http/body.ts';
 import { context, requestIdOf } from '../../src/http/context.ts';
 import { negotiation } from '../../src/http/negotiate.ts';
-import { plainSubmits } from '../../src/http/plain-submit.ts';
 import { NewJob, usualJob } from '../../src/http/schemas/job.ts';
 import { headerChecks, serverLimits, serving } from '../../src/http/server.ts';
 import { submitJob } from '../../src/http/submit.ts';
@@ -50,25 +49,12 @@ const estimate: EstimateJob = () => ({ seconds: 1, basis: 'age' });
 // Nothing is set of any queue.
 const accept: Accept = Object.assign(({ mode }: AcceptAsk) => mode, { closed: () => null });
 
-const takePlain = plainSubmits({
-  ...{
-    // Every job is new here, so none is ever read.
-    actions: { accept, submit, estimate, inspect: {} as Actions['inspect'] },
-    terms: { reach: publicOnly, policyOf: () => unsetQueue.defaults },
-    payloadLimit: 256 * 1024,
-    events,
-    metrics,
-  },
-  now: () => new Date(),
-  isStopping: () => false,
-});
-
 const app = fastify({
   logger: false,
   ...(has(1)
     ? {
         genReqId: requestIdOf,
-        serverFactory: serving(serverLimits, () => true, has(7) ? takePlain : null),
+        serverFactory: serving(serverLimits, () => true),
         return503OnClosing: false,
       }
     : {}),

@@ -16,7 +16,6 @@ const layers = [
   '+ body parsed, payload kept as text',
   '+ body validated',
   '+ the answer: submission, events, record, headers',
-  'the short way of the usual submit instead: all of this without Fastify',
   '+ storage: flush, driver, and the services beside it',
 ] as const;
 

@@ -2,12 +2,12 @@
 // instead of joining the flush of single submits, so neither holds the other up.
 // Invariants: as for a single submit, nothing is answered before the commit, and an interrupted commit is said to be
 // unknown; a job whose idempotency key is known already is answered with the job that is there.
-// Next room: store/jobs.ts, which inserts them.
+// Next room: store/inserts.ts, which inserts them.
 import type { RequestKey } from '../domain/idempotency.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Db } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
-import { type Flushed, findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/jobs.ts';
+import { type Flushed, findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/inserts.ts';
 import { slow_insert_ms } from './ready.ts';
 import {
   assertSame,

@@ -1,6 +1,6 @@
 // Takes a job in: joins the running flush and answers after its commit, so a 202 is a promise that has been kept already.
 // Invariants: nothing is answered before the commit; an interrupted commit is said to be unknown, never refused.
-// Next room: store/jobs.ts, whose one statement inserts job, block and idempotency key together.
+// Next room: store/inserts.ts, whose one statement inserts job, block and idempotency key together.
 
 import { isTerminal } from '../domain/job.ts';
 import { type Callback, callbackType, type JobOptions, pushRoute } from '../domain/options.ts';
@@ -9,7 +9,7 @@ import { Problem } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
 import { DatabaseLost, type Pool, sqlState } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
-import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/jobs.ts';
+import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/inserts.ts';
 import type { Lanes } from '../store/lanes.ts';
 import type { Guards } from './guards.ts';
 import type { Keys } from './keys.ts';

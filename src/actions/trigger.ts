@@ -9,7 +9,7 @@ import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
-import type { NewJob } from '../store/jobs.ts';
+import type { NewJob } from '../store/inserts.ts';
 import {
   findSchedule,
   type LockedSchedule,

@@ -9,7 +9,8 @@ import { Problem } from '../domain/problem.ts';
 import { fateOf, holds } from '../domain/unique.ts';
 import { insertCallbacks, type Told } from '../store/callbacks.ts';
 import type { Db } from '../store/db.ts';
-import { findIdempotent, type Inserted, insertJobs, type NewJob, takeOut } from '../store/jobs.ts';
+import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/inserts.ts';
+import { takeOut } from '../store/jobs.ts';
 import {
   findHolders,
   type Held,

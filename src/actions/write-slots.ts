@@ -6,7 +6,7 @@ import { isFired, lateBy, toldAt } from '../domain/firing.ts';
 import type { PolicyOf } from '../domain/policy.ts';
 import type { Events } from '../events.ts';
 import type { Db, Pool } from '../store/db.ts';
-import type { NewJob } from '../store/jobs.ts';
+import type { NewJob } from '../store/inserts.ts';
 import type { Lanes } from '../store/lanes.ts';
 import { dispatcherRoom, holdTerm } from '../store/leader.ts';
 import { awaitSchedules, lockSchedules, recordSlots } from '../store/slots.ts';

@@ -70,7 +70,7 @@ export type AnswerMode = AsyncMode | SoftMode | SyncMode;
 export const refusedMode = 'refused';
 
 // Shared, so that the usual request without any of the headers costs nothing.
-export const plainAsync: AsyncMode = Object.freeze({
+const plainAsync: AsyncMode = Object.freeze({
   kind: 'async',
   expectation: null,
   errandMode: 'async;expect=none',

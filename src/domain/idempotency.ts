@@ -1,7 +1,7 @@
 // Recognises the same request sent twice: reads the Idempotency-Key and takes the fingerprint of the request.
 // Guards: one key never stands for two different requests. Expect and Prefer are no part of the fingerprint,
 // so a repeat may wait longer than the first try did.
-// Next room: store/jobs.ts, where key and fingerprint are kept in the statement that inserts the job.
+// Next room: store/inserts.ts, where key and fingerprint are kept in the statement that inserts the job.
 
 import { Buffer } from 'node:buffer';
 import { hash } from 'node:crypto';

@@ -1,7 +1,7 @@
 // What few jobs have: kept in one column, null for all others, so that a job without any of it costs nothing.
 // Invariant: the members are written once, at submit, but for the lane of a callback, which follows a job to another queue;
 // nothing but the job's own type is needed to run it.
-// Next room: store/jobs.ts, which keeps it; record.ts shows it.
+// Next room: store/inserts.ts, which keeps it; record.ts shows it.
 import type { TerminalState } from './job.ts';
 import type { Unique } from './unique.ts';
 

@@ -1,7 +1,7 @@
 // Payloads of any media type: kept as text where they are text, as base64 where they are not, and given back as the bytes
 // that came.
 // Invariant: bytesOf(payloadOf(bytes)) are the bytes.
-// Next room: store/jobs.ts keeps it; http/leases.ts and roles/worker/ give it back.
+// Next room: store/inserts.ts keeps it; http/leases.ts and roles/worker/ give it back.
 import { Buffer, isUtf8 } from 'node:buffer';
 
 /** A payload as it is kept; without `content_type` it is JSON text. */

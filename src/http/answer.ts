@@ -97,7 +97,7 @@ export function setRetryAfter(reply: FastifyReply, facts: NamedFacts): string | 
 }
 
 /** The estimate in a body. */
-export function estimateText({ seconds, basis }: Estimate): string {
+function estimateText({ seconds, basis }: Estimate): string {
   return `{"seconds":${seconds},"basis":"${basis}"}`;
 }
 

@@ -46,7 +46,6 @@ import {
   resumeOperation,
   undoOperation,
 } from './operations.ts';
-import { plainSubmits } from './plain-submit.ts';
 import { errors, sendProblem } from './problem.ts';
 import { drainQueue, pauseQueue, resumeQueue } from './queue-levers.ts';
 import { readLatency, readQueueStats } from './queue-statistics.ts';
@@ -98,9 +97,7 @@ export function buildApp(options: AppOptions): App {
   const isDraining = () => options.lifecycle?.draining() ?? false;
   const isLeaving = () => options.lifecycle?.leaving() ?? false;
 
-  let isClosing = false;
   const onClosing = () => {
-    isClosing = true;
     actions.waiters.drain();
     actions.watch.drain();
   };
@@ -117,19 +114,11 @@ export function buildApp(options: AppOptions): App {
   });
 
   const now = () => clock?.now() ?? new Date();
-  const takePlain = config.ERRAND_ROLES.includes('api')
-    ? plainSubmits({
-        ...{ actions, terms, payloadLimit, now, metrics },
-        events: options.events,
-        isStopping: () => isClosing || isDraining(),
-      })
-    : null;
-
   const app = fastify({
     logger: false,
     bodyLimit: payloadLimit + envelope_bytes,
     genReqId: requestIdOf,
-    serverFactory: serving(limits, admit, takePlain),
+    serverFactory: serving(limits, admit),
     clientErrorHandler: answerClientError,
     // Ours answers with problem+json: see context.ts.
     return503OnClosing: false,

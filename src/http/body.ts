@@ -114,11 +114,6 @@ function patching(read: Reading): Reading {
   };
 }
 
-/** The envelope of a body that is one job, no larger than a payload may be. */
-export function envelopeOf(body: Buffer): Envelope {
-  return parseEnvelope(body, one);
-}
-
 function reading(limits: EnvelopeLimits, payloadLimit: number) {
   return (request: FastifyRequest, body: Buffer, done: (error: Error | null, body?: unknown) => void) => {
     refuseCharset(request);

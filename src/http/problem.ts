@@ -42,7 +42,7 @@ export function sendProblem(
 }
 
 /** The Problem to answer for an error, of which operators are told where it concerns them. */
-export function toldProblem(error: unknown, requestId: string, events: EventBus): Problem {
+function toldProblem(error: unknown, requestId: string, events: EventBus): Problem {
   const problem = error instanceof Problem ? error : internal(error);
   if (problem.slug === 'internal') events.emit('http.error', { request_id: requestId, error });
   if (problem.status === 503) events.emit('http.refused', { reason: problem.slug });

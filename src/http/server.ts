@@ -40,18 +40,11 @@ export const serverLimits: ServerLimits = {
   max_connections: 20_000,
 };
 
-/** Takes a request that goes the short way; false: it goes to Fastify. */
-export type TakePlain = (request: IncomingMessage, response: ServerResponse) => boolean;
-
-/** Makes the server around Fastify's handler, which sees what is admitted and does not go the short way. */
-export function serving(
-  limits: ServerLimits,
-  admit: Admit,
-  takePlain: TakePlain | null = null,
-): (handler: RequestListener) => Server {
+/** Makes the server around Fastify's handler, which sees what is admitted. */
+export function serving(limits: ServerLimits, admit: Admit): (handler: RequestListener) => Server {
   return (handle) => {
     const handler: RequestListener = (request, response) => {
-      if (admit(request, response) && !takePlain?.(request, response)) handle(request, response);
+      if (admit(request, response)) handle(request, response);
     };
     const server = createServer(
       {
@@ -95,7 +88,7 @@ export const headerChecks = fp(
 
 // RFC 9112 sections 3.2 and 6.1: a request of HTTP/1.1 has exactly one Host, and chunked is the only coding read here.
 // Unclear hosts and lengths are how requests are smuggled past a proxy.
-export function headerFault({ rawHeaders, headers, httpVersion }: IncomingMessage): Problem | null {
+function headerFault({ rawHeaders, headers, httpVersion }: IncomingMessage): Problem | null {
   if (rawHeaders.length > 2 * most_headers) {
     return new Problem('headers-too-large', {
       detail: `the request has more than ${most_headers} headers; send fewer`,

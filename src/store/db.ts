@@ -1,7 +1,7 @@
 // The port to Postgres: small pools with a timeout on everything, and one way to run a transaction.
 // Invariants: those who wait for a connection are few and wait shortly; a connection that failed below SQL is never reused; a connection is never given back inside an open
 // transaction; a caller learns whether a failed statement may have taken effect.
-// Next room: the statements of jobs.ts, claims.ts and endings.ts.
+// Next room: the statements of inserts.ts, jobs.ts, claims.ts and endings.ts.
 import pg from 'pg';
 import { Problem } from '../domain/problem.ts';
 import { type Breaker, breaker } from './breaker.ts';

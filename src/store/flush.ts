@@ -3,7 +3,7 @@
 // before the last one's callers are answered: the database never waits for answers to be written.
 // Invariants: every item is answered exactly once, after its own flush; the line before it is bounded in length and in time; a flush
 // that fails for one item's fault is repeated item by item, so no item suffers for its neighbour.
-// Next room: line.ts; jobs.ts and endings.ts, whose statements are run through it.
+// Next room: line.ts; inserts.ts and endings.ts, whose statements are run through it.
 import { Line, type Waiting } from './line.ts';
 
 export interface FlushOptions<Item, Result> {

@@ -16,7 +16,7 @@ import { OpenLeases } from '../../src/domain/open-leases.ts';
 import { EventBus } from '../../src/events.ts';
 import type { Pool } from '../../src/store/db.ts';
 import { noDetails } from '../../src/store/endings.ts';
-import { insertJobs } from '../../src/store/jobs.ts';
+import { insertJobs } from '../../src/store/inserts.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';

@@ -37,8 +37,8 @@ const anyway: ReadonlySet<string> = new Set([
 
 test('plain jobs are taken in, claimed and ended, and no statement but that runs for them', async () => {
   const seen = await statementsOf(() => through(jobs));
-  assert.deepEqual([...seen.keys()].toSorted(), ['claim', 'insert_plain', 'notify', 'settle_succeeded']);
-  assert.ok((seen.get('insert_plain') ?? jobs) < jobs / 10, `${seen.get('insert_plain')} inserts`);
+  assert.deepEqual([...seen.keys()].toSorted(), ['claim', 'insert_alike', 'notify', 'settle_succeeded']);
+  assert.ok((seen.get('insert_alike') ?? jobs) < jobs / 10, `${seen.get('insert_alike')} inserts`);
 });
 
 test('each feature is seen by the statement that it costs', async () => {

@@ -8,14 +8,8 @@ import { findStanding, takeApart } from '../../src/store/apart.ts';
 import { claim, extendLeases, findHeads, heartbeat, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { findAbandoned, settleAny, settleSucceeded } from '../../src/store/endings.ts';
 import { findHistories, findVersions } from '../../src/store/history.ts';
-import {
-  findEnded,
-  findJobs,
-  insertFull,
-  insertJobs,
-  insertPlain,
-  type NewJob,
-} from '../../src/store/jobs.ts';
+import { insertAlike, insertFull, insertJobs, insertPlain, type NewJob } from '../../src/store/inserts.ts';
+import { findEnded, findJobs } from '../../src/store/jobs.ts';
 import { writeProgress } from '../../src/store/progress.ts';
 import { fixedPlans, startupOptions } from '../../src/store/session.ts';
 import type { Statement } from '../../src/store/sql.ts';
@@ -80,6 +74,7 @@ const hundred = range(190_001, 100);
 const leases = range(1, 10);
 const inTens = hundred.map((_, i) => 1 + Math.floor(i / 10));
 const plain = times(100, aJob(1));
+const ranked = plain.map((job, i) => ({ ...job, priority: 4 + (i % 2) }));
 const keyed = plain.map((job, i) => ({
   ...job,
   idempotency: { tenant: 0, route: 'jobs', key: String(i), print: Buffer.from('print') },
@@ -106,7 +101,8 @@ interface Case {
 }
 
 const cases: readonly Case[] = [
-  { name: 'insert of 100 plain jobs', statement: insertPlain, params: await insertOf(plain), most: 1_100 },
+  { name: 'insert of 100 jobs alike', statement: insertAlike, params: await insertOf(plain), most: 1_100 },
+  { name: 'insert of 100 plain jobs', statement: insertPlain, params: await insertOf(ranked), most: 1_100 },
   { name: 'insert of 100 jobs with keys', statement: insertFull, params: await insertOf(keyed), most: 1_800 },
   { name: 'claim of 250', statement: claim, params: [[1], [5], [0], 250, [1], 60, 4, false], most: 2_100 },
   {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claimJobs } from '../../src/store/claims.ts';
 import type { Db, Pool } from '../../src/store/db.ts';
-import { insertJobs, type NewJob } from '../../src/store/jobs.ts';
+import { insertJobs, type NewJob } from '../../src/store/inserts.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob, crowdOf } from '../support/jobs.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
-import { insertJobs } from '../../src/store/jobs.ts';
+import { insertJobs } from '../../src/store/inserts.ts';
 import { Lanes, Workers } from '../../src/store/lanes.ts';
 import type { Statement } from '../../src/store/sql.ts';
 import { aJob, crowdOf } from '../support/jobs.ts';

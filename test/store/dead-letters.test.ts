@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import { type Claimed, claimJobs } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
 import { type Ending, noDetails, settleJobs } from '../../src/store/endings.ts';
-import { insertJobs } from '../../src/store/jobs.ts';
+import { insertJobs } from '../../src/store/inserts.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';

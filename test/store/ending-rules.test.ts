@@ -6,7 +6,7 @@ import { takeApart } from '../../src/store/apart.ts';
 import { type Claimed, claimJobs, promoteDue } from '../../src/store/claims.ts';
 import type { Pool } from '../../src/store/db.ts';
 import { type Ending, noDetails, settleJobs, settleWithin } from '../../src/store/endings.ts';
-import { insertJobs } from '../../src/store/jobs.ts';
+import { insertJobs } from '../../src/store/inserts.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { numbers, sql } from '../../src/store/sql.ts';
 import { aJob } from '../support/jobs.ts';

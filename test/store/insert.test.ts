@@ -1,8 +1,9 @@
-// What is inserted is what was given, whichever of the two statements takes it.
+// What is inserted is what was given, whichever of the three statements takes it.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Pool } from '../../src/store/db.ts';
-import { findPayload, insertJobs, type NewJob } from '../../src/store/jobs.ts';
+import { insertJobs, type NewJob } from '../../src/store/inserts.ts';
+import { findJobs, findPayload } from '../../src/store/jobs.ts';
 import { Lanes } from '../../src/store/lanes.ts';
 import { aJob } from '../support/jobs.ts';
 import { cloneDatabase, poolOn, type TestDatabase } from '../support/postgres.ts';
@@ -34,6 +35,22 @@ async function storedOf(jobs: NewJob[]): Promise<string[]> {
 test('payloads of plain jobs are kept byte for byte, each by its own job', async () => {
   const payloads = [...awkward, ...awkward];
   assert.deepEqual(await storedOf(payloads.map((payload) => aJob(lane, { payload }))), payloads);
+});
+
+test('jobs that differ in more than their payload are kept as they were, each by its own id', async () => {
+  const jobs = awkward.map((payload, i) =>
+    aJob(lane, { payload, priority: i % 3, max_attempts: 1 + (i % 2), timeout_seconds: i === 5 ? 7 : 60 }),
+  );
+  const { inserted, heads } = await insertJobs(db, jobs);
+  assert.deepEqual(heads.map(({ prio }) => prio).toSorted(), [0, 1, 2, 2]);
+  for (const [i, job] of jobs.entries()) {
+    const [facts] = await db.many(findJobs, [[inserted[i]?.id]]);
+    assert.deepEqual(
+      [facts?.priority, facts?.max_attempts, facts?.timeout_seconds],
+      [job.priority, job.max_attempts, job.timeout_seconds],
+    );
+    assert.deepEqual((await db.one(findPayload, [inserted[i]?.id])).payload, job.payload);
+  }
 });
 
 test('a payload that holds the separator of the plain statement is one payload', async () => {

@@ -1,6 +1,6 @@
 // Why this room exists: tests of the store write jobs as the database takes them, with every option at its default.
 // Next room: src/store/jobs.ts.
-import type { NewJob } from '../../src/store/jobs.ts';
+import type { NewJob } from '../../src/store/inserts.ts';
 import { sql } from '../../src/store/sql.ts';
 
 /** A job for `insertJobs`. */

@@ -1,4 +1,4 @@
-// The short way of a submit is a shortcut, not another contract: whatever it takes, the schema takes the same way.
+// The short check of a submit is a shortcut, not another contract: whatever it takes, the schema takes the same way.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -33,7 +33,7 @@ const body = fc
   // What a body holds was sent: undefined is nowhere in it.
   .map((members) => Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)));
 
-test('whatever the short way takes, the schema makes the same of', () => {
+test('whatever the short check takes, the schema makes the same of', () => {
   let taken = 0;
   fc.assert(
     fc.property(fc.oneof({ weight: 20, arbitrary: body }, anything), (given) => {
@@ -47,7 +47,7 @@ test('whatever the short way takes, the schema makes the same of', () => {
   assert.ok(taken > 100, `only ${taken} bodies were taken`);
 });
 
-test('the short way takes what most callers send', () => {
+test('the short check takes what most callers send', () => {
   for (const given of [
     { type: 'noop', payload },
     { type: 'noop', payload, queue: 'mail' },
@@ -57,7 +57,7 @@ test('the short way takes what most callers send', () => {
   }
 });
 
-test('whatever the short way of a completion takes, the schema makes the same of', () => {
+test('whatever the short check of a completion takes, the schema makes the same of', () => {
   const members = {
     id: fc.oneof({ weight: 8, arbitrary: fc.string({ maxLength: 250 }) }, anything),
     result: fc.oneof({ weight: 8, arbitrary: fc.constant(payload) }, anything),
