@@ -289,7 +289,7 @@ export async function build(
     leads === null
       ? null
       : office({
-          ...{ policyOf, db: leads, config, lanes, cancel, events, keys, holder, isFrozen },
+          ...{ policyOf, db: leads, read: browse, config, lanes, cancel, events, keys, holder, isFrozen },
           isDrained: (queue) => operators.levers.drainOf(queue) !== null,
         });
   const hands = {

@@ -93,6 +93,8 @@ export interface Events {
   'guard.moved': { queue: string; closed_by: Limit | null };
   /** A recount found other jobs than were counted: by how many the counter was wrong. It is mended. */
   'counter.drifted': { queue: string; type: string; state: KeptState; by: number };
+  /** Jobs of a type in a queue are more than can be recounted within a statement's time. */
+  'recount.gave_up': { queue: string; type: string };
   'hint.sent': { ids: number };
   'hint.received': { ids: number };
   'chore.failed': { chore: string; error: unknown };

@@ -11,6 +11,7 @@ import type { EventBus } from './events.ts';
 import { runningChores } from './roles/chores.ts';
 import { electing } from './roles/elect.ts';
 import type { Service } from './roles/service.ts';
+import type { Pool } from './store/db.ts';
 
 /** The office as the rest of the program sees it. */
 export interface Office extends Service {
@@ -28,6 +29,8 @@ export function office(
     events: EventBus;
     holder: string;
     isFrozen: () => boolean;
+    /** Where jobs are counted; all else goes by `db`. */
+    read: Pool;
   },
 ): Office {
   const { config, db, events, holder } = options;
@@ -47,7 +50,7 @@ export function office(
       forgetting({ db, days: config.ERRAND_LEDGER_DAYS }),
       folding({ db }),
       forgettingStatistics({ db, hours: config.ERRAND_STATISTICS_HOURS }),
-      recounting({ db, events }),
+      recounting({ db, read: options.read, events }),
     ],
     isFrozen: options.isFrozen,
     onRan: (chore, moved) => events.emit('chore.ran', { chore, moved }),

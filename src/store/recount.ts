@@ -1,5 +1,6 @@
 // The truth about depths: what blocks, leases, waiting jobs and dead letters really hold, beside what is counted.
-// Invariants: truth and counter are read in one snapshot; a reading is bounded in lanes and in rows of each.
+// Invariants: truth and counter are read in one snapshot; a reading is bounded in lanes and in rows of each, but for what runs
+// and what is blocked, which is read whole: there is as much of it as there are slots, and keys that somebody waits for.
 // Next room: actions/recount.ts; tallies.ts, whose `addDepths` mends.
 import { sql } from './sql.ts';
 

@@ -41,6 +41,9 @@ export function logEvents(
       : say('warn', 'a queue takes no more jobs', { queue, closed_by }),
   );
   events.on('counter.drifted', (event) => say('warn', 'a counter was wrong and is mended', event));
+  events.on('recount.gave_up', (event) =>
+    say('warn', 'a lane is too large to be recounted: its depth is told as it was counted', event),
+  );
   events.on('operation.moved', (event) => say('info', 'operation', event));
   events.on('operation.failed', ({ operation, kind, error }) =>
     say('error', 'a step of an operation failed', { operation, kind, ...reason(error) }),

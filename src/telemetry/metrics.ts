@@ -1,6 +1,6 @@
 // Every metric. It counts events and reads gauges when scraped; labels are queue, type, outcome and class with a bound on
 // their number, never ids or raw paths.
-// Invariant: a scrape costs the database at most two queries in ten seconds.
+// Invariant: a scrape costs the database a few queries in ten seconds, whose price follows lanes and never jobs.
 // Next room: series.ts, for those that are counted with every request; http/metrics.ts, which serves it.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { terminalStates } from '../domain/job.ts';
@@ -166,6 +166,12 @@ export function metering(options: MetricsOptions): Metrics {
     labelNames: ['queue', 'type', 'state'],
     registers,
   });
+  const givenUp = new Counter({
+    name: 'errand_recounts_given_up_total',
+    help: 'Times the leader could not recount the jobs of a type in a queue within the time of a statement: a drift there stays.',
+    labelNames: ['queue', 'type'],
+    registers,
+  });
   const saturated = new Gauge({
     name: 'errand_queue_saturated',
     help: '1 while this process refuses submits to a queue that holds more than its limits allow.',
@@ -312,6 +318,7 @@ export function metering(options: MetricsOptions): Metrics {
     drift.set(labels, by);
     drifts.set(Object.values(labels).join(' '), { labels, at: performance.now() });
   });
+  events.on('recount.gave_up', ({ queue, type }) => givenUp.inc(bounded(queue, type)));
   events.on('guard.moved', ({ queue, closed_by }) => {
     const labels = { queue: bounded(queue, '').queue };
     for (const limit of ['max_depth', 'max_oldest_age_seconds']) {

@@ -77,7 +77,7 @@ const floors: Readonly<Record<string, Floor>> = {
   },
   'desk.ts': { uses: ['roles', 'actions'], names: ['store'], packages: [] },
   'drain.ts': { uses: ['roles'], names: ['events.ts'], packages: [] },
-  'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts'], packages: [] },
+  'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts', 'store'], packages: [] },
   'runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
 };
 
