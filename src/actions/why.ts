@@ -35,7 +35,7 @@ export function explaining(options: {
     const { queue, type, state, attempt, max_attempts, cancel_requested } = facts;
     const lane = lanes.peek(place.lane) ?? (await lanes.get(place.lane));
     const waits = !isTerminal(state) && state !== 'running';
-    const { route, prio, ahead, is_bound, owner, started_at, until, deadline } = place;
+    const { route, prio, ahead, urgent, is_bound, owner, started_at, until, deadline } = place;
     const reasons = whyOf({
       now: place.now,
       state,
@@ -51,7 +51,7 @@ export function explaining(options: {
         started_at === null || until === null || deadline === null
           ? null
           : { worker: await workers.nameOf(owner), started_at, until, deadline },
-      line: prio === null ? null : { prio, ahead, is_bound },
+      line: prio === null ? null : { prio, ahead, urgent, is_bound },
       blocked_on: facts.options?.blocked_by ?? null,
       held_by: route === null ? null : heldRoute(route),
       pauses: pausesOf(queue, type),

@@ -58,8 +58,13 @@ export interface Standing {
     readonly until: Date;
     readonly deadline: Date;
   } | null;
-  /** Where it stands in line; `ahead` counts its own line only, up to a bound. */
-  readonly line: { readonly prio: number; readonly ahead: number; readonly is_bound: boolean } | null;
+  /** Where it stands in line; `ahead` counts its own line, `urgent` those of more urgent jobs, both up to a bound. */
+  readonly line: {
+    readonly prio: number;
+    readonly ahead: number;
+    readonly urgent: number;
+    readonly is_bound: boolean;
+  } | null;
   /** The job whose end it waits for. */
   readonly blocked_on: string | null;
   /** The operation that took it out of its line until it is undone or done. */
@@ -217,10 +222,10 @@ function queued(job: Standing): Reason[] {
       release: 'the end of another such job that its worker holds',
     });
   }
-  if (line !== null && line.ahead > 0) {
+  if (line !== null && line.ahead + line.urgent > 0) {
     reasons.push({
       cause: 'behind_others',
-      detail: `${line.is_bound ? 'at least ' : ''}${line.ahead} ${line.ahead === 1 ? 'job stands' : 'jobs stand'} before it in its line`,
+      detail: aheadText(line),
       release: 'their starts; PATCH priority moves it to another line',
     });
   }
@@ -230,6 +235,14 @@ function queued(job: Standing): Reason[] {
     release: 'the next look of a worker, within half a second or so',
   };
   return reasons.length > 0 ? reasons : [ready];
+}
+
+function aheadText({ ahead, urgent, is_bound }: NonNullable<Standing['line']>): string {
+  const least = is_bound ? 'at least ' : '';
+  const own = `${least}${ahead} ${ahead === 1 ? 'job stands' : 'jobs stand'} before it in its line`;
+  if (urgent === 0) return own;
+  const others = `${least}${urgent} more urgent ${urgent === 1 ? 'job goes' : 'jobs go'} first`;
+  return ahead === 0 ? others : `${own}, and ${others}`;
 }
 
 function pausedText({ since, until, reason }: Pause): string {

@@ -66,11 +66,15 @@ export const onDuty = sql<Pick<Enrolled, 'worker' | 'kind' | 'slots' | 'pushes' 
 select worker, kind, slots, pushes, queues, types from errand.roster
 where seen_at > clock_timestamp() - $1::int * interval '1 s'`;
 
-/** How many jobs are ready in these lanes. */
+/** How many jobs are ready in these lanes, each of which has some: as they are counted, for who is nobody's can be many. */
 export const readyIn = sql<{ lane: number; queued: number }>`
-select lane, sum(cardinality(ids) - pos)::int queued from errand.block
-where lane = any($1::int[]) and cardinality(ids) > pos group by lane order by lane`;
+select l.lane, greatest(1, coalesce(d.queued, 0) + coalesce(t.queued, 0))::float8 queued
+from unnest($1::int[]) l(lane)
+left join lateral (select queued from errand.depth where lane = l.lane offset 0) d on true
+left join lateral (select sum(queued) queued from errand.tally where lane = l.lane) t on true order by l.lane`;
 
-/** How many jobs these owners hold, about: a start that has just ended may still be counted. */
+/** How many jobs these owners hold. */
 export const heldBy = sql<{ running: number }>`
-select coalesce(sum(cardinality(ids)), 0)::int running from errand.lease where owner = any($1::int[])`;
+select count(*)::int running from errand.lease l cross join lateral unnest(l.ids) i(id)
+where l.owner = any($1::int[])
+  and not exists (select from errand.outcome o where o.job_id = i.id and o.epoch = l.epoch offset 0)`;

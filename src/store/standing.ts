@@ -12,6 +12,9 @@ export interface Place {
   route: string | null;
   prio: number | null;
   ahead: number;
+  /** Ready jobs of its lane that are more urgent, and not so much younger that it goes before them. */
+  urgent: number;
+  /** Whether there may be more of either than was counted. */
   is_bound: boolean;
   due: Date | null;
   owner: number | null;
@@ -30,6 +33,9 @@ with j as materialized (
 ), f as materialized (
   select o.ids, o.pos from b cross join lateral (
     select ids, pos from errand.block where lane = b.lane and prio = b.prio and ord < b.ord order by ord desc limit $2::int) o
+), u as materialized (
+  select o.*, o.at + o.prio * interval '30 s' < b.at + b.prio * interval '30 s' is_first from b cross join lateral (
+    select ids, pos, prio, at from errand.block where lane = b.lane and prio < b.prio and b.prio < 10 order by prio, ord limit $2) o
 ), w as (
   select run_at, lane from errand.later where job_id = $1
 ), l as materialized (
@@ -40,6 +46,7 @@ select errand.now() now, j.lane, (select route from errand.lane where id = coale
   (select prio from b) prio,
   (coalesce((select sum(cardinality(ids) - pos) from f), 0)
     + coalesce((select array_position(ids[pos + 1:], $1) - 1 from b), 0))::int ahead,
-  (select count(*) from f) = $2 is_bound, (select run_at from w) due, (select owner from l) owner,
+  (select coalesce(sum(cardinality(ids) - pos) filter (where is_first), 0) from u)::int urgent,
+  (select count(*) from f) = $2 or (select count(*) from u) = $2 is_bound, (select run_at from w) due, (select owner from l) owner,
   (select started_at from l) started_at, (select until from l) until, (select deadline from l) deadline
 from j`;

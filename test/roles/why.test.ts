@@ -76,11 +76,24 @@ test('jobs before it: behind_others, with how many', async () => {
   assert.match((await why(id)).reasons[0]?.detail ?? '', /^2 jobs stand/);
 });
 
-test('every place of its workers taken: workers_busy', async () => {
+test('more urgent jobs: behind_others, but for those that are so much younger that age counts for more', async () => {
+  await lease('ranked', 'ranked', 5);
+  const id = await submit('ranked');
+  await submit('ranked', { priority: 4 });
+  await submit('ranked', { priority: 6 });
+  assert.match((await why(id)).reasons[0]?.detail ?? '', /^1 more urgent job goes first$/);
+  await db.many({ text: `update errand.block set at = at - interval '31 s' where ${id} = any(ids)` });
+  assert.deepEqual(await causesOf(id), ['ready']);
+});
+
+test('every place of its workers taken: workers_busy, until one of their jobs ends', async () => {
   await submit('busy');
-  const [held] = await lease('busy', 'busy');
-  assert.ok(held);
-  assert.deepEqual(await causesOf(await submit('busy')), ['workers_busy']);
+  await submit('busy');
+  const [held] = await lease('busy', 'busy', 2);
+  const waits = await submit('busy');
+  assert.deepEqual(await causesOf(waits), ['workers_busy']);
+  await errand.actions.pull.complete(held?.lease_id ?? '', { result: null, created_uri: null });
+  assert.deepEqual(await causesOf(waits), ['ready']);
 });
 
 test('a run_at ahead: scheduled, until then', async () => {

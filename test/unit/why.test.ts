@@ -17,7 +17,7 @@ const plain: Standing = {
   error: null,
   due: null,
   lease: null,
-  line: { prio: 5, ahead: 0, is_bound: false },
+  line: { prio: 5, ahead: 0, urgent: 0, is_bound: false },
   blocked_on: null,
   held_by: null,
   pauses: [],
@@ -40,7 +40,7 @@ test('what operators set comes before what workers lack, and all of it is told',
     held_by: '7',
     pauses: [pause, { ...pause, of: 'type' }],
     takers: { workers: 0, slots: 0, running: 0 },
-    line: { prio: 25, ahead: 3, is_bound: false },
+    line: { prio: 25, ahead: 3, urgent: 0, is_bound: false },
   });
   assert.deepEqual(causes, ['held', 'queue_paused', 'type_paused', 'no_worker', 'suspect', 'behind_others']);
 });
@@ -84,6 +84,13 @@ test('a blocked job names the job it waits for', () => {
 });
 
 test('a count that was cut says so', () => {
-  const [reason] = whyOf({ ...plain, line: { prio: 5, ahead: 1_000, is_bound: true } });
+  const [reason] = whyOf({ ...plain, line: { prio: 5, ahead: 1_000, urgent: 0, is_bound: true } });
   assert.match(reason?.detail ?? '', /^at least 1000 jobs stand before it/);
+});
+
+test('more urgent jobs that go first are told of, and nothing else is where only they do', () => {
+  const detailOf = (ahead: number, urgent: number) =>
+    whyOf({ ...plain, line: { prio: 5, ahead, urgent, is_bound: false } })[0]?.detail;
+  assert.equal(detailOf(0, 2), '2 more urgent jobs go first');
+  assert.equal(detailOf(1, 1), '1 job stands before it in its line, and 1 more urgent job goes first');
 });

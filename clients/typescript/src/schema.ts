@@ -3520,7 +3520,7 @@ export interface components {
             items: components["schemas"]["Worker"][];
             /** @description The cursor of the next page; null at the end. */
             next_cursor: string | null;
-            /** @description Ready jobs that nobody heard of within the last minute takes. */
+            /** @description Ready jobs that nobody heard of within the last minute takes, a second old at most. */
             unserved: {
                 queue: string;
                 type: string;

@@ -43,6 +43,6 @@ export const WorkerList = z
     next_cursor: z.string().nullable().describe('The cursor of the next page; null at the end.'),
     unserved: z
       .array(z.object({ queue: name, type: name, queued: z.int() }))
-      .describe('Ready jobs that nobody heard of within the last minute takes.'),
+      .describe('Ready jobs that nobody heard of within the last minute takes, a second old at most.'),
   })
   .meta({ id: 'WorkerList', description: 'A page of who takes work, and what nobody takes.' });
