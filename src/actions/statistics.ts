@@ -41,8 +41,8 @@ const times_every_ms = 5_000;
 const forget_ms = 30_000;
 const fresh_ms = 1_500;
 const stale_ms = 5_000;
-/** Queues that are read each second at most. */
-const most_watched = 500;
+/** Queues that are read each second at most: those that were asked for last. */
+export const most_watched = 500;
 
 /** Memory of one queue, or of one type in it. */
 export class Line {
@@ -105,27 +105,19 @@ export class Statistics {
 
   /** What is true of the jobs of one type in a queue now. */
   async ofType(queue: string, type: string): Promise<Figures> {
-    await this.line(queue);
-    return (this.#watched.get(queue)?.types.get(type) ?? new Line()).figures;
+    return ((await this.#fresh(queue)).types.get(type) ?? new Line()).figures;
   }
 
   /** The same without waiting: undefined where it is not in memory, and read from now on. */
   peek(queue: string, type?: string): Line | undefined {
     const one = this.#ask(queue);
-    if (one === undefined || performance.now() - one.read_at > stale_ms) return undefined;
+    if (performance.now() - one.read_at > stale_ms) return undefined;
     return type === undefined ? one.whole : one.types.get(type);
   }
 
   /** The memory of a queue, read where it is not up to date. */
   async line(queue: string): Promise<Line> {
-    const one = this.#ask(queue) ?? blank();
-    if (performance.now() - one.read_at > fresh_ms) {
-      one.loading ??= this.#load(new Map([[queue, one]])).finally(() => {
-        one.loading = null;
-      });
-      await one.loading;
-    }
-    return one.whole;
+    return (await this.#fresh(queue)).whole;
   }
 
   /** Ready jobs at this moment, those included that this process has just taken in. */
@@ -142,14 +134,29 @@ export class Statistics {
     if (this.#watched.size > 0) await this.#load(new Map(this.#watched));
   }
 
-  #ask(queue: string): Watched | undefined {
-    let one = this.#watched.get(queue);
-    if (one === undefined) {
-      if (this.#watched.size >= most_watched) return undefined;
-      one = blank();
-      this.#watched.set(queue, one);
+  async #fresh(queue: string): Promise<Watched> {
+    const one = this.#ask(queue);
+    if (performance.now() - one.read_at > fresh_ms) {
+      one.loading ??= this.#load(new Map([[queue, one]])).finally(() => {
+        one.loading = null;
+      });
+      await one.loading;
     }
+    return one;
+  }
+
+  #ask(queue: string): Watched {
+    const one = this.#watched.get(queue) ?? blank();
     one.asked_at = performance.now();
+    // To the end: the first is the one that was not asked for the longest, and gives way to who asks now.
+    this.#watched.delete(queue);
+    this.#watched.set(queue, one);
+    if (this.#watched.size > most_watched) {
+      for (const longest of this.#watched.keys()) {
+        this.#watched.delete(longest);
+        break;
+      }
+    }
     return one;
   }
 
