@@ -27,7 +27,7 @@ export interface Accept {
 
 export interface AcceptOptions {
   levers: Pick<Levers, 'isUntouched' | 'settingsOf' | 'pauseOf' | 'drainOf' | 'isDefined' | 'look'>;
-  statistics: Pick<Statistics, 'peek' | 'queuedNow'>;
+  statistics: Pick<Statistics, 'peek' | 'line' | 'queuedNow'>;
   /** Whether any job was ever submitted to a queue, as far as this process has heard. */
   hasLane: (queue: string) => boolean;
   /** Whether a key names a job already; throws where it stands for another request. */
@@ -38,7 +38,7 @@ export interface AcceptOptions {
 }
 
 export function accepting(options: AcceptOptions): Accept {
-  const { levers, hasLane, isKnown, strict } = options;
+  const { levers, statistics, hasLane, isKnown, strict } = options;
 
   const exists = (queue: string) => levers.isDefined(queue) ?? hasLane(queue);
 
@@ -69,6 +69,17 @@ export function accepting(options: AcceptOptions): Accept {
     };
   }
 
+  /** Whether the answer goes by the rates of a queue that nobody has asked for lately. */
+  function lacksRates({ submission: { queue }, mode }: AcceptAsk): boolean {
+    const isJudged = mode.kind === 'sync' && levers.settingsOf(queue).refuse_late_waits;
+    return isJudged && statistics.peek(queue) === undefined;
+  }
+
+  function answeredOf(ask: AcceptAsk): AnswerMode | Promise<AnswerMode> {
+    const { mode, refusal } = decided(ask);
+    return refusal === null ? mode : unlessKnown(ask.submission, mode, refusal);
+  }
+
   async function unlessKnown(
     { idempotency }: Submission,
     mode: AnswerMode,
@@ -89,8 +100,7 @@ export function accepting(options: AcceptOptions): Accept {
     const { submission, mode } = ask;
     if (strict && !exists(submission.queue)) return afterLook(ask);
     if (mode.kind === 'async' && levers.isUntouched(submission.queue)) return mode;
-    const { mode: answered, refusal } = decided(ask);
-    return refusal === null ? answered : unlessKnown(submission, answered, refusal);
+    return lacksRates(ask) ? statistics.line(submission.queue).then(() => answeredOf(ask)) : answeredOf(ask);
   };
 
   return Object.assign(accept, {

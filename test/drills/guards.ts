@@ -15,7 +15,7 @@ export const drill: Drill = {
   profiles: ['short', 'long'],
   async run({ profile, say }): Promise<Verdict> {
     const max_depth = profile === 'long' ? 6_000 : 3_000;
-    const books = await guardedDrain({ max_depth, slots: 4, run_ms: 200 });
+    const books = await guardedDrain({ max_depth, slots: 4, run_ms: 200, ask_ms: 1_000 });
     const began = books.told[0]?.was_seconds ?? 0;
     const judged = books.told.filter(
       ({ was_seconds: was }) => was <= began - known_after && was >= least_seconds,

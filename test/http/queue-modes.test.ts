@@ -7,6 +7,7 @@ import { defineHandler } from '../../src/errand.ts';
 import { calling } from '../support/call.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';
 import { type Header, post } from '../support/serve.ts';
+import { until } from '../support/until.ts';
 
 let errand: TestErrand;
 let client: pg.Client;
@@ -266,6 +267,72 @@ test('a pause that ends within the wait is no reason to refuse a demand', async 
   const answer = await call.post('/v1/jobs', { queue: 'soon', type: 'quick' }, demand);
   assert.equal(answer.status, 200, JSON.stringify(answer.json));
 });
+
+test('a demand that the present rates say will come late is refused where the queue wants that, from the first one on', async () => {
+  await call('PUT', '/v1/queues/slow', { refuse_late_waits: true });
+  await call.post('/v1/jobs', { queue: 'slow', type: 'unserved' });
+  // Of ten minutes' work 30 s are done.
+  await client.query(
+    `insert into errand.tally (lane, slot, process, started, queued)
+     select id, errand.now() - interval '30 s', 999, 60, 600 from errand.lane where queue = 'slow'`,
+  );
+  const ask = async (seconds: number, path = '/v1/jobs') => {
+    const demand = { 'errand-expect': '200-ok', prefer: `wait=${seconds}` };
+    return call.post(path, { queue: 'slow', type: 'quick' }, demand);
+  };
+  const refused = await ask(4);
+  assert.equal(refused.status, 417);
+  assert.equal(refused.json.reason, 'estimate_exceeds_wait');
+  assert.match(refused.json.detail, /ends in 3\d\d s, after the wait of 4 s/);
+  assert.equal(await stored('slow'), 1);
+  const { refusal } = (await ask(4, '/v1/jobs/validate')).json as Report;
+  assert.deepEqual([refusal?.status, refusal?.reason], [417, 'estimate_exceeds_wait']);
+  await call('PATCH', '/v1/queues/slow', { refuse_late_waits: false }, { 'if-match': '*' });
+  assert.equal((await ask(4)).status, 200);
+});
+
+test('a queue whose oldest job is too old takes only what is critical, until that is well below the limit', async () => {
+  const limit = { max_oldest_age_seconds: 60, critical_priority: 1 };
+  await call('PUT', '/v1/queues/aged', limit);
+  const submit = (priority: number, path = '/v1/jobs') =>
+    call.post(path, { queue: 'aged', type: 'unserved', priority });
+  const olderBy = (seconds: number) =>
+    client.query(
+      `update errand.block set at = at - $1::int * interval '1 s'
+       where lane = (select id from errand.lane where queue = 'aged')`,
+      [seconds],
+    );
+  assert.equal((await submit(5)).status, 202);
+  await olderBy(70);
+  const refused = await until(async () => {
+    const answer = await submit(5);
+    return answer.status === 503 ? answer : null;
+  });
+  assert.deepEqual([refused.json.code, refused.json.reason], ['queue-saturated', 'max_oldest_age_seconds']);
+  assert.match(refused.json.detail, /queue aged holds a ready job that is 7\d s old of at most 60 s/);
+  // Nothing goes out, so nobody knows when: a minute, and a little that spreads who returns.
+  const seconds = Number(refused.headers.get('retry-after'));
+  assert.ok(seconds >= 60 && seconds <= 66, `${seconds} s`);
+  const { refusal } = (await submit(5, '/v1/jobs/validate')).json as Report;
+  assert.deepEqual([refusal?.status, refusal?.reason], [503, 'max_oldest_age_seconds']);
+  assert.equal((await submit(1)).status, 202);
+  // Below the limit, and above four fifths of it: still closed.
+  await olderBy(-17);
+  const age = await ageBelow('aged', 58_000);
+  assert.ok(age > 48_000, `${age} ms`);
+  assert.equal((await submit(5)).status, 503);
+  await olderBy(-20);
+  await ageBelow('aged', 48_000);
+  assert.equal((await submit(5)).status, 202);
+});
+
+/** The age of the oldest ready job of a queue, once it is told to be less than so many ms. */
+async function ageBelow(queue: string, most_ms: number): Promise<number> {
+  return until(async () => {
+    const { oldest_age_ms } = (await call.get(`/v1/queues/${queue}/stats`)).json;
+    return oldest_age_ms < most_ms ? oldest_age_ms : null;
+  });
+}
 
 test('what a key names already is not refused, whatever was set since', async () => {
   const body = { queue: 'kept', type: 'quick' };

@@ -36,8 +36,10 @@ export async function guardedDrain(options: {
   /** Jobs that run at once, and for how long each. */
   slots: number;
   run_ms: number;
+  /** How often it is asked, in ms. */
+  ask_ms: number;
 }): Promise<DrainBooks> {
-  const { max_depth, slots, run_ms } = options;
+  const { max_depth, slots, run_ms, ask_ms } = options;
   const errand = await startErrand({
     env: { ERRAND_HANDLER_CONCURRENCY: String(slots), ERRAND_LEASE_SECONDS: '30' },
     handlers: [defineHandler({ type: 'work', run: () => pause(run_ms) })],
@@ -92,7 +94,7 @@ export async function guardedDrain(options: {
       if (answer.status === 202) break;
       asked.push({ at, said_seconds: Number(answer.headers.get('retry-after')), problem });
       critical.push((await post('/v1/jobs', job(0))).status);
-      await Promise.race([pause(1_000), opened]);
+      await Promise.race([pause(ask_ms), opened]);
     }
     const { at, ready: opened_at } = await openedAt;
     const told = asked.map((one) => ({
