@@ -32,6 +32,7 @@ export interface Manifest {
     template?: { metadata: { labels: Labels; annotations?: Labels }; spec: PodSpec };
     ports?: { name: string; port: number; targetPort: string }[];
     endpoints?: { port: string; path: string }[];
+    groups?: { name: string; rules: { alert: string; expr: string }[] }[];
     rules?: { http: { paths: { backend: { service: { name: string; port: { name: string } } } }[] } }[];
     ingress?: { from: object[]; ports: { port: string }[] }[];
     egress?: { to?: object[]; ports: { port: number | string }[] }[];

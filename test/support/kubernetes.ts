@@ -116,6 +116,14 @@ const customKinds: Readonly<Record<string, Keys>> = {
       endpoints: { port: null, path: null, interval: null },
     },
   },
+  'monitoring.coreos.com/v1/PrometheusRule': {
+    apiVersion: null,
+    kind: null,
+    metadata: { name: null, labels: null },
+    spec: {
+      groups: { name: null, rules: { alert: null, expr: null, for: null, labels: null, annotations: null } },
+    },
+  },
 };
 
 function keyFaults(value: object, known: Keys, place: string): string[] {

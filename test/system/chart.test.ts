@@ -2,12 +2,16 @@
 // program; and values that cannot work are refused with the reason. Where there is no helm and no stand-in for it can be
 // built, the tests are skipped with the reason: not run, never passed.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { readDeclared } from '../../src/declared.ts';
 import { assertFitting, configOf, ofKind, podsOf } from '../support/chart.ts';
+import { findProgram } from '../support/children.ts';
 import { chart, findRenderer, type Manifest, Refused } from '../support/helm.ts';
 import { objectFaults } from '../support/kubernetes.ts';
 import { runPod } from './chart-pod.ts';
@@ -144,6 +148,77 @@ test(
     assert.ok(line?.startsWith('proxy_set_header Errand-Expect ') && proven.includes(line), line);
   },
 );
+
+/** Alerts by what makes them fire: a metric, a quiet and a loud value of it, and for how many minutes it must be loud. */
+const alerts = {
+  ErrandQueueSaturated: ['errand_queue_saturated', 0, 1, 5],
+  ErrandJobsUnserved: ['errand_unserved_jobs', 0, 1, 10],
+  ErrandCounterDrift: ['errand_counter_drift', 100, -101, 0],
+  ErrandSchedulesLate: ['errand_schedule_oldest_due_seconds', 30, 31, 1],
+  ErrandNoLeader: ['errand_leader', 1, 0, 2],
+  ErrandInvariantViolated: ['errand_invariant_violations_total', 0, 1, 0],
+} as const;
+
+test(
+  'there is an alert for what operators should look at, and each goes by metrics that there are',
+  options,
+  async () => {
+    const rules = alertsOf((await render(release, ci('production'))).objects);
+    assert.deepEqual(rules.map(({ alert }) => alert).sort(), Object.keys(alerts).sort());
+    const metrics = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
+    const guide = readFileSync(new URL('../../docs/guides/operations.md', import.meta.url), 'utf8');
+    for (const { alert, expr } of rules) {
+      for (const [name] of expr.matchAll(/errand_\w+/g)) assert.ok(metrics.includes(`\`${name}\``), name);
+      assert.ok(guide.includes(`\`${alert}\``), `${alert} is in the guide`);
+    }
+  },
+);
+
+test(
+  'each alert fires for its own release alone, when it was bad for long enough, and stops',
+  options,
+  async (t) => {
+    const promtool = findProgram('promtool');
+    if (promtool === null) return t.diagnostic('promtool is not installed: the alerts were not tried');
+    const groups = ofKind((await render(release, ci('production'))).objects, 'PrometheusRule')[0]?.spec
+      ?.groups;
+    const folder = await mkdtemp(join(tmpdir(), 'errand-alerts-'));
+    t.after(() => rm(folder, { recursive: true }));
+    await writeFile(join(folder, 'rules.json'), JSON.stringify({ groups }));
+    const tests = Object.entries(alerts).map(([alert, [metric, quiet, loud, minutes]]) => {
+      const of = (name: string) =>
+        `${metric}{namespace="jobs",service="${name}-errand-metrics",queue="mail"}`;
+      const firing = (at: number, count: number) => ({
+        expr: `count(ALERTS{alertname="${alert}",alertstate="firing"}) or vector(0)`,
+        eval_time: `${at}m`,
+        exp_samples: [{ labels: '{}', value: count }],
+      });
+      // A counter stays where it is; what it counted is forgotten after ten minutes.
+      const after = alert === 'ErrandInvariantViolated' ? loud : quiet;
+      return {
+        interval: '1m',
+        input_series: [
+          { series: of(release), values: `${quiet}+0x9 ${loud}+0x19 ${after}+0x19` },
+          { series: of('another'), values: `${loud}+0x50` },
+        ],
+        promql_expr_test: [
+          ...[firing(9, 0), firing(10 + minutes, 1), firing(45, 0)],
+          ...(minutes > 0 ? [firing(9 + minutes, 0)] : []),
+        ],
+      };
+    });
+    const file = join(folder, 'tests.json');
+    await writeFile(file, JSON.stringify({ rule_files: ['rules.json'], evaluation_interval: '1m', tests }));
+    const tried = spawnSync(promtool, ['test', 'rules', file], { encoding: 'utf8' });
+    assert.equal(tried.status, 0, tried.stdout + tried.stderr);
+  },
+);
+
+function alertsOf(objects: readonly Manifest[]) {
+  return ofKind(objects, 'PrometheusRule').flatMap(
+    ({ spec }) => spec?.groups?.flatMap(({ rules }) => rules) ?? [],
+  );
+}
 
 test('the values that the guide shows can be rendered', options, async () => {
   const guide = readFileSync(new URL('../../docs/guides/kubernetes.md', import.meta.url), 'utf8');

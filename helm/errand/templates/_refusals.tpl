@@ -19,6 +19,9 @@ that, by values.schema.json.
 {{- if and $values.ingress.enabled (not $values.ingress.host) -}}
 {{- fail "ingress.host is not set: without one the Ingress would answer for every host of the controller" -}}
 {{- end -}}
+{{- if and $values.serviceMonitor.alerts (not $values.serviceMonitor.enabled) -}}
+{{- fail "serviceMonitor.alerts needs serviceMonitor.enabled: the alerts go by the labels that its series have" -}}
+{{- end -}}
 {{- if $values.schedules -}}
 {{- $file := fromYaml $values.schedules -}}
 {{- if or (ne (join "," (keys $file)) "schedules") (not (kindIs "slice" $file.schedules)) -}}
