@@ -17,24 +17,13 @@ import { NewJob, usualJob } from '../../src/http/schemas/job.ts';
 import { headerChecks, serverLimits, serving } from '../../src/http/server.ts';
 import { submitJob } from '../../src/http/submit.ts';
 import { sparing, validatorCompiler } from '../../src/http/validate.ts';
-import { metering } from '../../src/telemetry/metrics.ts';
+import { metricsAlone } from '../counting.ts';
 
 const layers = Number(process.argv[2]);
 const has = (layer: number) => layers >= layer;
 
 const events = new EventBus();
-const metrics = metering({
-  events,
-  depths: async () => [],
-  operations: async () => [],
-  unserved: async () => [],
-  pools: () => [],
-  slots: () => [],
-  oldestDue: async () => 0,
-  term: () => null,
-  waiters: () => 0,
-  watch: () => ({ streams: 0, jobs: 0 }),
-});
+const metrics = metricsAlone(events);
 const nothingCounted = { ...metrics, observeHttp: () => {} };
 
 let stored = 0;

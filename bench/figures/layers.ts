@@ -3,6 +3,7 @@
 // Invariant: every answer is a 202, and those of the whole program are rows.
 // Next room: contestants/layers.ts, which builds them.
 import { calmRounds } from '../calm.ts';
+import { type CountingPrice, pricingCounting } from '../counting.ts';
 import type { Figure, FigureOptions } from '../figure.ts';
 import { inTurn, spreadOf } from '../measure.ts';
 import { payload, payloadText } from '../payload.ts';
@@ -19,6 +20,12 @@ const layers = [
   '+ storage: flush, driver, and the services beside it',
 ] as const;
 
+/** What one round gave: every server under load, and counting by itself. */
+interface Taken {
+  taken: Round[];
+  counting: CountingPrice;
+}
+
 const order = {
   path: '/v1/jobs',
   body: JSON.stringify({ type: 'noop', payload }),
@@ -29,6 +36,7 @@ const order = {
 
 export async function layerPrices({ rounds = 8, ground, say }: FigureOptions): Promise<Figure> {
   const url = await ground.database('layers');
+  const priceOfCounting = pricingCounting();
   const servers: Server[] = [];
   const accepted: number[] = layers.map(() => 0);
   try {
@@ -53,29 +61,49 @@ export async function layerPrices({ rounds = 8, ground, say }: FigureOptions): P
           accepted[i] = (accepted[i] ?? 0) + good;
           taken[i] = one;
         }
+        const counting = priceOfCounting();
         say(`layers: ${taken.map(({ node_us }) => node_us.toFixed(1)).join(', ')} µs`);
-        return taken;
+        return { taken, counting };
       },
     });
     const [row] = await ground.ask<{ rows: number }>(url, 'select count(*)::int "rows" from errand.job');
     if (row?.rows !== accepted.at(-1)) {
       throw new Error(`${accepted.at(-1)} answers of 202 but ${row?.rows} rows; no figure`);
     }
-    const nodeOf = (taken: readonly Round[], i: number) => (taken[i] as Round).node_us;
+    const nodeOf = ({ taken }: Taken, i: number) => (taken[i] as Round).node_us;
+    const whole = layers.length - 1;
+    const counted = (round: Taken) => (round.counting.post_us / nodeOf(round, whole)) * 100;
     return {
       name: 'layers',
       title: 'What each layer of a POST costs',
-      goals: [],
+      goals: [
+        {
+          what: 'metrics and statistics at a POST',
+          against: 'all Node CPU of it',
+          ...{ at: 'most', value: 1, unit: '%' },
+          seen: spreadOf(kept.map(counted)),
+        },
+      ],
       lines: [
         ...layers.map((what, i) => ({
           what,
           unit: 'µs/request',
-          spread: spreadOf(kept.map((taken) => nodeOf(taken, i) - (i === 0 ? 0 : nodeOf(taken, i - 1)))),
+          spread: spreadOf(kept.map((round) => nodeOf(round, i) - (i === 0 ? 0 : nodeOf(round, i - 1)))),
         })),
         {
           what: 'all of it',
           unit: 'µs/request',
-          spread: spreadOf(kept.map((taken) => nodeOf(taken, layers.length - 1))),
+          spread: spreadOf(kept.map((round) => nodeOf(round, whole))),
+        },
+        {
+          what: 'of it metrics and statistics, counted by themselves',
+          unit: 'µs/request',
+          spread: spreadOf(kept.map(({ counting }) => counting.post_us)),
+        },
+        {
+          what: 'the same at the start and the end of a job',
+          unit: 'µs/job',
+          spread: spreadOf(kept.map(({ counting }) => counting.run_us)),
         },
         { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
       ],
