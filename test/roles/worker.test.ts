@@ -343,7 +343,7 @@ test('leases are renewed by our own clock, however wrong it is against the datab
   }
 });
 
-test('a drain gives running jobs back without costing an attempt', async () => {
+test('a drain gives running jobs back without costing an attempt, but for those that have only one', async () => {
   const second = await startErrand({
     databaseUrl: errand.databaseUrl,
     env: { ERRAND_DRAIN_DEADLINE_SECONDS: '3' },
@@ -358,10 +358,17 @@ test('a drain gives running jobs back without costing an attempt', async () => {
     ],
   });
   const id = (await second.actions.submit(aSubmission({ type: 'long' }))).id;
-  await running(id);
+  const once = (await second.actions.submit(aSubmission({ type: 'long', max_attempts: 1 }))).id;
+  await Promise.all([running(id), running(once)]);
   await second.drain(true);
   const job = await facts(id);
   assert.deepEqual([job.state, job.attempt, job.epoch], ['queued', 0, 1]);
+  const ended = await facts(once);
+  assert.deepEqual(
+    [ended.state, ended.class, ended.source],
+    ['dead', 'lost', 'errand'],
+    'it must not run twice',
+  );
 });
 
 test('a handler in any folder can import "errand"', async () => {

@@ -104,7 +104,8 @@ function ending(
   }
   const plain = { ...noDetails, start: job };
   if (verdict.kind === 'snoozed') return { ...plain, status: 'snoozed', delay_ms: verdict.delay_ms };
-  if (stopped === 'drain' && !running.cancel_requested) return { ...plain, status: 'released', delay_ms: 0 };
+  if (stopped === 'drain' && !running.cancel_requested)
+    return job.max_attempts === 1 ? cutOff(job) : { ...plain, status: 'released', delay_ms: 0 };
   if (running.cancel_requested) return { ...plain, status: 'cancelled', source, error: verdict.message };
   const next = afterFailure({
     class: verdict.class,
@@ -126,6 +127,14 @@ function ending(
     fingerprint: fingerprintOf({ ...verdict, type: job.type, source, place: verdict.place ?? targetOf(job) }),
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
   };
+}
+
+/** A job of one attempt has had it, however politely its worker went. */
+function cutOff(job: Job): Ending {
+  const cause = { class: 'lost', source: 'errand', http_status: null } as const;
+  const error = 'the server stopped while it ran, and max_attempts is 1';
+  const fingerprint = fingerprintOf({ ...cause, type: job.type, message: error, place: null });
+  return { ...noDetails, start: job, status: 'dead', ...cause, error, fingerprint };
 }
 
 /** The present moment by the database's clock, in ms. */
