@@ -165,6 +165,17 @@ export async function build(
   });
   events.on('job.ended', ({ job_id }) => keys.heardEnd(job_id));
   const intakeOf = { db: intake, lanes, ready, events, keys, onLater, guards: counts.guards };
+  const policyOf: PolicyOf = (queue, type) => retryDefaultsOf(operators.levers.settingsOf(queue), type);
+  const accept = accepting({
+    levers: operators.levers,
+    statistics: counts.statistics,
+    hasLane: (queue) => lanes.hasQueue(queue),
+    isKnown: async (key) => (await knownJob(intake, key)) !== undefined,
+    strict: config.ERRAND_STRICT_QUEUES,
+    cap_seconds: config.ERRAND_WAIT_CAP_SECONDS,
+  });
+  const closed = (queue: string, pointer: string | null) =>
+    accept.closed(queue, clock?.now() ?? new Date(), pointer);
   const inBulk = bulk({
     db: browse,
     engine,
@@ -174,21 +185,13 @@ export async function build(
     secret: secrets.cursor,
     onEnded,
     onLater,
+    closed,
     onRequested: (ids) => {
       for (const runner of runners) for (const id of ids) runner.cancelRequested(id);
       watch.hear(ids);
     },
     onDue: () => choreRunner.wakeIn('operations', 0),
     onError: storeError('notify'),
-  });
-  const policyOf: PolicyOf = (queue, type) => retryDefaultsOf(operators.levers.settingsOf(queue), type);
-  const accept = accepting({
-    levers: operators.levers,
-    statistics: counts.statistics,
-    hasLane: (queue) => lanes.hasQueue(queue),
-    isKnown: async (key) => (await knownJob(intake, key)) !== undefined,
-    strict: config.ERRAND_STRICT_QUEUES,
-    cap_seconds: config.ERRAND_WAIT_CAP_SECONDS,
   });
   const actions: Actions = {
     accept,
@@ -206,7 +209,7 @@ export async function build(
     cancel,
     change: changing({
       ...{ db: read, inspect, lanes, ready, events, onLater },
-      closed: (queue, pointer) => accept.closed(queue, clock?.now() ?? new Date(), pointer),
+      closed,
     }),
     pull: roster.hearing(
       pulling({
@@ -229,14 +232,14 @@ export async function build(
     schedules: scheduling({ db: browse, secret: secrets.cursor, events }),
     trigger: triggering({
       ...{ ...intakeOf, policyOf },
-      closed: (queue) => accept.closed(queue, clock?.now() ?? new Date(), null),
+      closed: (queue) => closed(queue, null),
     }),
     policyOf,
     runs: running({ db: browse, secret: secrets.cursor }),
     ...operators.actions,
     deadLetters: deadLettering({
       ...{ db: browse, lanes, events, secret: secrets.cursor },
-      redrives: redriving({ lanes, ready, events, onLater }),
+      redrives: redriving({ lanes, ready, events, onLater, closed }),
     }),
     ...inBulk.verbs,
     leader: () => read.maybeOne(findLeader, [dispatcherRoom]),

@@ -29,14 +29,14 @@ export function bulk(
       onError: (error: unknown) => void;
     },
 ): { verbs: Pick<Actions, 'audit' | 'operations' | 'bulk' | 'dangerous'>; chore: Chore } {
-  const { db, engine, events } = options;
+  const { engine, events } = options;
   const operations = operating(options);
   const hold = holdStep(options);
   return {
     verbs: {
       audit: auditing(options),
       operations,
-      bulk: bulking({ db, operations }),
+      bulk: bulking({ ...options, operations }),
       dangerous: confirming({ ...options, onDue: operations.tell }),
     },
     chore: operationChore({

@@ -4,7 +4,7 @@
 import { type FireOptions, firing } from './actions/fire.ts';
 import { folding, forgettingStatistics } from './actions/fold.ts';
 import { leading } from './actions/lead.ts';
-import { forgetting } from './actions/ledger.ts';
+import { forgetting, forgettingOperations } from './actions/ledger.ts';
 import { recounting } from './actions/recount.ts';
 import type { Config } from './config.ts';
 import type { EventBus } from './events.ts';
@@ -48,6 +48,7 @@ export function office(
         onError: (error) => onError('fire', error),
       }),
       forgetting({ db, days: config.ERRAND_LEDGER_DAYS }),
+      forgettingOperations({ db }),
       folding({ db }),
       forgettingStatistics({ db, hours: config.ERRAND_STATISTICS_HOURS }),
       recounting({ db, read: options.read, events }),

@@ -33,7 +33,13 @@ export interface Bulk {
 
 const most_sample = 10;
 
-export function bulking({ db, operations }: { db: Pool; operations: Operations }): Bulk {
+export function bulking(options: {
+  db: Pool;
+  operations: Operations;
+  /** Why a queue takes no job; null: it does. */
+  closed: (queue: string, pointer: string | null) => Problem | null;
+}): Bulk {
+  const { db, operations, closed } = options;
   const limited = (extent: Extent, limit: number | null): Extent =>
     limit === null || extent.jobs < limit ? extent : { ...extent, jobs: limit, at_least: false };
 
@@ -43,11 +49,11 @@ export function bulking({ db, operations }: { db: Pool; operations: Operations }
       const expected = limited(await countFitting(db, filter), limit);
       const phase = canary === null ? 'work' : 'canary';
       const target = filter.queue ?? '*';
-      return operations.begin(
-        { kind: 'dead_letters.redrive', target, params, reason, phase, expected },
-        key,
-        by,
-      );
+      // Letters of any queue are refused one by one.
+      const to = params.queue ?? filter.queue;
+      const pointer = params.queue === undefined ? '#/filter/queue' : '#/queue';
+      const wish = { kind: 'dead_letters.redrive', target, params, reason, phase, expected } as const;
+      return operations.begin(wish, key, by, to === undefined ? null : closed(to, pointer));
     },
     async preview(filter, limit) {
       const extent = limited(await countFitting(db, filter), limit);

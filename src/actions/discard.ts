@@ -5,7 +5,7 @@
 import type { LetterFilter } from '../domain/dead-letter.ts';
 import type { EventBus } from '../events.ts';
 import { putBack, setAside, type WalkedLetter } from '../store/letters.ts';
-import { insertItems } from '../store/operations.ts';
+import { insertItems, returnItems } from '../store/operations.ts';
 import { afterMark } from './hold.ts';
 import { walkOn } from './redrive-many.ts';
 import type { TakeStep } from './stepping.ts';
@@ -35,11 +35,12 @@ export function discardStep({ events }: { events: EventBus }): TakeStep {
     if (phase === 'undo' || phase === 'withdraw') {
       const back = await tx.many(putBack, [id, most_at_once]);
       if (back.length === 0) return { state: phase === 'undo' ? 'undone' : 'cancelled' };
+      await tx.many(returnItems, [id, back.map(({ job_id }) => job_id)]);
       return { counts: { put_back: back.length }, after: tell(back, true) };
     }
-    const { at } = operation.cursor as { at?: WalkedLetter['key'] };
+    const { at = null } = operation.cursor as { at?: WalkedLetter['key'] | null };
     const want = Math.min(most_at_once, (limit ?? Number.POSITIVE_INFINITY) - matched);
-    const walked = await walkOn(tx, filter, at ?? ['-infinity', '0'], operation.began, want);
+    const walked = await walkOn(tx, filter, at, operation.began, want);
     const ids = walked.flatMap(({ job_id }) => job_id ?? []);
     const taken = await tx.many(setAside, [ids, id]);
     const jobs = taken.map(({ job_id }) => job_id);

@@ -1,6 +1,7 @@
-// Forgets what the ledger of schedules has kept for long enough.
-// Next room: store/slots.ts.
+// Forgets what the books have kept for long enough: the ledger of schedules, and operations that are over. The audit stays.
+// Next room: store/slots.ts; store/operations.ts.
 import type { Pool } from '../store/db.ts';
+import { forgetOperations } from '../store/operations.ts';
 import { forgetSlots } from '../store/slots.ts';
 import type { Chore } from './chores.ts';
 
@@ -14,6 +15,21 @@ export function forgetting({ db, days }: { db: Pool; days: number }): Chore {
     async run() {
       const { forgotten } = await db.one(forgetSlots, [days, most]);
       return { moved: forgotten, again_ms: forgotten >= most ? 0 : undefined };
+    },
+  };
+}
+
+/** How long an operation is kept when it is over, and an action that began none, in days. */
+const operation_days = 30;
+
+/** The leader's chore that forgets operations, their items and actions. */
+export function forgettingOperations({ db }: { db: Pool }): Chore {
+  return {
+    name: 'forget',
+    every_ms: 10_000,
+    async run() {
+      const { forgotten } = await db.one(forgetOperations, [operation_days, most]);
+      return { moved: forgotten, again_ms: forgotten > 0 ? 0 : undefined };
     },
   };
 }

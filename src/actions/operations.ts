@@ -37,11 +37,12 @@ export interface ItemPage {
 type Steer = (id: string, by: By) => Promise<OperationFacts | undefined>;
 
 export interface Operations {
-  /** Begins one; `replayed`: the key has begun it before. */
+  /** Begins one, unless `refusal` says why not; `replayed`: the key has begun it before, which is never refused. */
   begin(
     wish: NewOperation,
     key: RequestKey | null,
     by: By,
+    refusal?: Problem | null,
   ): Promise<{ operation: OperationFacts; replayed: boolean }>;
   find(id: string): Promise<OperationFacts | undefined>;
   page(
@@ -102,8 +103,12 @@ export function operating({ db, secret, onDue, onError }: OperationOptions): Ope
   }
 
   return {
-    async begin(wish, key, by) {
-      const begun = await db.transaction((tx) => beginWithin(tx, wish, key, by));
+    async begin(wish, key, by, refusal = null) {
+      const begun = await db.transaction(async (tx) => {
+        const begun = await beginWithin(tx, wish, key, by);
+        if (refusal !== null && !begun.replayed) throw refusal;
+        return begun;
+      });
       if (!begun.replayed) tell();
       return begun;
     },
@@ -152,7 +157,8 @@ export function operating({ db, secret, onDue, onError }: OperationOptions): Ope
     resume: steering('resume', (now) => {
       if (now.state === 'running') return null;
       if (now.state !== 'paused' && now.state !== 'failed') refuseOver(now, 'resumed');
-      return { state: 'running', phase: now.phase === 'canary' ? 'work' : now.phase };
+      // Only a canary that was seen to its end lets the others go.
+      return { state: 'running', phase: now.pause_reason === 'canary' ? 'work' : now.phase };
     }),
   };
 }

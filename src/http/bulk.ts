@@ -28,7 +28,7 @@ export function redriveMany({ bulk }: Actions): Route<{ Body: BulkRedrive }> {
           content: { 'application/json': { schema: RedrivePreview } },
         },
         202: begun,
-        ...refusals(...bodyFaults, ...storeFaults, ...keyFaults),
+        ...refusals(...bodyFaults, ...storeFaults, ...keyFaults, 'queue-draining'),
       },
     },
     async handler(request, reply) {

@@ -114,7 +114,7 @@ export function redriveDeadLetter(actions: Actions): Route<{ Params: JobParams; 
           },
           content: { 'application/json': { schema: Job } },
         },
-        ...decisionFaults,
+        ...refusals(...decisionFaults, 'queue-draining'),
       },
     },
     async handler(request, reply) {
@@ -122,6 +122,7 @@ export function redriveDeadLetter(actions: Actions): Route<{ Params: JobParams; 
       const { reason, ...wish } = request.body;
       const answer = await deadLetters.redrive(id, wish, reason ?? null, byOf(request));
       if (answer.kind === 'no_letter') throw await undecidable(actions, id);
+      if (answer.kind === 'closed') throw await undecidable(actions, id, answer.refusal);
       const facts = await existing(inspect, answer.id);
       reply.header('location', statusPath(facts.id)).header('content-location', `/v1/jobs/${facts.id}`);
       return sendRecord(reply, 202, facts);
@@ -146,7 +147,7 @@ export function discardDeadLetter(actions: Actions): Route<{ Params: JobParams; 
           headers: { ETag: { type: 'string', description: 'The present state of the job.' } },
           content: { 'application/json': { schema: Job } },
         },
-        ...decisionFaults,
+        ...refusals(...decisionFaults),
       },
     },
     async handler(request, reply) {
@@ -158,18 +159,23 @@ export function discardDeadLetter(actions: Actions): Route<{ Params: JobParams; 
   };
 }
 
-const decisionFaults = refusals(
+const decisionFaults = [
   ...bodyFaults,
   ...storeFaults,
   'not-found',
   'job-archived',
   'job-state-conflict',
-);
+] as const;
 
-/** Why there is nothing to decide about a job. */
-async function undecidable({ inspect, deadLetters }: Actions, id: string): Promise<Problem> {
+/** Why there is nothing to decide about a job, or, where there would be, why it is refused. */
+async function undecidable(
+  { inspect, deadLetters }: Actions,
+  id: string,
+  refusal?: Problem,
+): Promise<Problem> {
   const facts = await existing(inspect, id);
   const { discarded, redriven_as } = await deadLetters.decision(id);
+  if (refusal !== undefined && facts.state === 'dead' && redriven_as === null && !discarded) return refusal;
   const why =
     facts.state !== 'dead'
       ? `is ${facts.state} and not dead`

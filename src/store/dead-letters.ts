@@ -108,7 +108,9 @@ with w as materialized (select w.*, ${fits} hit from (${walk}) w),
 g as (
   select fingerprint, class, source, http_status, count(*)::int count, array_agg(distinct lane) lanes,
     min(died_at) first_died_at, max(died_at) last_died_at, (array_agg(job_id order by died_at desc, job_id desc))[1] job_id
-  from w where hit group by fingerprint, class, source, http_status
+  from w where hit
+  -- What has no fingerprint may have died of anything: it is one cause no further than its lane.
+  group by fingerprint, class, source, http_status, case when fingerprint is null then lane end
   order by count(*) desc, max(died_at) desc limit $11::int
 )
 select g.*, c.looked, o.error from (select count(*)::int looked from w) c left join g on true

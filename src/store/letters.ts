@@ -1,5 +1,6 @@
 // Dead letters as operations meet them: found in the order of death, taken by one operation at a time, set aside and put back.
-// Invariant: a letter that another is dealing with is passed over, never waited for.
+// Invariants: a letter that another is dealing with is passed over, never waited for; what is asked of one cause or of a few
+// lanes is not lost among the letters of others, because a bound counts only what the index of the question has.
 // Next room: actions/redrive-many.ts, actions/discard.ts.
 import { type Statement, sql } from './sql.ts';
 
@@ -7,55 +8,81 @@ import { type Statement, sql } from './sql.ts';
 export interface WalkedLetter {
   job_id: string | null;
   lane: number;
-  type: string | null;
   key: [died_at: string, job_id: string];
   looked: number;
 }
 
-const letters = `
-  select d.*, j.type, row_number() over () looked,
-    ($5::int[] is null or d.lane = any($5)) and ($6::text is null or d.class::text = $6)
-      and ($7::text is null or d.fingerprint = $7) and ($8::text is null or $8 = any(j.tags))
-      and ($9::timestamptz is null or d.died_at < $9) and ($10::text is null or d.source::text = $10)
-      and ($11::int is null or d.http_status = $11) hit
-  from (
-    select job_id, lane, class, source, http_status, fingerprint, died_at from errand.dead_letter
-    where discarded_by is null and (died_at, (job_id + 0)) > ($1::timestamptz, $2::bigint)
-      and died_at >= $3::timestamptz and died_at <= $4::timestamptz
-    order by died_at, (job_id + 0) limit $12::int) d
-  cross join lateral (select tags, options ->> 'type' "type" from errand.job where job.id = d.job_id offset 0) j`;
+const columns = 'job_id, lane, class, source, http_status, fingerprint, died_at';
 
 /**
- * Letters by death: $1 moment and $2 id behind which to begin, $3 and $4 died not before and not after, $5 lanes or null, $6
- * error class, $7 fingerprint, $8 tag, $9 before or null, $10 source, $11 HTTP status, $12
- * rows to look at, $13 rows to answer.
+ * Where letters are read. Parameters of all: $1 moment and $2 id behind which to begin, $3 died not after, $4 rows to look at,
+ * $5 lanes or null, $6 fingerprint, $7 error class, $8 source, $9 HTTP status, $10 tag, $11 died before, or null.
  */
-export const walkLetters: Statement<WalkedLetter> = {
-  text: `
-select case when w.hit then w.job_id end job_id, w.lane, w.type, w.looked::int,
-  array[to_char(w.died_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), w.job_id::text] key
-from (${letters}) w
-where w.hit or w.looked = $12
-limit $13::int`,
-};
+const places = {
+  all: `
+    select ${columns} from errand.dead_letter
+    where discarded_by is null and (died_at, (job_id + 0)) > ($1::timestamptz, $2::bigint) and died_at <= $3::timestamptz
+    order by died_at, (job_id + 0) limit $4::int`,
+  of_cause: `
+    select ${columns} from errand.dead_letter
+    where discarded_by is null and (fingerprint, died_at, (job_id + 0)) > ($6::text, $1::timestamptz, $2::bigint)
+      and (fingerprint, died_at) <= ($6, $3::timestamptz)
+    order by fingerprint, died_at, (job_id + 0) limit $4::int`,
+  of_lanes: `
+    select d.* from unnest($5::int[]) l(lane) cross join lateral (
+      select ${columns} from errand.dead_letter
+      where discarded_by is null and (lane, died_at, (job_id + 0)) > (l.lane, $1::timestamptz, $2::bigint)
+        and (lane, died_at) <= (l.lane, $3::timestamptz)
+      order by lane, died_at, (job_id + 0) limit $4::int) d
+    order by d.died_at, d.job_id limit $4`,
+} as const;
 
-/** How many letters fit, and when the first of them died: parameters as those of the walk, but the last. */
-export const countLetters: Statement<{ jobs: number; looked: number; oldest: Date | null }> = {
+export type LetterPlace = keyof typeof places;
+
+const letters = (place: LetterPlace) => `
+  select d.*, row_number() over () looked,
+    ($5::int[] is null or d.lane = any($5)) and ($6::text is null or d.fingerprint = $6)
+      and ($7::text is null or d.class::text = $7) and ($8::text is null or d.source::text = $8)
+      and ($9::int is null or d.http_status = $9) and ($10::text is null or $10 = any(j.tags))
+      and ($11::timestamptz is null or d.died_at < $11) hit
+  from (${places[place]}) d
+  cross join lateral (select tags from errand.job where job.id = d.job_id offset 0) j`;
+
+const walk = (place: LetterPlace): Statement<WalkedLetter> => ({
+  text: `
+select case when w.hit then w.job_id end job_id, w.lane, w.looked::int,
+  array[to_char(w.died_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), w.job_id::text] key
+from (${letters(place)}) w
+where w.hit or w.looked = $4
+limit $12::int`,
+});
+
+const count = (place: LetterPlace): Statement<{ jobs: number; looked: number; oldest: Date | null }> => ({
   text: `
 select count(*) filter (where hit)::int jobs, count(*)::int looked, min(died_at) filter (where hit) oldest
-from (${letters}) w`,
-};
+from (${letters(place)}) w`,
+});
+
+/** Letters by death: $12 rows to answer. */
+export const walkLetters = walk('all');
+export const walkLettersOfCause = walk('of_cause');
+export const walkLettersOfLanes = walk('of_lanes');
+
+/** How many letters fit, and when the first of them died. */
+export const countLetters = count('all');
+export const countLettersOfCause = count('of_cause');
+export const countLettersOfLanes = count('of_lanes');
 
 /** Locks those of these letters that nobody else deals with. */
 export const lockLetters = sql<{ job_id: string; lane: number }>`
 select job_id, lane from errand.dead_letter where job_id = any($1::bigint[]) and discarded_by is null
 order by job_id for update skip locked`;
 
-export const forgetLetters = sql<never>`delete from errand.dead_letter where job_id = any($1::bigint[])`;
-
-/** Sets letters aside for an operation: $1 letters, $2 operation. */
+/** Sets letters aside for an operation, but for those that another deals with: $1 letters, $2 operation. */
 export const setAside = sql<{ job_id: string; lane: number }>`
-update errand.dead_letter set discarded_by = $2::bigint where job_id = any($1::bigint[]) and discarded_by is null
+update errand.dead_letter set discarded_by = $2::bigint where job_id = any(array(
+  select job_id from errand.dead_letter where job_id = any($1::bigint[]) and discarded_by is null
+  order by job_id for update skip locked))
 returning job_id, lane`;
 
 /** Puts back letters an operation has set aside: $1 operation, $2 most. */

@@ -73,6 +73,11 @@ insert into errand.operation_item (operation_id, job_id, outcome, next_id)
 select $1::bigint, u.* from unnest($2::bigint[], $3::text[], $4::bigint[]) u(job_id, outcome, next_id)
 on conflict do nothing`;
 
+/** Says of letters that they are back in the list: $1 operation, $2 jobs. */
+export const returnItems = sql<never>`
+update errand.operation_item set outcome = 'put_back', at = errand.now()
+where operation_id = $1::bigint and job_id = any($2::bigint[])`;
+
 /** The operation that has been due longest and that nobody steps. */
 export const takeDue = sql<HeldOperation>`
 select id, kind, target, params, state, phase, reason, actor, request_id, pause_reason, error, expected,
@@ -116,6 +121,28 @@ export const countOperations = sql<{ kind: string; n: number }>`
 select kind, count(*)::int n from (
   select kind, state from errand.operation where next_at is not null order by next_at limit 1000) o
 where state = 'running' group by kind`;
+
+/**
+ * Forgets one operation that was over before $1 days, with the action that began it, behind its items, $2 at a time; and as many
+ * actions of before then that began none. Answers how many rows went.
+ */
+export const forgetOperations = sql<{ forgotten: number }>`
+with o as materialized (
+  select id from errand.operation
+  where next_at is null and finished_at < errand.now() - $1::int * interval '1 day' order by id limit 1
+), i as (
+  delete from errand.operation_item where operation_id = (select id from o) and job_id = any(array(
+    select job_id from errand.operation_item where operation_id = (select id from o) order by job_id limit $2::int))
+  returning 1
+), d as (
+  delete from errand.operation where id = (select id from o) and (select count(*) from i) < $2 returning id
+), a as (
+  delete from errand.action where operation_id = (select id from d) or id = any(array(
+    select id from errand.action
+    where operation_id is null and expires_at < errand.now() - $1 * interval '1 day' order by id limit $2))
+  returning 1
+)
+select ((select count(*) from i) + (select count(*) from d) + (select count(*) from a))::int forgotten`;
 
 /** Tells other processes that a step is due. */
 export const notifyOperation = sql<unknown>`select pg_notify('errand_operation', '')`;

@@ -201,6 +201,39 @@ test('what has not died cannot be decided about', async () => {
   }
 });
 
+test('a redrive into a queue that is drained is refused, and the letter stays', async () => {
+  const id = await died({ queue: 'closing', message: 'no' });
+  const taken = await died({ queue: 'closing', message: 'no' });
+  const { json: before } = await post(`/v1/dead-letters/${taken}/redrive`);
+  await post('/v1/queues/closing/drain', {});
+  for (const wish of [{}, { queue: 'closing' }]) {
+    const { status, json } = await post(`/v1/dead-letters/${id}/redrive`, wish);
+    assert.deepEqual([status, json.code], [409, 'queue-draining']);
+  }
+  assert.deepEqual(idsOf(await get('/v1/dead-letters?queue=closing')), [id]);
+  const again = await post(`/v1/dead-letters/${taken}/redrive`);
+  assert.deepEqual([again.status, again.json.id], [202, before.id], 'it has its answer already');
+  assert.equal((await post(`/v1/dead-letters/${id}/redrive`, { queue: 'opening' })).status, 202);
+});
+
+test('deaths of before there were fingerprints are no cause together, and are told apart by queue and type', async () => {
+  await db.many(plantNameless);
+  const { json } = await get('/v1/dead-letters?group_by=fingerprint&queue=nameless');
+  const told = json.groups.map((group: Record<string, unknown>) => [
+    ...[group.fingerprint, group.type, group.queues, group.count],
+  ]);
+  assert.deepEqual(told, [
+    [null, 'b', ['nameless'], 3],
+    [null, 'a', ['nameless'], 2],
+  ]);
+});
+
+const plantNameless = sql<never>`
+with l as (insert into errand.lane (queue, route) values ('nameless', 'a'), ('nameless', 'b') returning id, route)
+insert into errand.dead_letter (job_id, died_at, lane, class, source)
+select 6000000 + l.id * 10 + n, errand.now() - n * interval '1 s', l.id, 'permanent', 'handler'
+from l cross join generate_series(1, case l.route when 'a' then 2 else 3 end) n`;
+
 const plant = sql<never>`
 with l as (insert into errand.lane (queue, route) select 'many', 'many' returning id)
 insert into errand.dead_letter (job_id, died_at, lane, class, source, fingerprint)

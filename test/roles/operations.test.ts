@@ -72,6 +72,26 @@ describe('a bulk redrive', () => {
     assert.deepEqual(await db.many(repeats, [ids]), []);
   });
 
+  test('of few letters among very many of others is told and sampled as if it were alone', async () => {
+    const ids = await dead(12);
+    await db.many(plantOthers);
+    const { json: page } = await get(`/v1/dead-letters?queue=${queue}&limit=1`);
+    await db.many(spoilCause, [ids, 'feedfeedfeedfeed']);
+    assert.notEqual(page.items[0].fingerprint, 'feedfeedfeedfeed');
+    for (const filter of [{ queue }, { fingerprint: 'feedfeedfeedfeed' }]) {
+      const { json } = await post('/v1/dead-letters/redrive', { filter, dry_run: true });
+      assert.deepEqual([json.jobs, json.at_least, json.sample.length], [12, false, 10]);
+      assert.ok(json.sample.every((id: string) => ids.includes(id)));
+    }
+    const died_after = page.items[0].died_at;
+    const { json: late } = await post('/v1/dead-letters/redrive', {
+      filter: { queue, died_after },
+      dry_run: true,
+    });
+    assert.ok(late.jobs > 0 && late.jobs <= 12, String(late.jobs));
+    await db.many(forgetOthers);
+  });
+
   test('waits after its canary, goes on when resumed, and repeats every letter once with its options', async () => {
     const ids = await dead(60);
     const body = { filter: { queue }, canary: 5, reason: 'fixed' };
@@ -105,6 +125,62 @@ describe('a bulk redrive', () => {
     assert.equal((await post(`/v1/operations/${id}/undo`)).json.code, 'operation-state-conflict');
   });
 
+  test('that failed within its canary has it still to pass when it goes on', async () => {
+    await dead(6);
+    const { id } = (await post('/v1/dead-letters/redrive', { filter: { queue }, canary: 2 })).json;
+    await followed(call, id, ({ state }) => state === 'paused');
+    await db.many(failCanary, [id]);
+    await post(`/v1/operations/${id}/resume`);
+    const paused = await followed(call, id, isOver);
+    assert.deepEqual([paused.state, paused.matched], ['paused', 4]);
+    await post(`/v1/operations/${id}/resume`);
+    assert.deepEqual((await followed(call, id, isOver)).counts, { redriven: 6 });
+  });
+
+  test('whose process is cut off in the midst of a step has not taken it: another does, and nothing is doubled', async () => {
+    const ids = await dead(30);
+    const { id } = await db.transaction(async (tx) => {
+      // Its step has made the jobs and cannot write what became of the letters.
+      await tx.many(lockItems);
+      const begun = (await post('/v1/dead-letters/redrive', { filter: { queue } })).json;
+      const [step] = await until(async () => {
+        const found = await db.many(steppingBackends);
+        return found.length === 1 ? found : null;
+      });
+      assert.deepEqual(await db.many(cutOff, [step?.pid]), [{ done: true }]);
+      await until(async () => (await db.many(steppingBackends)).length === 0);
+      return begun;
+    });
+    const cut = await followed(call, id, ({ error }) => error !== null);
+    assert.deepEqual([cut.state, cut.matched, cut.counts], ['running', 0, {}]);
+    assert.deepEqual(await db.many(repeats, [ids]), []);
+    await advance(2);
+    const done = await followed(call, id, isOver);
+    assert.deepEqual(
+      [done.state, done.matched, done.counts, done.error],
+      ['done', 30, { redriven: 30 }, null],
+    );
+    assert.equal((await db.many(repeats, [ids])).length, 30);
+  });
+
+  test('into a queue that is drained is refused, and letters of such a queue stay where they are', async () => {
+    const ids = await dead(5);
+    const { json: told } = await post('/v1/dead-letters/redrive', { filter: { queue }, dry_run: true });
+    await post(`/v1/queues/${queue}/drain`, {});
+    for (const body of [{ filter: { queue } }, { queue }]) {
+      const { status, json } = await post('/v1/dead-letters/redrive', body);
+      assert.deepEqual([status, json.code], [409, 'queue-draining']);
+    }
+    const filter = { type: 'dies', died_after: told.oldest };
+    const begun = (await post('/v1/dead-letters/redrive', { filter })).json;
+    assert.deepEqual((await followed(call, begun.id, isOver)).counts, { refused: 5 });
+    const { items } = (await get(`/v1/operations/${begun.id}/items?outcome=refused`)).json;
+    assert.deepEqual(items.map((item: { job_id: string }) => item.job_id).sort(), [...ids].sort());
+    await post(`/v1/queues/${queue}/resume`, {});
+    const again = (await post('/v1/dead-letters/redrive', { filter })).json;
+    assert.deepEqual((await followed(call, again.id, isOver)).counts, { redriven: 5 });
+  });
+
   test('two at once over the same letters double nothing', async () => {
     const ids = await dead(200);
     const begun = await Promise.all(
@@ -135,6 +211,28 @@ describe('a bulk redrive', () => {
     assert.equal((await post(`/v1/operations/${begun.id}/resume`)).json.code, 'operation-state-conflict');
   });
 });
+
+// Older than any that died here, and more than one look takes in.
+const plantOthers = sql<never>`
+with l as (insert into errand.lane (queue, route) values ('others', 'others') returning id), x as (
+  select nextval('errand.job_id_seq') id, l.id lane from l, generate_series(1, 20100)
+), j as (
+  insert into errand.job (id, blk, lane, timeout_seconds, priority, max_attempts, payload) select id, 1, lane, 60, 5, 1, '{}' from x
+)
+insert into errand.dead_letter (job_id, died_at, lane, class, source, fingerprint)
+select id, errand.now() - interval '1 day', lane, 'permanent', 'handler', '00000000000000aa' from x`;
+const forgetOthers = sql<never>`delete from errand.dead_letter where fingerprint = '00000000000000aa'`;
+const spoilCause = sql<never>`update errand.dead_letter set fingerprint = $2 where job_id = any($1::bigint[])`;
+
+const failCanary = sql<never>`
+update errand.operation set state = 'failed', error = 'x', pause_reason = null, params = params || '{"canary":4}'
+where id = $1::bigint`;
+
+const lockItems = sql<never>`lock table errand.operation_item in share mode`;
+const steppingBackends = sql<{ pid: number }>`
+select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+  and query like '%insert into errand.operation_item%'`;
+const cutOff = sql<{ done: boolean }>`select pg_terminate_backend($1::int) done`;
 
 describe('a reroute', () => {
   test('under claims, completions and cancels moves every job that waits, and loses and doubles none', async () => {
@@ -388,6 +486,8 @@ test('a bulk discard takes letters out of the list, and puts them back when it i
   await post(`/v1/operations/${id}/undo`);
   assert.equal((await followed(call, id, isOver)).state, 'undone');
   assert.equal(await count(), 20);
+  const { items } = (await get(`/v1/operations/${id}/items?outcome=put_back`)).json;
+  assert.equal(items.length, 15);
 });
 
 test('what means nothing for an action is refused with its place', async () => {
@@ -453,3 +553,33 @@ test('lists of operations and actions are walked to their end', async () => {
   for (const path of ['/v1/operations/999999', '/v1/admin/actions/act_999999', '/v1/operations/999999/items'])
     assert.equal((await get(path)).status, 404);
 });
+
+test('what is over is forgotten after thirty days, with its items and its action; what waits for somebody is kept', async () => {
+  await dead(10);
+  const begin = async (more: object) =>
+    (await post('/v1/dead-letters/redrive', { filter: { queue }, ...more })).json.id;
+  const waits = await begin({ canary: 4 });
+  await followed(call, waits, ({ state }) => state === 'paused');
+  const over = await begin({});
+  await followed(call, over, isOver);
+  const action = await proposed({ action: 'dead_letters.discard', params: { undo_seconds: 0 } });
+  const discard = (await confirmed(action.id, action.confirm_phrase)).json.id;
+  await followed(call, discard, isOver);
+  const unused = await proposed();
+  await advance(29 * 86_400);
+  const paths = [
+    `operations/${over}`,
+    `operations/${discard}`,
+    `admin/actions/${action.id}`,
+    `admin/actions/${unused.id}`,
+  ];
+  const found = () => Promise.all(paths.map(async (path) => (await get(`/v1/${path}`)).status));
+  assert.deepEqual(await found(), [200, 200, 200, 200]);
+  await advance(2 * 86_400);
+  assert.deepEqual(await found(), [404, 404, 404, 404]);
+  assert.deepEqual(await db.many(itemsOf, [[over, waits]]), [{ operation_id: waits, items: 4 }]);
+  assert.equal((await post(`/v1/operations/${waits}/resume`)).json.state, 'running');
+});
+
+const itemsOf = sql<{ operation_id: string; items: number }>`
+select operation_id, count(*)::int items from errand.operation_item where operation_id = any($1::bigint[]) group by 1`;

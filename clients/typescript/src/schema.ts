@@ -2535,7 +2535,7 @@ export interface components {
             items: {
                 job_id: string;
                 /** @enum {string} */
-                outcome: "redriven" | "skipped" | "discarded";
+                outcome: "redriven" | "skipped" | "refused" | "discarded" | "put_back";
                 /** @description The job that repeats it. */
                 next_id: string | null;
                 /** Format: date-time */
@@ -9453,11 +9453,13 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-state-conflict`: The state of the job does not allow this. */
+            /** @description `job-state-conflict`: The state of the job does not allow this. `queue-draining`: The queue takes no jobs. */
             409: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -10154,7 +10156,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Only items that came to this. */
-                outcome?: "redriven" | "skipped" | "discarded";
+                outcome?: "redriven" | "skipped" | "refused" | "discarded" | "put_back";
                 /** @description Most items on a page; there may be fewer although there is more. */
                 limit?: number;
                 /** @description Where to go on: `next_cursor` of a page of the same filters. */
@@ -10869,6 +10871,19 @@ export interface operations {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `queue-draining`: The queue takes no jobs. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {

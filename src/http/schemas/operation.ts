@@ -173,7 +173,7 @@ export const OperationQuery = z.strictObject({
 });
 export type OperationQuery = z.output<typeof OperationQuery>;
 
-const outcomes = ['redriven', 'skipped', 'discarded'] as const;
+const outcomes = ['redriven', 'skipped', 'refused', 'discarded', 'put_back'] as const;
 
 /** The query of `GET /v1/operations/{id}/items`. */
 export const ItemQuery = z.strictObject({
