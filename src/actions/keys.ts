@@ -3,7 +3,7 @@
 // Invariants: a conflict parks one job and delays no other; a holder that ended, however and wherever, is noticed within a
 // second, and at once where it ended in this process.
 // Next room: store/unique.ts; unique.ts decides about submits.
-import { holds } from '../domain/unique.ts';
+import { goesOn, holds } from '../domain/unique.ts';
 import type { EventBus } from '../events.ts';
 import type { Pool } from '../store/db.ts';
 import type { Lanes } from '../store/lanes.ts';
@@ -21,9 +21,10 @@ import {
   sweepKeys,
 } from '../store/unique.ts';
 import type { Chore } from './chores.ts';
+import { letFirstGo } from './holders.ts';
+import type { KeptAll } from './kept.ts';
 import { tellOfCallbacks } from './news.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
-import { type KeptAll, letFirstGo } from './unique.ts';
 
 export interface Keys {
   /** Tells what a transaction did, once it has committed; it began at this moment of the monotonic clock. */
@@ -69,6 +70,7 @@ export function keeping(options: KeysOptions): Keys {
     tell(all, began) {
       const slow = all.first_block !== null && performance.now() - began > slow_insert_ms;
       ready.announce(all.heads, slow ? BigInt(all.first_block as string) : null);
+      for (const { ord, ...head } of all.places) ready.announce([head], BigInt(ord));
       tellOfCallbacks(all.callbacks, options);
       tellGone(all.gone, options);
       if (all.superseded.length > 0) {
@@ -126,7 +128,7 @@ export function keeping(options: KeysOptions): Keys {
       const keys = [...new Set([...urgent, ...walked])];
       const seen = (await db.many(findHolders, [tenant, keys])).filter((one) => one.first_waiting !== null);
       for (const { job_id, key } of seen) if (awaited.size < most_known) awaited.set(job_id, key);
-      const free = seen.filter((one) => !holds(one)).map(({ key }) => key);
+      const free = seen.filter((one) => goesOn(one) !== null).map(({ key }) => key);
       if (free.length === 0) return 0;
       const gone = await db.transaction(async (tx) => {
         const locked = (await tx.many(lockFreeKeys, [tenant, free])).map(({ key }) => key);

@@ -12,9 +12,10 @@ import { Flush } from '../store/flush.ts';
 import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/inserts.ts';
 import type { Lanes } from '../store/lanes.ts';
 import type { Guards } from './guards.ts';
+import type { Kept } from './kept.ts';
 import type { Keys } from './keys.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
-import { isKeyed, type Kept, keepEach, retried } from './unique.ts';
+import { isKeyed, keepEach, retried } from './unique.ts';
 
 /** What a caller asks for; every option is resolved to its value. */
 export interface Submission extends Omit<NewJob, 'lane' | 'options'> {

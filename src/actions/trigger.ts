@@ -19,6 +19,7 @@ import {
 } from '../store/schedules.ts';
 import { most_open, recordSlots } from '../store/slots.ts';
 import { slotJob } from './due.ts';
+import { idOf } from './kept.ts';
 import { tenant } from './schedules.ts';
 import {
   granted,
@@ -31,7 +32,7 @@ import {
   told,
   toldOf,
 } from './submit.ts';
-import { idOf, keepEach, retried } from './unique.ts';
+import { keepEach, retried } from './unique.ts';
 
 /** Fires a schedule now; undefined: there is no such schedule. Throws what a submit throws. */
 export type Trigger = (

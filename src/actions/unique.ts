@@ -1,59 +1,17 @@
 // Stores jobs of which some have a unique key: finds out who holds each key, and makes of it who is stored, who waits, and
 // who is answered with the holder.
-// Invariants: keys are locked before anything else, and held until the commit; a job that is superseded was taken out of
-// where it waits in the same transaction, so it cannot run; every job gets an answer that names a job.
-// Next room: store/unique.ts; domain/unique.ts, which decides; submit.ts and submit-all.ts, which ask.
+// Invariants: keys are locked before anything else, and held until the commit; of those that wait to run after a holder the
+// newest is left; every job gets an answer that names a job.
+// Next room: holders.ts, which looks and makes room; domain/unique.ts, which decides; submit.ts and submit-all.ts, which ask.
 import type { RequestKey } from '../domain/idempotency.ts';
 import type { JobState } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
-import { fateOf, holds } from '../domain/unique.ts';
-import { insertCallbacks, type Told } from '../store/callbacks.ts';
+import { type Fate, fateOf, type OnConflict } from '../domain/unique.ts';
 import type { Db } from '../store/db.ts';
-import { findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/inserts.ts';
-import { takeOut } from '../store/jobs.ts';
-import {
-  findHolders,
-  type Held,
-  type LetGo,
-  letGo,
-  lockKeys,
-  nameJobs,
-  reserveId,
-  setHolders,
-} from '../store/unique.ts';
-import type { ReadyHead } from './ready.ts';
-
-/** What became of one job; `held`: the key's holder stands for it, or is why it was refused. */
-export type Kept =
-  | { kind: 'made'; made: NonNullable<Inserted>; blocked_by: string | null }
-  | { kind: 'known'; id: string; print: Buffer }
-  | { kind: 'held'; id: string }
-  | { kind: 'refused'; id: string; state: JobState };
-
-/** A job that another took the place of. */
-export interface Superseded {
-  id: string;
-  lane: number;
-  type: string | null;
-  from: JobState;
-}
-
-/** What one transaction did, to be told after its commit. */
-export interface KeptAll {
-  /** In the order of the jobs; undefined: a job without a unique key whose idempotency key names another. */
-  kept: (Kept | undefined)[];
-  heads: ReadyHead[];
-  first_block: string | null;
-  superseded: Superseded[];
-  /** Jobs that waited for a holder and go on. */
-  gone: LetGo[];
-  callbacks: Told[];
-}
-
-/** The job that stands for one that was to be stored: itself, or the one that was there. */
-export function idOf(kept: Kept): string {
-  return kept.kind === 'made' ? kept.made.id : kept.id;
-}
+import { findIdempotent, insertJobs, type NewJob } from '../store/inserts.ts';
+import { type Held, lockKeys, nameJobs, reserveId, setHolders, takePlaces } from '../store/unique.ts';
+import { heldNow, type Left, takeAway } from './holders.ts';
+import { idOf, type Kept, type KeptAll, noteBlocks, nothingKept } from './kept.ts';
 
 /** Keys change hands between two tries of one submit: then it looks once more. */
 const tries = 20;
@@ -69,14 +27,7 @@ export function isKeyed({ options }: NewJob): boolean {
  * Run it by `retried`.
  */
 export async function keepEach(tx: Db, jobs: readonly NewJob[]): Promise<KeptAll> {
-  const all: KeptAll = {
-    kept: jobs.map(() => undefined),
-    heads: [],
-    first_block: null,
-    superseded: [],
-    gone: [],
-    callbacks: [],
-  };
+  const all = nothingKept(jobs.length);
   const { keyed = [], plain = [] } = Object.groupBy(
     jobs.map((job, i) => ({ job, i })),
     ({ job }) => (isKeyed(job) ? 'keyed' : 'plain'),
@@ -130,6 +81,8 @@ interface Waiting {
 interface Next extends Waiting {
   id: string | undefined;
   blocked_by: string | null;
+  /** Where the job stood in the line that it supersedes. */
+  place: Left['place'];
 }
 
 function keyOf({ options }: NewJob): string {
@@ -173,28 +126,6 @@ async function answerKnown(tx: Db, jobs: readonly Waiting[], kept: KeptAll['kept
     kept[(asked[n - 1] as { i: number }).i] = { kind: 'known', id, print };
 }
 
-/** Who holds the keys. Where a job waits for a holder that has let go, it goes first: it came before whoever asks. */
-async function heldNow(tx: Db, keys: string[], all: KeptAll): Promise<Map<string, Held>> {
-  const holders = await tx.many(findHolders, [tenant, keys]);
-  const gone = await letFirstGo(tx, holders);
-  if (gone.length === 0) return new Map(holders.map((one) => [one.key, one]));
-  for (const { lane, prio, block } of gone) if (block !== null) noteBlocks(all, [{ lane, prio }], block);
-  all.gone.push(...gone);
-  return new Map((await tx.many(findHolders, [tenant, keys])).map((one) => [one.key, one]));
-}
-
-/** Lets the first who waits for each of these keys go on, where nobody holds the key; the keys are locked. */
-export async function letFirstGo(tx: Db, holders: readonly Held[]): Promise<LetGo[]> {
-  const free = holders.flatMap((one) =>
-    one.first_waiting !== null && !holds(one) ? [one.first_waiting] : [],
-  );
-  if (free.length === 0) return [];
-  const gone = await tx.many(letGo, [free]);
-  if (gone.length > 0)
-    await tx.many(setHolders, [tenant, gone.map(({ key }) => key), gone.map(({ job_id }) => job_id)]);
-  return gone;
-}
-
 /** Answers those at the front of a line that are not stored; the first that is to be stored ends the turn of its key. */
 async function firstStored(
   tx: Db,
@@ -204,24 +135,41 @@ async function firstStored(
 ): Promise<Next | null> {
   if (holder === undefined) return null;
   for (let one = line[0]; one !== undefined; one = line[0]) {
-    const fate = fateOf(one.job.options?.unique?.on_conflict ?? 'return', holder);
+    const wish = one.job.options?.unique?.on_conflict ?? 'return';
+    const fate = fateOf(wish, holder);
     if (fate === 'return' || fate === 'refuse') {
       all.kept[one.i] = await answered(tx, one.job, holder, fate);
       line.shift();
       continue;
     }
-    let id: string | undefined;
-    if (fate === 'replace' || (fate === 'wait' && holder.rerun !== null)) {
-      id = (await tx.one(reserveId)).id;
-      const superseded = fate === 'replace' ? holder.job_id : (holder.rerun as string);
-      const isOut = await takeAway(tx, superseded, `superseded by job ${id}`, all);
-      // It has started, or ended: the next look says what that means.
-      if (!isOut) return null;
+    const blocked_by = fate === 'wait' ? holder.job_id : null;
+    const [first, ...others] = supersededBy(wish, fate, holder);
+    if (first === undefined) {
+      line.shift();
+      return { ...one, id: undefined, blocked_by, place: null };
     }
+    const { id } = await tx.one(reserveId);
+    const why = `superseded by job ${id}`;
+    const left = await takeAway(tx, first, why, all);
+    // It has started, or ended: the next look says what that means.
+    if (left === null) return null;
+    for (const other of others) await takeAway(tx, other, why, all);
     line.shift();
-    return { ...one, id, blocked_by: fate === 'wait' ? holder.job_id : null };
+    return { ...one, id, blocked_by, place: placeFor(one.job, left) };
   }
   return null;
+}
+
+/** Whom a job supersedes. The news of one that is to run once more is older than that of whoever comes with news. */
+function supersededBy(wish: OnConflict, fate: Fate, { job_id, rerun }: Held): string[] {
+  const holder = fate === 'replace' ? [job_id] : [];
+  const waits = (fate === 'replace' || fate === 'wait') && (wish === 'replace' || wish === 'rerun');
+  return waits && rerun !== null ? [...holder, rerun] : holder;
+}
+
+/** Its place, where the job is to stand in the same line: else one that is replaced often enough never runs. */
+function placeFor({ lane, priority }: NewJob, { place }: Left): Left['place'] {
+  return place !== null && place.lane === lane && place.prio === priority ? place : null;
 }
 
 async function answered(
@@ -259,37 +207,14 @@ export async function retried<T>(transact: () => Promise<T>): Promise<T> {
   });
 }
 
-/** Takes a job that waits out of its place and ends it; false: it has started or ended. */
-async function takeAway(tx: Db, id: string, why: string, all: KeptAll): Promise<boolean> {
-  let before: string | null | undefined;
-  for (let n = 0; n < tries; n++) {
-    const { taken, blk, lane, type, callback, state } = await tx.one(takeOut, [
-      id,
-      'cancelled',
-      anyEpoch,
-      why,
-      true,
-    ]);
-    if (taken > 0) {
-      all.superseded.push({ id, lane: lane as number, type, from: state as JobState });
-      if (callback) all.callbacks.push(...(await tx.many(insertCallbacks, [[id]])));
-      return true;
-    }
-    if (blk === before) return false;
-    before = blk;
-  }
-  return false;
-}
-
-const anyEpoch = 2_147_483_647;
-
 async function insert(tx: Db, next: readonly Next[], all: KeptAll): Promise<void> {
   const flushed = await insertJobs(
     tx,
-    next.map(({ job, id, blocked_by }) => ({
+    next.map(({ job, id, blocked_by, place }) => ({
       ...job,
       ...(id === undefined ? {} : { id }),
       waits: blocked_by !== null,
+      alone: place !== null,
     })),
   );
   const holders: { key: string; id: string }[] = [];
@@ -300,12 +225,22 @@ async function insert(tx: Db, next: readonly Next[], all: KeptAll): Promise<void
     if (blocked_by === null) holders.push({ key: keyOf(job), id: made.id });
   });
   noteBlocks(all, flushed.heads, flushed.first_block);
+  await keepPlaces(tx, next, all);
   if (holders.length === 0) return;
   await tx.many(setHolders, [tenant, holders.map(({ key }) => key), holders.map(({ id }) => id)]);
 }
 
-/** Heads that became ready, and the lowest of all new blocks: it may be behind a cursor when the commit comes late. */
-function noteBlocks(all: KeptAll, heads: readonly ReadyHead[], first: string): void {
-  all.heads.push(...heads);
-  if (all.first_block === null || BigInt(first) < BigInt(all.first_block)) all.first_block = first;
+async function keepPlaces(tx: Db, next: readonly Next[], all: KeptAll): Promise<void> {
+  const kept = next.flatMap(({ i, place }) => {
+    const one = all.kept[i];
+    const isReady = one?.kind === 'made' && !one.made.scheduled;
+    return place === null || !isReady ? [] : [{ id: one.made.id, ...place }];
+  });
+  if (kept.length === 0) return;
+  await tx.many(takePlaces, [
+    kept.map(({ id }) => id),
+    kept.map(({ ord }) => ord),
+    kept.map(({ since }) => since),
+  ]);
+  all.places.push(...kept.map(({ lane, prio, ord }) => ({ lane, prio, ord })));
 }

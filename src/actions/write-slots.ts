@@ -11,8 +11,9 @@ import type { Lanes } from '../store/lanes.ts';
 import { dispatcherRoom, holdTerm } from '../store/leader.ts';
 import { awaitSchedules, lockSchedules, recordSlots } from '../store/slots.ts';
 import type { Case } from './due.ts';
+import { idOf, type Kept, type KeptAll } from './kept.ts';
 import { granted, placed } from './submit.ts';
-import { idOf, type Kept, type KeptAll, keepEach, retried } from './unique.ts';
+import { keepEach, retried } from './unique.ts';
 
 /** What was written. */
 export interface Written {

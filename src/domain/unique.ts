@@ -63,12 +63,26 @@ export interface Holder {
   readonly state: JobState | null;
   readonly holding: readonly string[] | null;
   readonly in_window: boolean;
+  /** It waits, and an operation has set it aside to be cancelled. */
+  readonly set_aside: boolean;
+}
+
+/** Jobs that wait for a holder: the first of all, and the one that is to run once more. */
+export interface Waiters {
+  readonly first_waiting: string | null;
+  readonly rerun: string | null;
 }
 
 /** Whether a job holds its key. A window counts for jobs that are open or succeeded: a failure leaves the key free. */
 export function holds({ state, holding, in_window }: Holder): boolean {
   if (state === null || holding === null) return false;
   return holding.includes(state) || (in_window && (state === 'succeeded' || !isTerminal(state)));
+}
+
+/** Who goes on now; null: nobody. One that is to run once more waits for the end of the holder, and for no window. */
+export function goesOn({ first_waiting, rerun, ...holder }: Holder & Waiters): string | null {
+  if (!holds(holder)) return first_waiting;
+  return holder.state !== null && isTerminal(holder.state) ? rerun : null;
 }
 
 /**
@@ -79,6 +93,8 @@ export type Fate = 'take' | 'replace' | 'wait' | 'return' | 'refuse';
 
 export function fateOf(wish: OnConflict, holder: Holder): Fate {
   if (!holds(holder)) return 'take';
+  // Whoever relied on one that is about to be cancelled would get nothing.
+  if (holder.set_aside) return 'replace';
   if (wish === 'return') return 'return';
   if (wish === 'reject') return 'refuse';
   switch (holder.state) {

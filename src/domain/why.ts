@@ -168,8 +168,9 @@ function waiting({ state, due, attempt, max_attempts, error }: Standing): Reason
 function blocked({ blocked_on }: Standing): Reason {
   return {
     cause: 'blocked',
-    detail: `job ${blocked_on ?? 'before it'} has the same unique key and has not ended`,
-    release: 'the end of that job, however it ends',
+    detail: `job ${blocked_on ?? 'before it'} holds its unique key`,
+    release:
+      'the end of that job, however it ends; what fell due beside it waits for its window_seconds, too',
     ...(blocked_on === null ? {} : { job_id: blocked_on }),
   };
 }

@@ -121,20 +121,22 @@ async function storeEach(
     const submitted = await actions.submit(submission);
     return recordWithLocation(await factsOf(actions, submission, submitted), submitted);
   };
-  // Who holds the key of the call is stored first: if that was another request, nothing of this one is stored.
+  const itemOf = async (index: number, isOfTheCall: (problem: Problem) => boolean) => {
+    try {
+      const submission = made[index] as Submission | Problem;
+      if (submission instanceof Problem) throw submission;
+      return spliced(JSON.stringify({ index, status: 202 }), 'job', await store(submission));
+    } catch (error) {
+      if (!(error instanceof Problem) || isOfTheCall(error)) throw error;
+      return JSON.stringify({ index, status: error.status, problem: toBody(error, request.id) });
+    }
+  };
+  // Who holds the key of the call is stored first: if that was another request, nothing of this one is stored. That its
+  // unique key is held concerns nobody else.
   const holder = made.findIndex((one) => !(one instanceof Problem) && one.idempotency?.of_call);
-  const first = holder < 0 ? null : await store(made[holder] as Submission);
+  const first = holder < 0 ? '' : await itemOf(holder, ({ slug }) => slug !== 'job-not-unique');
   const items = await Promise.all(
-    made.map(async (submission, index) => {
-      try {
-        if (submission instanceof Problem) throw submission;
-        const record = index === holder ? (first as string) : await store(submission);
-        return spliced(JSON.stringify({ index, status: 202 }), 'job', record);
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        return JSON.stringify({ index, status: error.status, problem: toBody(error, request.id) });
-      }
-    }),
+    made.map((_, index) => (index === holder ? first : itemOf(index, () => false))),
   );
   return sendJson(reply, 207, `{"items":[${items.join(',')}]}`);
 }

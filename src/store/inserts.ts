@@ -26,6 +26,8 @@ export interface NewJob {
   id?: string;
   /** It waits for the holder of its key. */
   waits?: boolean;
+  /** It gets a block of its own. */
+  alone?: boolean;
 }
 
 /** What became of one inserted job; null = its idempotency key already names another job. */
@@ -126,8 +128,8 @@ function groupByBlock(jobs: readonly NewJob[]) {
   const lanes: number[] = [];
   const prios: number[] = [];
   const timeouts: number[] = [];
-  const of = jobs.map((job) => {
-    const key = `${job.lane} ${job.priority} ${job.timeout_seconds}`;
+  const of = jobs.map((job, i) => {
+    const key = `${job.lane} ${job.priority} ${job.timeout_seconds}${job.alone ? ` ${i}` : ''}`;
     let group = index.get(key);
     if (group === undefined) {
       lanes.push(job.lane);

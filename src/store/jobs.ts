@@ -91,6 +91,10 @@ export const takeOut = sql<{
   callback: boolean;
   /** The state it was taken out of. */
   state: JobState | null;
+  prio: number | null;
+  /** Its place in a line, and since when it stood there; null: it waited elsewhere. */
+  ord: string | null;
+  since: string | null;
 }>`
 with j as materialized (
   select blk, lane, options ->> 'type' type, coalesce(options ? 'callback', false) callback from errand.job
@@ -101,16 +105,18 @@ with j as materialized (
 ), r as (
   update errand.block b set ids = array_remove(b.ids[b.pos + 1:], $1), pos = 0
   where b.seq = (select blk from p) and $1 = any(b.ids[b.pos + 1:]) and cardinality(b.ids) - b.pos > 1 and b.epoch <= $3::int
-  returning b.lane, b.prio, b.epoch, b.attempt
+  returning b.lane, b.prio, b.epoch, b.attempt, b.ord, b.at
 ), l as (
   -- The last one takes the block with it: nobody may ever come to claim an empty one.
   delete from errand.block b
   where b.seq = (select blk from p) and b.ids[b.pos + 1:] = array[$1] and b.epoch <= $3
-  returning b.lane, b.prio, b.epoch, b.attempt
+  returning b.lane, b.prio, b.epoch, b.attempt, b.ord, b.at
 ), w as (
-  delete from errand.later where job_id = $1 and epoch <= $3 and exists (select from p) returning lane, prio, epoch, attempt
+  delete from errand.later where job_id = $1 and epoch <= $3 and exists (select from p)
+  returning lane, prio, epoch, attempt, null::bigint, null::timestamptz
 ), k as (
-  delete from errand.blocked where job_id = $1 and epoch <= $3 and exists (select from p) returning lane, prio, epoch, attempt
+  delete from errand.blocked where job_id = $1 and epoch <= $3 and exists (select from p)
+  returning lane, prio, epoch, attempt, null::bigint, null::timestamptz
 ), y as materialized (
   select *, 'queued' state from r union all select *, 'queued' from l
   union all select *, case when attempt > 1 then 'retrying' else 'scheduled' end from w
@@ -122,7 +128,8 @@ with j as materialized (
   from y returning lane
 )
 select (select count(*) from o)::int taken, (select blk from p) blk, (select lane from o) lane,
-  (select type from j) type, coalesce((select callback from j), false) callback, (select state from y) state`;
+  (select type from j) type, coalesce((select callback from j), false) callback, (select state from y) state,
+  (select prio from y) prio, (select ord from y) ord, (select at::text from y) since`;
 
 /** Asks the holder of a running job to stop; the flag lives in the lease row, so it ends with the lease. */
 export const requestCancel = sql<{ id: string }>`

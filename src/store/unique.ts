@@ -3,7 +3,7 @@
 // Invariants: holders change under the lock of their key only; a blocked job always has a key with a row; what falls due is
 // let in job by job, so that a conflict parks that job and no other.
 // Next room: actions/unique.ts, which decides about submits; actions/keys.ts, the chores.
-import type { Holder } from '../domain/unique.ts';
+import type { Holder, Waiters } from '../domain/unique.ts';
 import { sql } from './sql.ts';
 
 /** Locks keys, in their order, and waits for whoever has them; a key without a row gets one: $1 tenant, $2 keys. */
@@ -20,13 +20,18 @@ on conflict do nothing`;
 export const lockFreeKeys = sql<{ key: string }>`
 select key from errand.uniq where tenant = $1::int and key = any($2::text[]) order by key for update skip locked`;
 
-/** A key, its holder, and the jobs that wait for it: the first of them, and the one that waits to run once more. */
-export type Held = Holder & { key: string; first_waiting: string | null; rerun: string | null };
+/** A key, its holder, and who waits for it. */
+export type Held = Holder & Waiters & { key: string };
 
 /** Who holds these keys: $1 tenant, $2 keys. Run it after the lock, or only to see whether a lock is worth it. */
 export const findHolders = sql<Held>`
 select u.key, u.job_id, f.state, coalesce(u.until > errand.now(), false) in_window,
   array(select jsonb_array_elements_text(f.options -> 'unique' -> 'while')) holding,
+  f.state in ('scheduled', 'queued', 'retrying') and exists (
+    select from errand.lane l where l.route like ':hold.%' and l.id = coalesce(
+      (select b.lane from errand.block b where b.seq = coalesce(
+        (select blk from errand.place where job_id = u.job_id), (select blk from errand.job where id = u.job_id)) offset 0),
+      (select lane from errand.later where job_id = u.job_id offset 0)) offset 0) set_aside,
   (select b.job_id from errand.blocked b where b.tenant = u.tenant and b.key = u.key order by b.job_id + 0 limit 1) first_waiting,
   (select b.job_id from errand.blocked b where b.tenant = u.tenant and b.key = u.key and not b.parked
    order by b.job_id + 0 desc limit 1) rerun
@@ -39,6 +44,12 @@ export const setHolders = sql<never>`
 update errand.uniq u set job_id = x.job_id, until = (
   select created_at + (options -> 'unique' ->> 'window_seconds')::int * interval '1 s' from errand.job where id = x.job_id)
 from unnest($2::text[], $3::bigint[]) x(key, job_id) where u.tenant = $1::int and u.key = x.key`;
+
+/** Puts new jobs, each alone in its block, where others stood in the line: $1 jobs, $2 their places, $3 since when. */
+export const takePlaces = sql<never>`
+update errand.block b set ord = x.ord, at = x.at
+from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) x(id, ord, at)
+cross join lateral (select blk from errand.job where id = x.id offset 0) j where b.seq = j.blk`;
 
 /** An id for a job that is named before it is made. */
 export const reserveId = sql<{ id: string }>`select nextval('errand.job_id_seq') id`;

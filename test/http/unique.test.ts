@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { calling } from '../support/call.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';
+import { startService } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
 let errand: TestErrand;
@@ -112,6 +113,46 @@ test('a batch tells which of its jobs are those of others', async () => {
   );
 });
 
+test('in a batch that is not atomic a held key concerns its own job alone, also where the call has a key', async () => {
+  const type = newType();
+  const holder = await post('/v1/jobs', { type, ...later, unique: { key: type } });
+  const body = {
+    atomic: false,
+    jobs: [
+      { type, unique: { key: type, on_conflict: 'reject' } },
+      { type, ...later },
+    ],
+  };
+  const send = () => post('/v1/jobs/batch', body, { 'idempotency-key': type });
+  const statuses = ({ json }: { json: { items: { status: number }[] } }) =>
+    json.items.map((item) => item.status);
+  const first = await send();
+  assert.deepEqual([first.status, statuses(first)], [207, [409, 202]]);
+  await post(`/v1/jobs/${holder.json.id}/cancel`);
+  const again = await send();
+  assert.deepEqual(statuses(again), [202, 202]);
+  assert.equal(again.json.items[1].job.id, first.json.items[1].job.id);
+});
+
+test('a job that replaces another stands where that one stood in the line', async () => {
+  const type = newType();
+  const unique = { key: type, on_conflict: 'replace' };
+  await post('/v1/jobs', { type, payload: 'old', unique });
+  await post('/v1/jobs', { type, payload: 'between' });
+  await post('/v1/jobs', { type, payload: 'new', unique });
+  await post('/v1/jobs', {
+    type,
+    payload: 'less urgent',
+    priority: 9,
+    unique: { ...unique, key: `${type}-9` },
+  });
+  await post('/v1/jobs', { type, payload: 'urgent', priority: 1, unique: { ...unique, key: `${type}-9` } });
+  const order: unknown[] = [];
+  for (let n = 0; n < 3; n++) order.push((await leased(type)).job.payload);
+  assert.deepEqual(order, ['urgent', 'new', 'between']);
+  assert.equal(await lease(type), undefined);
+});
+
 const idOf = (job: unknown) => (job as { id: string }).id;
 
 test('a raw payload has its key in a header', async () => {
@@ -179,4 +220,26 @@ test('a blocked job has a history of its own, and is told when it goes on', asyn
   );
   await post(`/v1/leases/${holder.id}/fail`, { class: 'permanent' });
   assert.equal((await leased(type)).job.id, json.id);
+});
+
+test('who waits goes on within a second or two where the process that ended the holder was killed at once', async () => {
+  const type = newType();
+  const unique = { key: type, on_conflict: 'rerun' };
+  // It takes requests and lets nobody go: what is to happen after the end is left to the others.
+  const other = await startService({
+    env: { DATABASE_URL: errand.databaseUrl, ERRAND_ROLES: 'api', ERRAND_LOG_LEVEL: 'error' },
+  });
+  const there = calling(() => other.url);
+  await there.post('/v1/jobs', { type, unique });
+  const { json } = await there.post('/v1/leases', { types: [type] });
+  const waits = await there.post('/v1/jobs', { type, payload: 'newest', unique });
+  assert.equal(waits.json.state, 'blocked');
+  const done = await there.post(`/v1/leases/${json.leases[0].id}/complete`, { result: 1 });
+  await other.kill9();
+  assert.equal(done.status, 200);
+  const began = performance.now();
+  const next = await leased(type);
+  assert.deepEqual([next.job.id, next.job.payload], [waits.json.id, 'newest']);
+  const took = performance.now() - began;
+  assert.ok(took < 2_500, `it went on after ${Math.round(took)} ms`);
 });

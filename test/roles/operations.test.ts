@@ -457,6 +457,23 @@ test('jobs that wait for the holder of their key are met like all others', async
   assert.equal((await post(`/v1/leases/${leases[0].id}/complete`)).status, 200);
 });
 
+test('a job that is set aside to be cancelled stands for nobody: whoever comes with its key takes its place', async () => {
+  const job = { queue, type: 'a', unique: { key: `doomed-${queue}` } };
+  const doomed = (await post('/v1/jobs', job)).json.id;
+  const [other] = await submitted(call, 1, { queue, type: 'a' });
+  const action = await proposed();
+  const { id } = (await confirmed(action.id, action.confirm_phrase)).json;
+  await followed(call, id, ({ phase }) => phase === 'hold');
+  const fresh = await post('/v1/jobs', job);
+  assert.deepEqual([fresh.status, fresh.headers.get('errand-deduplicated')], [202, null]);
+  assert.notEqual(fresh.json.id, doomed);
+  assert.equal((await get(`/v1/jobs/${doomed}`)).json.error.detail, `superseded by job ${fresh.json.id}`);
+  await post(`/v1/operations/${id}/undo`);
+  assert.deepEqual((await followed(call, id, isOver)).counts, { held: 2, put_back: 1 });
+  for (const there of [fresh.json.id, other])
+    assert.equal((await get(`/v1/jobs/${there}`)).json.state, 'queued');
+});
+
 const holdLanes = sql<{ id: number }>`select id from errand.lane where route like ':hold.' || $1 || '.%'`;
 
 test('a bulk cancel ends what fits, and asks what runs to stop', async () => {

@@ -24,7 +24,7 @@ const handler: Handler = {
     const name = String(payload);
     ran.push(name);
     if (name.startsWith('hold')) await new Promise<void>((resolve) => held.set(name, resolve));
-    if (name.startsWith('fail')) throw new Error('told to');
+    if (name.includes('fail')) throw new Error('told to');
   },
 };
 
@@ -153,6 +153,31 @@ test('rerun waits for the job that runs, only the newest does, and it runs once'
   assert.deepEqual(ran, ['hold first', 'third']);
 });
 
+test('a job that replaces a holder between two attempts supersedes the one that waits to run after it, too', async () => {
+  const key = newKey();
+  const backoff = JSON.stringify({ strategy: 'fixed', base_seconds: 60, cap_seconds: 60, jitter: 'none' });
+  const first = await submit('hold fail', { key }, { backoff });
+  await until(() => held.has('hold fail'));
+  const second = await submit('older', { key, on_conflict: 'rerun' });
+  held.get('hold fail')?.();
+  await until(async () => (await stateOf(first.id)) === 'retrying');
+  const third = await submit('newest', { key, on_conflict: 'rerun' });
+  await ended(third.id);
+  for (const { id } of [first, second])
+    assert.equal((await errand.actions.inspect.job(id))?.error, `superseded by job ${third.id}`);
+  assert.deepEqual(ran, ['hold fail', 'newest']);
+});
+
+test('a rerun waits for the end of the holder, and not for the end of its window', async () => {
+  const key = newKey();
+  await running('hold window', { key, window_seconds: 600 });
+  const second = await submit('once more', { key, on_conflict: 'rerun' });
+  assert.equal(await stateOf(second.id), 'blocked');
+  held.get('hold window')?.();
+  await ended(second.id);
+  assert.deepEqual(ran, ['hold window', 'once more']);
+});
+
 test('a blocked job is changed, cancelled and expired like any other that waits', async () => {
   const key = newKey();
   await running('hold blocked', { key });
@@ -272,7 +297,15 @@ test('the repeat of a job takes its key if it is free, and waits for whoever has
 });
 
 test('keys that nobody holds are forgotten', async () => {
-  await until(async () => (await db.one(loose)).n === 0, { timeoutMs: 45_000 });
+  await ended((await submit('last', { key: newKey() })).id);
+  assert.ok((await db.one(loose)).n > 0);
+  // A process sweeps when it starts, and then every half minute.
+  const second = await startErrand({ databaseUrl: errand.databaseUrl });
+  try {
+    await until(async () => (await db.one(loose)).n === 0);
+  } finally {
+    await second.stop();
+  }
 });
 
 const loose = sql<{ n: number }>`

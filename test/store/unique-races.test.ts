@@ -73,6 +73,7 @@ for (const [name, holding] of Object.entries({ wide, narrow })) {
     const lane = (await lanes.named(name, 'work')).id;
     const cancel = cancelling({ db, lanes, events, ready, onEnded: () => {}, onRequested: () => {} });
     const running = new Map<string, string>();
+    const newest = new Map<string, bigint>();
     const made = new Map<string, string>();
     const answered: string[] = [];
     let submitting = 6;
@@ -126,6 +127,12 @@ for (const [name, holding] of Object.entries({ wide, narrow })) {
           const key = job.options?.unique?.key as string;
           assert.equal(running.get(key), undefined, `job ${job.job_id} runs beside ${running.get(key)}`);
           running.set(key, job.job_id);
+          // One that leaves its key while it waits for a moment comes back after others.
+          if (holding === wide) {
+            const id = BigInt(job.job_id);
+            assert.ok(id >= (newest.get(key) ?? 0n), `job ${id} starts after job ${newest.get(key)}`);
+            newest.set(key, id);
+          }
         }
         await new Promise((resolve) => setTimeout(resolve, random() * 10));
         for (const job of jobs) running.delete(job.options?.unique?.key as string);

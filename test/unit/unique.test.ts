@@ -5,6 +5,7 @@ import { isTerminal, jobStates } from '../../src/domain/job.ts';
 import {
   type Fate,
   fateOf,
+  goesOn,
   type Holder,
   holdingStates,
   holds,
@@ -16,6 +17,7 @@ const holder = (over: Partial<Holder>): Holder => ({
   state: 'queued',
   holding: [...holdingStates],
   in_window: false,
+  set_aside: false,
   ...over,
 });
 
@@ -53,4 +55,20 @@ test('what becomes of a job is decided by its own wish and the state of the hold
   const free = { return: 'take', reject: 'take', replace: 'take', rerun: 'take' };
   assert.deepEqual(fates({ state: 'succeeded' }), free);
   assert.deepEqual(fates({ state: 'dead', in_window: true }), free);
+});
+
+test('whoever comes takes the place of a holder that is about to be cancelled', () => {
+  for (const wish of onConflicts) assert.equal(fateOf(wish, holder({ set_aside: true })), 'replace', wish);
+  assert.equal(fateOf('return', holder({ state: 'cancelled', set_aside: false })), 'take');
+});
+
+test('one that is to run once more waits for the end of the holder, and for no window', () => {
+  const next = (over: Partial<Holder>) => goesOn({ ...holder(over), first_waiting: '8', rerun: '9' });
+  for (const state of ['scheduled', 'queued', 'running', 'retrying'] as const)
+    assert.equal(next({ state }), null, state);
+  for (const state of ['succeeded', 'dead', 'cancelled', 'expired'] as const)
+    assert.equal(next({ state }), '8', state);
+  assert.equal(next({ state: 'succeeded', in_window: true }), '9');
+  assert.equal(next({ state: 'running', in_window: true }), null);
+  assert.equal(next({ state: null, holding: null }), '8');
 });
