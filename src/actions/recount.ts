@@ -21,7 +21,7 @@ const whole = 2_000_000_000;
 const rest = 50;
 const behind_all = 2_147_483_647;
 /** The share of the last ten to twenty seconds that may be on its way to the counter. */
-const under_way = 0.3;
+const under_way = 0.2;
 
 /** By how much the truth differs from the counter of a lane. */
 type Drift = Partial<Depth>;
@@ -126,7 +126,7 @@ function driftOf(row: Recounted): Drift | null {
     const truth = row[state];
     if (truth === null) continue;
     const by = truth - row[`counted_${state}`];
-    if (Math.abs(by) > row.moving * under_way) drift[state] = by;
+    if (Math.abs(by) > row[`moving_${state}`] * under_way) drift[state] = by;
   }
   return Object.keys(drift).length === 0 ? null : drift;
 }

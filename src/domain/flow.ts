@@ -19,6 +19,8 @@ export const longest_window_ms = 60_000;
 const windows_ms = [5_000, 15_000, longest_window_ms];
 /** So many are told from chance to a fifth. */
 const enough = 30;
+/** So long after it came a job is told of by whoever took it in. */
+const told_ms = 2_000;
 
 /** The samples between which a rate is taken: over 5, 15 or 60 s, the shortest time in which enough was counted. */
 export function windowOf(
@@ -44,14 +46,14 @@ export function rateOf(samples: readonly Sample[], counted: Counted): number {
 
 /**
  * At which rates ready jobs go out and come in, each second. After a queue was closed at `closed_at` only what it still takes
- * counts as coming in: what came before says nothing of that.
+ * counts as coming in: what came before, told of or not, says nothing of that.
  */
 export function drainOf(samples: readonly Sample[], closed_at: number): { out: number; in: number } {
   const window = windowOf(samples, 'started');
   if (window === null) return { out: 0, in: 0 };
   const { from, to, seconds } = window;
   const out = (to.started - from.started) / seconds;
-  const since = samples.find(({ at }) => at >= closed_at && at >= from.at) ?? to;
+  const since = samples.find(({ at }) => at >= closed_at + told_ms && at >= from.at) ?? to;
   const closed_seconds = (to.at - since.at) / 1_000;
   if (closed_seconds < 1) return { out, in: 0 };
   // Whatever becomes ready, retries and due jobs too.

@@ -21,8 +21,13 @@ export interface Recounted {
   counted_running: number;
   counted_blocked: number;
   counted_dead: number;
-  /** How much was counted in the last stretches of time: what is under way is in the truth sooner than in the counter. */
-  moving: number;
+  /** How much came and went in the last stretches of time: what is under way is in the truth sooner than in the counter. */
+  moving_queued: number;
+  moving_scheduled: number;
+  moving_retrying: number;
+  moving_running: number;
+  moving_blocked: number;
+  moving_dead: number;
 }
 
 /** Recounts the lanes $1, and the next $3 behind lane $2; $4 rows of each state at most. */
@@ -45,17 +50,22 @@ select l.lane, l.queue, l.route, q.n::float8 queued, s.n::float8 scheduled, y.n:
   (coalesce(d.retrying, 0) + coalesce(t.retrying, 0))::float8 counted_retrying,
   (coalesce(d.running, 0) + coalesce(t.running, 0))::float8 counted_running,
   (coalesce(d.blocked, 0) + coalesce(t.blocked, 0))::float8 counted_blocked,
-  (coalesce(d.dead, 0) + coalesce(t.dead, 0))::float8 counted_dead, coalesce(t.moving, 0)::float8 moving
+  (coalesce(d.dead, 0) + coalesce(t.dead, 0))::float8 counted_dead,
+  coalesce(m.queued, 0)::float8 moving_queued, coalesce(m.scheduled, 0)::float8 moving_scheduled,
+  coalesce(m.retrying, 0)::float8 moving_retrying, coalesce(m.running, 0)::float8 moving_running,
+  coalesce(m.blocked, 0)::float8 moving_blocked, coalesce(m.dead, 0)::float8 moving_dead
 from l
 left join r on r.lane = l.lane
 left join k on k.lane = l.lane
 left join errand.depth d on d.lane = l.lane
 left join lateral (
-  select sum(queued) queued, sum(scheduled) scheduled, sum(retrying) retrying, sum(running) running, sum(blocked) blocked, sum(dead) dead,
-    sum(arrived + started + succeeded + died + cancelled + expired + retried + lost + released
-      + abs(queued) + abs(scheduled) + abs(retrying) + abs(running) + abs(blocked) + abs(dead))
-      filter (where slot > errand.now() - interval '20 s') moving
+  select sum(queued) queued, sum(scheduled) scheduled, sum(retrying) retrying, sum(running) running, sum(blocked) blocked, sum(dead) dead
   from errand.tally where lane = l.lane) t on true
+left join lateral (
+  select sum(arrived + started + lost + released + abs(queued)) queued, sum(arrived + abs(scheduled)) scheduled,
+    sum(retried + abs(retrying)) retrying, sum(started + abs(running)) running, sum(arrived + abs(blocked)) blocked,
+    sum(died + abs(dead)) dead
+  from errand.tally where lane = l.lane and slot > errand.now() - interval '20 s') m on true
 cross join lateral (
   select case when count(*) <= $4::int then coalesce(sum(n), 0) end n from (
     select cardinality(ids) - pos n from errand.block where lane = l.lane order by prio, ord limit $4 + 1) z) q

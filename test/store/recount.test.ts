@@ -73,6 +73,19 @@ test('a lane with more rows than are counted beside others is recounted alone, a
   assert.deepEqual(told, []);
 });
 
+test('what is under way in one state hides no drift of another', async () => {
+  const busy = (await new Lanes(db).named('busy', 'work')).id;
+  await db.many(fill, [busy, 2]);
+  await db.many(
+    sql`insert into errand.tally (lane, slot, process, arrived, started, succeeded) values ($1, errand.now(), 1, 100, 100, 100)`,
+    [busy],
+  );
+  const { chore, told } = aRecount();
+  await chore.run(false);
+  await chore.run(false);
+  assert.deepEqual(told.sort(), ['busy dead -2', 'busy retrying -1']);
+});
+
 test('a large lane that cannot be counted in time is told of, and holds up no other', async () => {
   const lanes = new Lanes(db);
   const huge = (await lanes.named('huge', 'work')).id;

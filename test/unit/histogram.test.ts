@@ -90,3 +90,8 @@ test('of a queue that was closed only what still comes in counts', () => {
   assert.deepEqual(drainOf(closed, 80_000), { out: 100, in: 10 });
   assert.deepEqual(drainOf(closed, 90_000), { out: 100, in: 0 });
 });
+
+test('what came before a queue was closed and is told of later does not count as coming in', () => {
+  const closed = samples((s) => ({ in: s < 81 ? 500 : 10, out: 100 }));
+  assert.deepEqual(drainOf(closed, 80_000), { out: 100, in: 10 });
+});
