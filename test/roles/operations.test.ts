@@ -72,6 +72,12 @@ describe('a bulk redrive', () => {
     assert.deepEqual(await db.many(repeats, [ids]), []);
   });
 
+  test('has to say which letters it means', async () => {
+    assert.equal((await post('/v1/dead-letters/redrive?dry_run=true')).json.code, 'malformed-json');
+    const { status, json } = await post('/v1/dead-letters/redrive', { queue });
+    assert.deepEqual([status, json.errors[0].pointer], [422, '#/filter']);
+  });
+
   test('of few letters among very many of others is told and sampled as if it were alone', async () => {
     const ids = await dead(12);
     await db.many(plantOthers);
@@ -167,7 +173,7 @@ describe('a bulk redrive', () => {
     const ids = await dead(5);
     const { json: told } = await post('/v1/dead-letters/redrive', { filter: { queue }, dry_run: true });
     await post(`/v1/queues/${queue}/drain`, {});
-    for (const body of [{ filter: { queue } }, { queue }]) {
+    for (const body of [{ filter: { queue } }, { filter: {}, queue }]) {
       const { status, json } = await post('/v1/dead-letters/redrive', body);
       assert.deepEqual([status, json.code], [409, 'queue-draining']);
     }

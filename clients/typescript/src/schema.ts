@@ -1701,8 +1701,8 @@ export interface components {
         };
         /** @description Which dead letters to redrive, and how carefully. */
         BulkRedrive: {
-            /** @description Absent: all dead letters. */
-            filter?: components["schemas"]["LetterFilter"];
+            /** @description Which; `{}`: all dead letters. */
+            filter: components["schemas"]["LetterFilter"];
             /**
              * @description No more than so many; null: all that fit.
              * @default null
@@ -10823,7 +10823,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 "application/json": components["schemas"]["BulkRedrive"];
             };

@@ -46,7 +46,8 @@ export const JobFilter = z.strictObject(jobFilter).meta({
 /** The body of `POST /v1/dead-letters/redrive`. */
 export const BulkRedrive = z
   .strictObject({
-    filter: LetterFilter.default({}).describe('Absent: all dead letters.'),
+    // Required, so that what was meant for the query, or got lost, is not a redrive of everything.
+    filter: LetterFilter.describe('Which; `{}`: all dead letters.'),
     limit: most,
     canary: z
       .int()
