@@ -1,49 +1,21 @@
 // Everything a process is made of: pools, clients, verbs and services, made and tied together here and nowhere else.
 // Reading it top down is reading what the program is made of.
-// Next room: runners.ts, the part that runs jobs; roles/, which run what is made here.
+// Next room: verbs.ts, what can be asked; movers.ts and runners.ts, what moves and runs jobs; roles/, which run what is made here.
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { accepting } from './actions/accept.ts';
-import type { Actions } from './actions/actions.ts';
-import { cancelling } from './actions/cancel.ts';
-import { changing } from './actions/change.ts';
 import { chores } from './actions/chores.ts';
-import { claiming } from './actions/claim.ts';
-import { deadLettering } from './actions/dead-letters.ts';
-import { estimating } from './actions/estimate.ts';
-import { handingOver } from './actions/hand-over.ts';
-import { beating } from './actions/heartbeat.ts';
-import { recalling } from './actions/history.ts';
-import { inspecting, naming } from './actions/inspect.ts';
-import { keeping } from './actions/keys.ts';
-import { readingLatency } from './actions/latency.ts';
-import { listing } from './actions/list.ts';
-import { progressing } from './actions/progress.ts';
-import { pulling } from './actions/pull.ts';
-import { Ready } from './actions/ready.ts';
-import { redriving } from './actions/redrive.ts';
 import { keepingRoster, writingRoster } from './actions/roster.ts';
-import { running } from './actions/runs.ts';
-import { scheduling } from './actions/schedules.ts';
-import { settling } from './actions/settle.ts';
-import { knownJob, submitting } from './actions/submit.ts';
-import { submittingAll } from './actions/submit-all.ts';
 import { TestClock } from './actions/test-clock.ts';
-import { triggering } from './actions/trigger.ts';
-import { explaining } from './actions/why.ts';
 import { bulk } from './bulk.ts';
 import type { Config } from './config.ts';
 import { counting } from './counting.ts';
 import { declaring } from './declaring.ts';
 import { desk } from './desk.ts';
-import { Heads } from './domain/heads.ts';
 import { issueLeaseId } from './domain/lease-id.ts';
-import { OpenLeases } from './domain/open-leases.ts';
-import type { PolicyOf } from './domain/policy.ts';
-import { retryDefaultsOf } from './domain/queue-settings.ts';
 import { draining } from './drain.ts';
 import type { EventBus } from './events.ts';
 import { buildApp } from './http/app.ts';
+import { movers } from './movers.ts';
 import { office } from './office.ts';
 import type { Place } from './place.ts';
 import { api } from './roles/api.ts';
@@ -52,16 +24,12 @@ import type { Service } from './roles/service.ts';
 import type { Handler } from './roles/worker/handlers.ts';
 import type { Worker } from './roles/worker/worker.ts';
 import { hiring } from './runners.ts';
-import { dispatcherRoom, findLeader } from './store/leader.ts';
-import { Listener, notifyReady } from './store/listen.ts';
-import { countOperations } from './store/operations.ts';
+import { Listener } from './store/listen.ts';
 import type { Way } from './store/session.ts';
-import { oldestDue } from './store/slots.ts';
-import { ping } from './store/stats.ts';
 import { openStores } from './stores.ts';
-import { watchingHealth } from './telemetry/health.ts';
-import { metering } from './telemetry/metrics.ts';
 import { telling } from './telling.ts';
+import { verbs } from './verbs.ts';
+import { vitals } from './vitals.ts';
 
 export const release = '0.1.0';
 
@@ -74,7 +42,7 @@ export async function build(
   place: Place | undefined,
 ) {
   const stores = await openStores(config, way, events);
-  const { intake, engine, read, leads, claims, browse, lanes, workers, secrets } = stores;
+  const { engine, read, leads, browse, lanes, workers, secrets } = stores;
   const storeError = stores.onError;
   const clock = config.ERRAND_TEST_CLOCK
     ? new TestClock({
@@ -92,6 +60,7 @@ export async function build(
   }
 
   const isFrozen = () => clock?.frozen ?? false;
+  const now = () => clock?.now() ?? new Date();
 
   const operators = await desk({
     engine,
@@ -101,43 +70,21 @@ export async function build(
     onRelease: () => ready.wake(),
     onError: (chore, error) => events.emit('chore.failed', { chore, error }),
   });
-  const heads = new Heads((lane) => operators.levers.mayClaim(lane));
-  const open = new OpenLeases();
-  const ready = new Ready({
-    heads,
-    notify: (payload) => notifyReady(engine, payload),
-    meet: (lane) => (lanes.peek(lane) === undefined ? lanes.refresh() : undefined),
-    onError: storeError('notify'),
-  });
-  const { waiters, watch, hints, ended: onEnded } = telling(config, stores, events);
+  const told = telling(config, stores, events);
+  const { waiters, watch, hints, ended: onEnded } = told;
   const onLater = (ms: number) => choreRunner.wakeIn('promote', ms);
+  const onRequested = (ids: readonly string[]) => {
+    for (const runner of runners) for (const id of ids) runner.cancelRequested(id);
+    watch.hear(ids);
+  };
+  const moves = movers(stores, events, {
+    ...{ now, onEnded, onLater },
+    mayClaim: (lane) => operators.levers.mayClaim(lane),
+    onFree: () => choreRunner.wakeIn('promote', 0),
+    onRequested: (id) => onRequested([id]),
+  });
+  const { heads, ready, handOver, progress, settle, claim, cancel, keys } = moves;
 
-  const named = naming(lanes, workers);
-  const inspect = inspecting(read, named);
-  const heartbeat = beating(engine);
-  const handOver = handingOver({ db: engine, open, heartbeat });
-  const progress = progressing({ db: engine, events });
-  const settle = settling({
-    db: engine,
-    open,
-    ready,
-    events,
-    onEnded,
-    onLater,
-    now: () => clock?.now() ?? new Date(),
-  });
-  const claim = claiming({ db: claims, heads, lanes, open, settle, events });
-  const cancel = cancelling({
-    db: read,
-    lanes,
-    events,
-    ready,
-    onEnded,
-    onRequested: (id) => {
-      for (const runner of runners) runner.cancelRequested(id);
-      watch.hear([id]);
-    },
-  });
   const roster = keepingRoster({
     db: browse,
     lanes,
@@ -159,23 +106,6 @@ export async function build(
   const holder = `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
   const owner = await workers.named(holder);
   const counts = counting({ engine, read, process: owner, levers: operators.levers, lanes, events });
-  const keys = keeping({
-    ...{ db: engine, lanes, ready, events, onEnded, onLater, onError: storeError('unique') },
-    onFree: () => choreRunner.wakeIn('promote', 0),
-  });
-  events.on('job.ended', ({ job_id }) => keys.heardEnd(job_id));
-  const intakeOf = { db: intake, lanes, ready, events, keys, onLater, guards: counts.guards };
-  const policyOf: PolicyOf = (queue, type) => retryDefaultsOf(operators.levers.settingsOf(queue), type);
-  const accept = accepting({
-    levers: operators.levers,
-    statistics: counts.statistics,
-    hasLane: (queue) => lanes.hasQueue(queue),
-    isKnown: async (key) => (await knownJob(intake, key)) !== undefined,
-    strict: config.ERRAND_STRICT_QUEUES,
-    cap_seconds: config.ERRAND_WAIT_CAP_SECONDS,
-  });
-  const closed = (queue: string, pointer: string | null) =>
-    accept.closed(queue, clock?.now() ?? new Date(), pointer);
   const inBulk = bulk({
     db: browse,
     engine,
@@ -185,84 +115,15 @@ export async function build(
     secret: secrets.cursor,
     onEnded,
     onLater,
-    closed,
-    onRequested: (ids) => {
-      for (const runner of runners) for (const id of ids) runner.cancelRequested(id);
-      watch.hear(ids);
-    },
+    closed: (queue, pointer) => actions.accept.closed(queue, now(), pointer),
+    onRequested,
     onDue: () => choreRunner.wakeIn('operations', 0),
     onError: storeError('notify'),
   });
-  const actions: Actions = {
-    accept,
-    submit: submitting(intakeOf),
-    submitAll: submittingAll(intakeOf),
-    inspect,
-    history: recalling(browse, workers),
-    list: listing({
-      db: browse,
-      named,
-      secret: secrets.cursor,
-      // A job may be made by the last of a few statements of its transaction.
-      overlap_seconds: config.ERRAND_STATEMENT_TIMEOUT_SECONDS * 5,
-    }),
-    cancel,
-    change: changing({
-      ...{ db: read, inspect, lanes, ready, events, onLater },
-      closed,
-    }),
-    pull: roster.hearing(
-      pulling({
-        claim,
-        heartbeat,
-        standing: handOver.standing,
-        progress,
-        settle,
-        inspect,
-        lanes,
-        workers,
-        ready,
-        heads,
-        waiters,
-        secrets: [secrets.lease],
-        random: Math.random,
-        now: () => clock?.now() ?? new Date(),
-      }),
-    ),
-    schedules: scheduling({ db: browse, secret: secrets.cursor, events }),
-    trigger: triggering({
-      ...{ ...intakeOf, policyOf },
-      closed: (queue) => closed(queue, null),
-    }),
-    policyOf,
-    runs: running({ db: browse, secret: secrets.cursor }),
-    ...operators.actions,
-    deadLetters: deadLettering({
-      ...{ db: browse, lanes, events, secret: secrets.cursor },
-      redrives: redriving({ lanes, ready, events, onLater, closed }),
-    }),
-    ...inBulk.verbs,
-    leader: () => read.maybeOne(findLeader, [dispatcherRoom]),
-    roster,
-    statistics: counts.statistics,
-    guards: counts.guards,
-    estimate: estimating({
-      statistics: counts.statistics,
-      levers: operators.levers,
-      random: () => Math.random(),
-    }),
-    latency: readingLatency({ db: browse }),
-    waiters,
-    watch,
-    why: explaining({
-      db: browse,
-      inspect,
-      lanes,
-      workers,
-      roster,
-      pausesOf: (queue, type) => operators.levers.pausesOf(queue, type),
-    }),
-  };
+  const actions = verbs(config, stores, events, {
+    ...{ movers: moves, telling: told, operators, counts, roster, now, onLater },
+    inBulk: inBulk.verbs,
+  });
 
   const roles = new Set(config.ERRAND_ROLES);
   const movesJobs = roles.has('worker') || roles.has('dispatcher');
@@ -292,7 +153,8 @@ export async function build(
     leads === null
       ? null
       : office({
-          ...{ policyOf, db: leads, read: browse, config, lanes, cancel, events, keys, holder, isFrozen },
+          ...{ db: leads, read: browse, config, lanes, cancel, events, keys, holder, isFrozen },
+          policyOf: actions.policyOf,
           isDrained: (queue) => operators.levers.drainOf(queue) !== null,
         });
   const hands = {
@@ -323,30 +185,12 @@ export async function build(
 
   const leave = { draining: false, leaving: false };
   let started = false;
-  const health = watchingHealth({
-    release,
-    holder,
-    pingDatabase: () =>
-      read.sound(ping, ({ read_only }) => (read_only ? 'postgres answers but refuses writes' : null)),
-    pingRedis: hints === null ? null : () => hints.probe(),
-    loops: () => ({ ...choreRunner.ages(), ...dispatch?.ages(), ...operators.ages() }),
+  const { health, metrics } = vitals(stores, events, {
+    ...{ release, holder, telling: told, counts, roster, dispatch, runners, place },
+    ages: () => ({ ...choreRunner.ages(), ...dispatch?.ages(), ...operators.ages() }),
     draining: () => leave.draining,
     started: () => started,
   });
-  const metrics = metering({
-    events,
-    depths: counts.depths,
-    unserved: () => roster.unserved(),
-    operations: () => read.many(countOperations),
-    oldestDue: async () => (await read.one(oldestDue)).seconds,
-    term: () => dispatch?.term() ?? null,
-    pools: stores.counts,
-    slots: () => runners,
-    waiters: () => waiters.count,
-    watch: () => ({ streams: watch.streams, jobs: watch.jobs }),
-    ...(place === undefined ? {} : { process: place.number }),
-  });
-  place?.metricsFrom(metrics.text);
   const listener = new Listener(
     config.ERRAND_DIRECT_DATABASE_URL ?? way.url,
     {
@@ -366,8 +210,7 @@ export async function build(
     },
   );
   const lifecycle = { draining: () => leave.draining, leaving: () => leave.leaving };
-  const shown = place === undefined ? metrics : { ...metrics, text: place.metricsOfAll };
-  const app = buildApp({ config, actions, events, metrics: shown, health, lifecycle, clock });
+  const app = buildApp({ config, actions, events, metrics, health, lifecycle, clock });
   const front = api(app, config.HOST, config.PORT);
 
   const services: Service[] = [

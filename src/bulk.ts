@@ -16,6 +16,8 @@ import { rerouteStep } from './actions/reroute.ts';
 import { operationChore } from './actions/stepping.ts';
 import type { Pool } from './store/db.ts';
 
+export type BulkVerbs = Pick<Actions, 'audit' | 'operations' | 'bulk' | 'dangerous'>;
+
 export function bulk(
   options: HoldTools &
     RedriveOptions & {
@@ -28,7 +30,7 @@ export function bulk(
       onDue: () => void;
       onError: (error: unknown) => void;
     },
-): { verbs: Pick<Actions, 'audit' | 'operations' | 'bulk' | 'dangerous'>; chore: Chore } {
+): { verbs: BulkVerbs; chore: Chore } {
   const { engine, events } = options;
   const operations = operating(options);
   const hold = holdStep(options);

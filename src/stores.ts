@@ -10,7 +10,7 @@ import { openPool, type Pool } from './store/db.ts';
 import { Lanes, Workers } from './store/lanes.ts';
 import { sharedSecret } from './store/secrets.ts';
 import type { Way } from './store/session.ts';
-import { durability } from './store/stats.ts';
+import { durability } from './store/soundness.ts';
 
 export type Stores = Awaited<ReturnType<typeof openStores>>;
 

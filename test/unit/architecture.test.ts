@@ -67,6 +67,33 @@ const floors: Readonly<Record<string, Floor>> = {
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
   'counting.ts': { uses: ['actions', 'store', 'domain'], names: ['events.ts', 'roles'], packages: [] },
+  'movers.ts': {
+    uses: ['actions', 'store', 'domain'],
+    names: ['events.ts', 'stores.ts'],
+    packages: [],
+  },
+  'verbs.ts': {
+    uses: ['actions', 'store', 'domain'],
+    names: [
+      ...['config.ts', 'events.ts', 'stores.ts', 'telling.ts', 'movers.ts'],
+      ...['desk.ts', 'counting.ts', 'bulk.ts'],
+    ],
+    packages: [],
+  },
+  'vitals.ts': {
+    uses: ['telemetry', 'store'],
+    names: [
+      'actions',
+      'roles',
+      'counting.ts',
+      'events.ts',
+      'office.ts',
+      'place.ts',
+      'stores.ts',
+      'telling.ts',
+    ],
+    packages: [],
+  },
   'bulk.ts': { uses: ['actions'], names: ['store'], packages: [] },
   'declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
   'stores.ts': { uses: ['store'], names: ['config.ts', 'events.ts'], packages: ['node:*'] },
