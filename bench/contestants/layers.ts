@@ -13,7 +13,7 @@ import { EventBus } from '../../src/events.ts';
 import { bodies } from '../../src/http/body.ts';
 import { context, requestIdOf } from '../../src/http/context.ts';
 import { negotiation } from '../../src/http/negotiate.ts';
-import { NewJob, usualJob } from '../../src/http/schemas/job.ts';
+import { NewJob, usualJob } from '../../src/http/schemas/new-job.ts';
 import { headerChecks, serverLimits, serving } from '../../src/http/server.ts';
 import { submitJob } from '../../src/http/submit.ts';
 import { sparing, validatorCompiler } from '../../src/http/validate.ts';

@@ -11,7 +11,8 @@ import { Problem } from '../domain/problem.ts';
 import { recordText } from '../domain/record.ts';
 import { sendJson } from './answer.ts';
 import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
-import { NewJob, Preview } from './schemas/job.ts';
+import { Preview } from './schemas/job.ts';
+import { NewJob } from './schemas/new-job.ts';
 import { factsOfNew, submissionOf, type Terms } from './submission.ts';
 import { idempotencyOf } from './submit.ts';
 

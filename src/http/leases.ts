@@ -12,7 +12,7 @@ import { departure, existing, hasRoom, sendJson, sendNobody, sendRecord, withPay
 import { refuseLarge } from './body.ts';
 import { wishedWait } from './negotiate.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { Job, JsonValue } from './schemas/job.ts';
+import { Job } from './schemas/job.ts';
 import {
   AttemptEnd,
   Completion,
@@ -25,6 +25,7 @@ import {
   Release,
   SnoozeWish,
 } from './schemas/lease.ts';
+import { JsonValue } from './schemas/scalars.ts';
 
 const leaseFaults = refusals(...bodyFaults, ...storeFaults, 'not-found', 'lease-lost');
 

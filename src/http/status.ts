@@ -16,15 +16,16 @@ import {
   headerSafe,
   isOwnPath,
   missing,
-  namesTag,
   sendJson,
   sendNobody,
   setRetryAfter,
   spliced,
 } from './answer.ts';
+import { namesTag } from './conditions.ts';
 import { wishedWait } from './negotiate.ts';
 import { type Route, refusals, storeFaults } from './route.ts';
-import { JobParams, JobStatus, JsonValue } from './schemas/job.ts';
+import { JobParams, JobStatus } from './schemas/job.ts';
+import { JsonValue } from './schemas/scalars.ts';
 
 const revalidated = 'private, no-cache';
 

@@ -10,7 +10,7 @@ import { type PolicyAsk, type PolicyOf, policyFor, withAge } from '../domain/pol
 import { Problem, type ProblemFault } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
 import { headerOf } from './answer.ts';
-import type { NewJob } from './schemas/job.ts';
+import type { NewJob } from './schemas/new-job.ts';
 
 /** What a submit says outside its envelope. */
 export interface Aside {

@@ -12,7 +12,9 @@ import type { NamedFacts } from '../domain/record.ts';
 import { existing, hasRoom, headerOf, sendAccepted, statusPath, storedHeaders } from './answer.ts';
 import { bytesOf } from './body.ts';
 import { bodyFaults, type HeaderSchema, type Route, refusals, storeFaults, withHeaders } from './route.ts';
-import { Job, JsonValue, NewJob, usualJob } from './schemas/job.ts';
+import { Job } from './schemas/job.ts';
+import { NewJob, usualJob } from './schemas/new-job.ts';
+import { JsonValue } from './schemas/scalars.ts';
 import { factsOfNew, submissionOf, type Terms, traceOf } from './submission.ts';
 import { answerAfterWait } from './waiting.ts';
 

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { TestClock } from '../actions/test-clock.ts';
 import { sendJson } from './answer.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { moment } from './schemas/job.ts';
+import { moment } from './schemas/scalars.ts';
 
 const most_seconds = 315_360_000;
 

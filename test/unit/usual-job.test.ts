@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { RawJson } from '../../src/domain/json.ts';
-import { NewJob, usualJob } from '../../src/http/schemas/job.ts';
 import { CompletionItem, usualCompletion } from '../../src/http/schemas/many-leases.ts';
+import { NewJob, usualJob } from '../../src/http/schemas/new-job.ts';
 
 const payload = new RawJson('{"a":1}');
 

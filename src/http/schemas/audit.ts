@@ -2,8 +2,8 @@
 // Next room: http/audit.ts.
 import { z } from 'zod';
 import { actorPattern } from '../../domain/actor.ts';
-import { moment } from './job.ts';
 import { cursor, digits } from './page.ts';
+import { moment } from './scalars.ts';
 
 const word = z
   .string()

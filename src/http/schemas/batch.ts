@@ -2,7 +2,8 @@
 // Next room: http/batch.ts.
 import { z } from 'zod';
 import { most_items } from '../body.ts';
-import { Job, NewJob } from './job.ts';
+import { Job } from './job.ts';
+import { NewJob } from './new-job.ts';
 import { Problem } from './problem.ts';
 
 /** A job of a batch: like one that is submitted alone, with a key of its own where that is wished. */

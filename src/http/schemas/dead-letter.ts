@@ -2,9 +2,10 @@
 // Next room: http/dead-letters.ts.
 import { z } from 'zod';
 import { errorClasses, errorSources } from '../../domain/outcome.ts';
-import { Attempt, Job, moment, name } from './job.ts';
+import { Attempt, Job } from './job.ts';
 import { ListQuery } from './list.ts';
 import { cursor, digits, limit } from './page.ts';
+import { moment, name } from './scalars.ts';
 
 /** Which letters: the filters of the list, and of whatever is done to many of them. */
 export const LetterFilter = z

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { longest_place } from '../../domain/fingerprint.ts';
 import { jobStates } from '../../domain/job.ts';
 import { least_snooze_seconds, most_snooze_seconds } from '../../domain/start.ts';
-import { JsonValue, name } from './job.ts';
+import { JsonValue, name } from './scalars.ts';
 
 const pattern = z
   .string()

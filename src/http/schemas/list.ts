@@ -3,8 +3,9 @@
 import { z } from 'zod';
 import { jobStates } from '../../domain/job.ts';
 import { errorClasses } from '../../domain/outcome.ts';
-import { Job, moment, name } from './job.ts';
+import { Job } from './job.ts';
 import { cursor, limit } from './page.ts';
+import { moment, name } from './scalars.ts';
 
 const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
 

@@ -4,8 +4,8 @@
 import { z } from 'zod';
 import { operationKinds, operationStates, waitingStates } from '../../domain/operation.ts';
 import { LetterFilter } from './dead-letter.ts';
-import { moment, name } from './job.ts';
 import { cursor, limit } from './page.ts';
+import { moment, name } from './scalars.ts';
 
 const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
 const word = z.string().min(1).max(63).refine(storable, 'holds characters that no tag can have');

@@ -3,9 +3,9 @@
 import { z } from 'zod';
 import { queueStates } from '../../domain/queue-record.ts';
 import { QueueSettings } from '../../domain/queue-settings.ts';
-import { moment, name } from './job.ts';
 import { cursor, limit } from './page.ts';
 import { partsOf } from './parts.ts';
+import { moment, name } from './scalars.ts';
 import { QueueStats } from './statistics.ts';
 
 /** The name in the path of a queue. */

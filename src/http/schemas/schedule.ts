@@ -5,9 +5,10 @@
 import { z } from 'zod';
 import { misfires, overlaps, slotOutcomes, slotReasons } from '../../domain/schedule.ts';
 import { scheduleStates } from '../../domain/schedule-record.ts';
-import { JsonValue, moment, NewJob, name } from './job.ts';
+import { NewJob } from './new-job.ts';
 import { cursor, digits, limit } from './page.ts';
 import { partsOf } from './parts.ts';
+import { JsonValue, moment, name } from './scalars.ts';
 
 const {
   queue,

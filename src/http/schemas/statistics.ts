@@ -2,7 +2,7 @@
 // Next room: ../queue-statistics.ts.
 import { z } from 'zod';
 import { happenings, keptStates } from '../../domain/tally.ts';
-import { moment, name } from './job.ts';
+import { moment, name } from './scalars.ts';
 
 const count = z.number();
 const times = (description: string) =>

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { jobStates } from '../../domain/job.ts';
 import { causes } from '../../domain/why.ts';
-import { name } from './job.ts';
+import { name } from './scalars.ts';
 
 const Reason = z.object({
   cause: z.enum(causes),

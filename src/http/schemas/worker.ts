@@ -1,8 +1,8 @@
 // The contract of the roster: who takes work, and the ready jobs nobody takes (docs/contract.md, Workers).
 // Next room: http/workers.ts.
 import { z } from 'zod';
-import { name } from './job.ts';
 import { cursor, limit } from './page.ts';
+import { name } from './scalars.ts';
 
 /** The query of `GET /v1/workers`. */
 export const WorkerQuery = z.strictObject({ limit, cursor });
