@@ -2,10 +2,10 @@
 // Invariant: a walk meets every row that fits and was there when it began; the work of one page is bounded, so a page may be
 // short, and only a missing cursor is the end.
 // Next room: store/audit.ts, which also says how a row comes to be.
-import { issueCursor, readCursor } from '../domain/cursor.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
+import { tenant } from '../domain/tenant.ts';
 import { type AuditRow, walkAudit } from '../store/audit.ts';
 import type { Pool } from '../store/db.ts';
-import { foreignCursor, most_looked, tenant } from './schedules.ts';
 
 /** The question: every member that is there must fit. Times are RFC 3339 text. */
 export interface AuditFilter {
@@ -38,18 +38,15 @@ export function auditing({ db, secret }: { db: Pool; secret: Buffer }): Audits {
     ]);
     // Before a moment is behind the row with the lowest id of that moment.
     const start = to === undefined ? ['infinity', aboveAll] : [to, '0'];
-    const behind = cursor === undefined ? start : readCursor(cursor, question, secret);
-    if (behind === null) throw foreignCursor();
+    const behind = pageFrom(cursor, start, question, secret);
     const asked = { actor, action, target };
     const isSifted = Object.values(asked).some((one) => one !== undefined);
-    const looked = isSifted ? Math.max(limit + 1, most_looked) : limit + 1;
+    const looked = looksAt(limit, isSifted);
     const walked = await db.many(walkAudit, [tenant, ...behind, from ?? '-infinity', looked]);
-    const fitting = walked.filter((row) => fits(row, asked));
-    const page = fitting.slice(0, limit);
-    const last = fitting.length > limit ? page.at(-1) : walked.length === looked ? walked.at(-1) : undefined;
+    const { shown, last } = cut(walked, looked, limit, (row) => fits(row, asked));
     return {
-      items: page.map(({ key: _, ...row }) => row),
-      next_cursor: last === undefined ? null : issueCursor(last.key, question, secret),
+      items: shown.map(({ key: _, ...row }) => row),
+      next_cursor: nextPage(last?.key, question, secret),
     };
   };
 }

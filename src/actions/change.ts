@@ -6,6 +6,7 @@ import { isTerminal, type JobState } from '../domain/job.ts';
 import { callbackType, pushRoute } from '../domain/options.ts';
 import type { Problem } from '../domain/problem.ts';
 import type { NamedFacts } from '../domain/record.ts';
+import { tenant } from '../domain/tenant.ts';
 import { holds } from '../domain/unique.ts';
 import type { EventBus } from '../events.ts';
 import { changeJob, type JobChange } from '../store/changes.ts';
@@ -48,7 +49,6 @@ export interface Change {
 }
 
 const tries = 20;
-const tenant = 0;
 
 export function changing(options: {
   db: Pool;

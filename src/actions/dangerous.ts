@@ -4,7 +4,6 @@
 // tenth there is a new one; one action begins one operation, however often it is confirmed.
 // Next room: hold.ts and discard.ts, whose steps follow; store/pending.ts.
 import type { By } from '../domain/actor.ts';
-import { issueCursor, readCursor } from '../domain/cursor.ts';
 import {
   type Extent,
   hasDrifted,
@@ -13,7 +12,9 @@ import {
   type OperationKind,
   type WaitingState,
 } from '../domain/operation.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import { Problem } from '../domain/problem.ts';
+import { tenant } from '../domain/tenant.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
 import { countWaiting } from '../store/moves.ts';
@@ -33,7 +34,6 @@ import type { HoldParams } from './hold.ts';
 import { askedOf, asksJobs, lanesMeant } from './moving.ts';
 import { beginWithin } from './operations.ts';
 import { countFitting } from './redrive-many.ts';
-import { foreignCursor, tenant } from './schedules.ts';
 
 /** What can only be done with a typed phrase. */
 export type DangerousKind = Exclude<OperationKind, 'dead_letters.redrive' | 'queue.reroute'>;
@@ -112,12 +112,10 @@ export function confirming(options: {
     find: (id) => db.maybeOne(findAction, [id]),
     async page(limit, cursor) {
       const question = JSON.stringify(['actions', tenant]);
-      const from = cursor === undefined ? [aboveAll] : readCursor(cursor, question, secret);
-      if (from === null) throw foreignCursor();
-      const walked = await db.many(walkActions, [from[0], limit + 1]);
-      const items = walked.slice(0, limit);
-      const last = walked.length > limit ? items.at(-1) : undefined;
-      return { items, next_cursor: last === undefined ? null : issueCursor([last.id], question, secret) };
+      const from = pageFrom(cursor, [aboveAll], question, secret);
+      const looked = looksAt(limit, false);
+      const { shown, last } = cut(await db.many(walkActions, [from[0], looked]), looked, limit);
+      return { items: shown, next_cursor: nextPage(last && [last.id], question, secret) };
     },
     async confirm(id, phrase, by) {
       const came = await db.transaction(async (tx) => {

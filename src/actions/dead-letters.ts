@@ -3,9 +3,10 @@
 // page may be short, and only a missing cursor is the end; a lever is in the audit or was not pulled.
 // Next room: store/dead-letters.ts, the walks; redrive.ts, for one or for many.
 import type { By } from '../domain/actor.ts';
-import { issueCursor, readCursor } from '../domain/cursor.ts';
 import { type Letter, type LetterFilter, type LetterGroup, letterQuestion } from '../domain/dead-letter.ts';
 import { routesOf, typeOf } from '../domain/options.ts';
+import { most_looked, nextPage, pageFrom } from '../domain/page.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { EventBus } from '../events.ts';
 import { audit } from '../store/audit.ts';
 import type { Pool } from '../store/db.ts';
@@ -24,7 +25,6 @@ import {
 import type { Lanes } from '../store/lanes.ts';
 import { lanesOfQueue, lanesOfType } from '../store/lists.ts';
 import type { Redriven, Redrives, Redriving } from './redrive.ts';
-import { foreignCursor, tenant } from './schedules.ts';
 
 /** A page of letters; `next_cursor` null = there is no more. */
 export interface LetterPage {
@@ -66,8 +66,7 @@ export interface LetterWalk {
   rest: LetterKey | null;
 }
 
-/** Rows one page looks at, at most, and one answer of groups. */
-const most_looked = 1_000;
+/** Rows one answer of groups looks at, at most. */
 const most_grouped = 10_000;
 /** Rows read ahead of several lanes, together; up to so many lanes are walked lane by lane. */
 const most_ahead = 20_000;
@@ -144,12 +143,11 @@ export function deadLettering(options: {
   return {
     async page(filter, limit, cursor) {
       const question = letterQuestion(tenant, filter);
-      const from = cursor === undefined ? null : readCursor(cursor, question, secret);
-      if (cursor !== undefined && from === null) throw foreignCursor();
+      const from = cursor === undefined ? null : pageFrom(cursor, [], question, secret);
       const { rows, rest } = await walk(filter, from, most_looked, limit + 1);
       const items = await Promise.all(rows.slice(0, limit).map(letterOf));
       const key = rows.length > limit ? (rows[limit - 1]?.key ?? null) : rest;
-      return { items, next_cursor: key === null ? null : issueCursor(key, question, secret) };
+      return { items, next_cursor: nextPage(key, question, secret) };
     },
 
     async groups(filter, limit) {

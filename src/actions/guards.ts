@@ -89,11 +89,17 @@ export class Guards {
         ? `${backlog.queued} ready jobs of at most ${settings.max_depth}`
         : `a ready job that is ${Math.round((backlog.oldest_age_ms ?? 0) / 1_000)} s old of at most ${settings.max_oldest_age_seconds} s`;
     return new Problem('queue-saturated', {
-      detail: `queue ${queue} holds ${found}; try again after Retry-After, or with a more urgent priority`,
+      detail: `queue "${queue}" holds ${found}; try again after Retry-After${passing(settings)}`,
       headers: { 'retry-after': String(spread(seconds)) },
       extra: { reason: by },
     });
   }
+}
+
+/** Which priorities are taken all the same, in the words of a remedy. */
+function passing({ critical_priority }: QueueSettings): string {
+  if (critical_priority === null) return '';
+  return `, or with priority ${critical_priority === 0 ? '0' : `0 to ${critical_priority}`}, which is taken now`;
 }
 
 /** Up to a tenth more, in whole seconds: those who were refused together do not return together. */

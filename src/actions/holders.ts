@@ -4,6 +4,7 @@
 // same transaction, so it cannot run.
 // Next room: unique.ts and keys.ts, which ask; store/unique.ts.
 import type { JobState } from '../domain/job.ts';
+import { tenant } from '../domain/tenant.ts';
 import { goesOn } from '../domain/unique.ts';
 import { insertCallbacks } from '../store/callbacks.ts';
 import type { Db } from '../store/db.ts';
@@ -11,7 +12,6 @@ import { takeOut } from '../store/jobs.ts';
 import { findHolders, type Held, type LetGo, letGo, setHolders } from '../store/unique.ts';
 import { type KeptAll, type KeptPlace, noteBlocks } from './kept.ts';
 
-const tenant = 0;
 const anyEpoch = 2_147_483_647;
 const tries = 20;
 

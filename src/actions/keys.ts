@@ -3,6 +3,7 @@
 // Invariants: a conflict parks one job and delays no other; a holder that ended, however and wherever, is noticed within a
 // second, and at once where it ended in this process.
 // Next room: store/unique.ts; unique.ts decides about submits.
+import { tenant } from '../domain/tenant.ts';
 import { goesOn, holds } from '../domain/unique.ts';
 import type { EventBus } from '../events.ts';
 import type { Pool } from '../store/db.ts';
@@ -52,7 +53,6 @@ export interface KeysOptions {
   onError: (error: unknown) => void;
 }
 
-const tenant = 0;
 const batch = 100;
 const page = 500;
 /** Holders for which somebody waits that are known here, at most; the others are found by looking. */

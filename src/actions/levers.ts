@@ -1,11 +1,12 @@
 // What operators have set, in the memory of every process: settings of queues, pauses and drains. Whoever submits or claims
-// asks here and no database. A change is told by NOTIFY; looking twice a second is the floor under that.
+// asks here and no database. A change is told by NOTIFY; looking once a second is the floor under that.
 // Invariants: news is never older than `stale_ms` where a job is handed out, because a process that could not look for so
 // long hands out nothing; the database's clock ends pauses.
 // Next room: store/levers.ts; domain/heads.ts, which asks before a head is claimed from; queues.ts, which pulls levers.
 import type { DrainInForce, PauseInForce } from '../domain/acceptance.ts';
 import { typeOf } from '../domain/options.ts';
 import { type QueueSettings, settingsFrom, unsetQueue } from '../domain/queue-settings.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { Pool } from '../store/db.ts';
 import type { Lane } from '../store/lanes.ts';
 import { allQueues, allTypePauses, type PausedType, readTurn, type SetQueue } from '../store/levers.ts';
@@ -155,8 +156,6 @@ export class Levers {
     return performance.now() - this.#asOf > stale_ms;
   }
 }
-
-const tenant = 0;
 
 async function readAll(db: LeverOptions['db']) {
   return { queues: await db.many(allQueues, [tenant]), types: await db.many(allTypePauses, [tenant]) };

@@ -2,12 +2,13 @@
 // Invariants: a walk meets every job that fits from its first page to its last, and none twice unless it left the list and
 // came back; the work of one page is bounded, so a page may be short, and only a missing cursor is the end.
 // Next room: store/lists.ts, the walks; domain/listing.ts, the orders.
-import { issueCursor, readCursor } from '../domain/cursor.ts';
+
 import { isTerminal } from '../domain/job.ts';
 import { type Filter, type Order, orderOf, questionOf } from '../domain/listing.ts';
 import { routesOf, typeOf } from '../domain/options.ts';
-import { Problem } from '../domain/problem.ts';
+import { most_looked, nextPage, pageFrom } from '../domain/page.ts';
 import type { NamedFacts } from '../domain/record.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { Pool } from '../store/db.ts';
 import type { JobFacts } from '../store/jobs.ts';
 import {
@@ -41,9 +42,6 @@ export interface List {
   page(filter: Filter, limit: number, cursor?: string): Promise<Page>;
 }
 
-const tenant = 0;
-/** Rows one walk looks at for one page, at most. */
-const most_looked = 1_000;
 /** Keys a walk over several lanes reads to put them in order, together. */
 const most_ahead = 4_000;
 /** Up to so many lanes are walked lane by lane; where there are more, all jobs are. */
@@ -77,12 +75,11 @@ export function listing(options: {
   return {
     async page(filter, limit, cursor) {
       const question = questionOf(tenant, filter);
-      const from = cursor === undefined ? beforeAll[orderOf(filter)] : readCursor(cursor, question, secret);
-      if (from === null) throw foreignCursor();
+      const from = pageFrom(cursor, beforeAll[orderOf(filter)], question, secret);
       const { rows, rest } = await find(filter, from, limit);
       const items = await Promise.all(rows.slice(0, limit).map(named));
       const key = rows.length > limit ? (rows[limit - 1]?.key ?? null) : rest;
-      return { items, next_cursor: key === null ? null : issueCursor(key, question, secret) };
+      return { items, next_cursor: nextPage(key, question, secret) };
     },
   };
 
@@ -158,10 +155,4 @@ function foundBy(walked: readonly Walked[], looked: number): Found {
   const last = walked.at(-1);
   const rows = walked.filter((row) => row.id !== null);
   return { rows, rest: last?.looked === looked ? last.key : null };
-}
-
-function foreignCursor(): Problem {
-  return new Problem('cursor-invalid', {
-    detail: 'the cursor is not one of this list; take it from next_cursor and send the same filters with it',
-  });
 }

@@ -5,11 +5,11 @@
 // Next room: store/moves.ts, whose statements say what a move is.
 import type { JobFilter, WaitingState } from '../domain/operation.ts';
 import { callbackType, typeOf } from '../domain/options.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { EventBus } from '../events.ts';
 import type { Db } from '../store/db.ts';
 import { lanesOf, moveBlocked, moveBlocks, moveLater } from '../store/moves.ts';
 import type { Ready } from './ready.ts';
-import { tenant } from './schedules.ts';
 
 /** From a lane to a lane. */
 export type Pair = readonly [from: number, to: number];

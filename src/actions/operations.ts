@@ -3,10 +3,11 @@
 // changes one leaves a row in the audit.
 // Next room: stepping.ts, which takes the steps; domain/operation.ts.
 import type { By } from '../domain/actor.ts';
-import { issueCursor, readCursor } from '../domain/cursor.ts';
 import type { RequestKey } from '../domain/idempotency.ts';
 import type { OperationFacts, OperationKind, OperationState, Phase } from '../domain/operation.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import { Problem } from '../domain/problem.ts';
+import { tenant } from '../domain/tenant.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
 import {
@@ -21,7 +22,6 @@ import {
   walkItems,
   walkOperations,
 } from '../store/operations.ts';
-import { foreignCursor, most_looked, tenant } from './schedules.ts';
 
 export interface OperationPage {
   items: OperationFacts[];
@@ -117,29 +117,24 @@ export function operating({ db, secret, onDue, onError }: OperationOptions): Ope
 
     async page({ kind, state }, limit, cursor) {
       const question = JSON.stringify(['operations', tenant, kind ?? null, state ?? null]);
-      const from = cursor === undefined ? [aboveAll] : readCursor(cursor, question, secret);
-      if (from === null) throw foreignCursor();
-      const looked = kind === undefined && state === undefined ? limit + 1 : Math.max(limit + 1, most_looked);
+      const from = pageFrom(cursor, [aboveAll], question, secret);
+      const looked = looksAt(limit, kind !== undefined || state !== undefined);
       const walked = await db.many(walkOperations, [from[0], kind ?? null, state ?? null, looked]);
-      const fitting = walked.filter(({ hit }) => hit);
-      const page = fitting.slice(0, limit);
-      const last =
-        fitting.length > limit ? page.at(-1) : walked.length === looked ? walked.at(-1) : undefined;
+      const { shown, last } = cut(walked, looked, limit, ({ hit }) => hit);
       return {
-        items: page.map(({ hit: _, ...facts }) => facts),
-        next_cursor: last === undefined ? null : issueCursor([last.id], question, secret),
+        items: shown.map(({ hit: _, ...facts }) => facts),
+        next_cursor: nextPage(last && [last.id], question, secret),
       };
     },
 
     async items(id, outcome, limit, cursor) {
       if ((await db.maybeOne(findOperation, [id])) === undefined) return undefined;
       const question = JSON.stringify(['items', id, outcome ?? null]);
-      const from = cursor === undefined ? ['0'] : readCursor(cursor, question, secret);
-      if (from === null) throw foreignCursor();
-      const walked = await db.many(walkItems, [id, from[0], outcome ?? null, limit + 1]);
-      const items = walked.slice(0, limit);
-      const last = walked.length > limit ? items.at(-1) : undefined;
-      return { items, next_cursor: last === undefined ? null : issueCursor([last.job_id], question, secret) };
+      const from = pageFrom(cursor, ['0'], question, secret);
+      const looked = looksAt(limit, false);
+      const walked = await db.many(walkItems, [id, from[0], outcome ?? null, looked]);
+      const { shown, last } = cut(walked, looked, limit);
+      return { items: shown, next_cursor: nextPage(last && [last.job_id], question, secret) };
     },
 
     cancel: steering('cancel', (now) => {
@@ -197,7 +192,7 @@ export async function beginWithin(
 function refuseOver(now: OperationFacts, verb: string): void {
   if (now.state === 'running' || now.state === 'paused' || now.state === 'failed') return;
   throw new Problem('operation-state-conflict', {
-    detail: `operation ${now.id} is ${now.state} and cannot be ${verb}`,
+    detail: `operation ${now.id} is ${now.state} and cannot be ${verb}; begin another, or read what it did at /v1/operations/${now.id}`,
   });
 }
 

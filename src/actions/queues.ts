@@ -5,10 +5,11 @@
 // Next room: store/queues.ts; levers.ts, by which every process goes.
 import { isDeepStrictEqual } from 'node:util';
 import type { By } from '../domain/actor.ts';
-import { issueCursor, readCursor } from '../domain/cursor.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import { Problem } from '../domain/problem.ts';
 import { isEmpty, type QueueFacts } from '../domain/queue-record.ts';
 import { type QueueSettings, settingsFrom } from '../domain/queue-settings.ts';
+import { tenant } from '../domain/tenant.ts';
 import { audit, type Deed } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
 import { turnLevers } from '../store/levers.ts';
@@ -27,7 +28,6 @@ import {
   walkQueues,
 } from '../store/queues.ts';
 import type { Levers } from './levers.ts';
-import { foreignCursor, tenant } from './schedules.ts';
 
 /** A queue as a change finds it; may throw, and then nothing is changed. */
 export type QueueCheck = (present: QueueFacts, isSame: boolean) => void;
@@ -110,15 +110,13 @@ export function queueing({ db, levers, secret }: QueueOptions): Queues {
 
     async page(limit, cursor) {
       const question = JSON.stringify(['queues', tenant]);
-      const from = cursor === undefined ? [''] : readCursor(cursor, question, secret);
-      if (from === null) throw foreignCursor();
-      const names = (await db.many(walkQueues, [tenant, from[0], limit + 1])).map((row) => row.name);
-      const shown = names.slice(0, limit);
-      const facts = await db.many(findQueues, [tenant, shown]);
-      const last = names.length > limit ? shown.at(-1) : undefined;
+      const from = pageFrom(cursor, [''], question, secret);
+      const looked = looksAt(limit, false);
+      const { shown, last } = cut(await db.many(walkQueues, [tenant, from[0], looked]), looked, limit);
+      const facts = await db.many(findQueues, [tenant, shown.map(({ name }) => name)]);
       return {
         items: facts.filter((one) => one.exists),
-        next_cursor: last === undefined ? null : issueCursor([last], question, secret),
+        next_cursor: nextPage(last && [last.name], question, secret),
       };
     },
 

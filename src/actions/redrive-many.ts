@@ -4,6 +4,7 @@
 import type { LetterFilter } from '../domain/dead-letter.ts';
 import { biteOf, type Extent, pauseAfter } from '../domain/operation.ts';
 import { routesOf } from '../domain/options.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { Db } from '../store/db.ts';
 import {
   countLetters,
@@ -19,7 +20,6 @@ import {
 import { lanesOfQueue, lanesOfType } from '../store/lists.ts';
 import { type HeldOperation, insertItems } from '../store/operations.ts';
 import type { Redrives, Redriving } from './redrive.ts';
-import { tenant } from './schedules.ts';
 import type { Step, TakeStep } from './stepping.ts';
 
 /** What is kept of the wish. */

@@ -2,9 +2,9 @@
 // for all to read, and says which ready jobs nobody takes.
 // Invariant: a hint for people: no claim and no ending waits for it, and it is bounded whatever names callers invent.
 // Next room: store/roster.ts; http/workers.ts, which shows it.
-import { issueCursor, readCursor } from '../domain/cursor.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import { pulls, runs } from '../domain/patterns.ts';
-import { Problem } from '../domain/problem.ts';
+import { tenant } from '../domain/tenant.ts';
 import { listHeads } from '../store/claims.ts';
 import type { Pool } from '../store/db.ts';
 import type { Lane, Lanes, Workers } from '../store/lanes.ts';
@@ -58,7 +58,6 @@ export const on_duty_seconds = 60;
 const writing_ms = 10_000;
 const most_heard = 10_000;
 const most_written = 500;
-const tenant = 0;
 
 export function keepingRoster(options: {
   db: Pool;
@@ -106,19 +105,11 @@ export function keepingRoster(options: {
 
     async page(limit, cursor) {
       const question = JSON.stringify(['workers', tenant]);
-      const from = cursor === undefined ? ['0'] : readCursor(cursor, question, secret);
-      if (from === null) {
-        throw new Problem('cursor-invalid', {
-          detail: 'the cursor is not one of this list; take it from next_cursor',
-        });
-      }
-      const rows = await db.many(listRoster, [tenant, from[0], limit + 1, on_duty_seconds]);
-      const items = rows.slice(0, limit);
-      const last = rows.length > limit ? items.at(-1) : undefined;
-      return {
-        items,
-        next_cursor: last === undefined ? null : issueCursor([`${last.worker}`], question, secret),
-      };
+      const from = pageFrom(cursor, ['0'], question, secret);
+      const looked = looksAt(limit, false);
+      const rows = await db.many(listRoster, [tenant, from[0], looked, on_duty_seconds]);
+      const { shown, last } = cut(rows, looked, limit);
+      return { items: shown, next_cursor: nextPage(last && [`${last.worker}`], question, secret) };
     },
 
     async takers(lane) {

@@ -2,12 +2,12 @@
 // Invariant: a walk meets every row that fits, the newest slot first; the work of one page is bounded, so a page may be
 // short, and only a missing cursor is the end.
 // Next room: store/schedules.ts `walkSlots`; schedules.ts.
-import { issueCursor, readCursor } from '../domain/cursor.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import type { SlotOutcome } from '../domain/schedule.ts';
 import type { RunFacts } from '../domain/schedule-record.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { Pool } from '../store/db.ts';
 import { scheduleId, walkSlots } from '../store/schedules.ts';
-import { foreignCursor, most_looked, tenant } from './schedules.ts';
 
 /** The question: every member that is there must fit. Times are RFC 3339 text. */
 export interface RunFilter {
@@ -40,14 +40,11 @@ export function running({ db, secret }: { db: Pool; secret: Buffer }): Runs {
       schedule.id,
       ...[outcome, after, before].map((one) => one ?? null),
     ]);
-    const from = cursor === undefined ? [before ?? 'infinity'] : readCursor(cursor, question, secret);
-    if (from === null) throw foreignCursor();
-    const looked = outcome === undefined ? limit + 1 : Math.max(limit + 1, most_looked);
+    const from = pageFrom(cursor, [before ?? 'infinity'], question, secret);
+    const looked = looksAt(limit, outcome !== undefined);
     const walked = await db.many(walkSlots, [schedule.id, from[0], after ?? '-infinity', looked]);
-    const fitting = walked.filter((run) => outcome === undefined || run.outcome === outcome);
-    const items = fitting.slice(0, limit);
-    const last = fitting.length > limit ? items.at(-1) : walked.length === looked ? walked.at(-1) : undefined;
-    const next_cursor = last === undefined ? null : issueCursor([last.slot.toISOString()], question, secret);
-    return { items, next_cursor };
+    const isAsked = (run: (typeof walked)[number]) => outcome === undefined || run.outcome === outcome;
+    const { shown, last } = cut(walked, looked, limit, isAsked);
+    return { items: shown, next_cursor: nextPage(last && [last.slot.toISOString()], question, secret) };
   };
 }

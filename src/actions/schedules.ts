@@ -6,12 +6,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { By } from '../domain/actor.ts';
 import { cadenceOf, type Outstanding, outstanding } from '../domain/cadence.ts';
 import { CadenceFault } from '../domain/cadence-fault.ts';
-import { issueCursor, readCursor } from '../domain/cursor.ts';
 import { type DueSlot, type FoldedSlots, judge, type Verdict } from '../domain/firing.ts';
 import { dueOf } from '../domain/jitter.ts';
+import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
 import { type RunFacts, type ScheduleFacts, type ScheduleState, stateOf } from '../domain/schedule-record.ts';
+import { tenant } from '../domain/tenant.ts';
 import type { EventBus } from '../events.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
@@ -69,9 +70,6 @@ export interface Schedules {
   remove(name: string, check: (present: LockedSchedule) => void, by: By): Promise<boolean>;
 }
 
-export const tenant = 0;
-/** Rows one page looks at, at most, where not all of them fit. */
-export const most_looked = 1_000;
 /** Slots that may be owed when a definition is changed; of more, the older are skipped. */
 const most_owed = 1_000;
 const tries = 5;
@@ -91,17 +89,14 @@ export function scheduling({ db, secret, events }: ScheduleOptions): Schedules {
 
     async page(state, limit, cursor) {
       const question = JSON.stringify(['schedules', tenant, state ?? null]);
-      const from = cursor === undefined ? [''] : readCursor(cursor, question, secret);
-      if (from === null) throw foreignCursor();
-      const looked = state === undefined ? limit + 1 : Math.max(limit + 1, most_looked);
+      const from = pageFrom(cursor, [''], question, secret);
+      const looked = looksAt(limit, state !== undefined);
       const walked = await db.many(walkSchedules, [tenant, from[0], looked]);
-      const fitting = walked.filter((one) => state === undefined || stateOf(one) === state);
-      const items = fitting.slice(0, limit);
-      const last =
-        fitting.length > limit ? items.at(-1) : walked.length === looked ? walked.at(-1) : undefined;
+      const isAsked = (one: (typeof walked)[number]) => state === undefined || stateOf(one) === state;
+      const { shown, last } = cut(walked, looked, limit, isAsked);
       return {
-        items: await withLast(db, await db.many(findSchedules, [items.map((one) => one.id)])),
-        next_cursor: last === undefined ? null : issueCursor([last.name], question, secret),
+        items: await withLast(db, await db.many(findSchedules, [shown.map((one) => one.id)])),
+        next_cursor: nextPage(last && [last.name], question, secret),
       };
     },
 
@@ -277,10 +272,4 @@ function changesOf(present: LockedSchedule | undefined, { definition, payload }:
   const members = [...new Set([...Object.keys(kept), ...Object.keys(wished)])];
   const changed = members.filter((member) => !isDeepStrictEqual(kept[member], wished[member]));
   return { changed: payload === present.payload ? changed : [...changed, 'job.payload'] };
-}
-
-export function foreignCursor(): Problem {
-  return new Problem('cursor-invalid', {
-    detail: 'the cursor is not one of this list; take it from next_cursor and send the same filters with it',
-  });
 }

@@ -7,6 +7,7 @@ import type { RequestKey } from '../domain/idempotency.ts';
 import type { PolicyOf } from '../domain/policy.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
+import { tenant } from '../domain/tenant.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
 import type { NewJob } from '../store/inserts.ts';
@@ -20,7 +21,6 @@ import {
 import { most_open, recordSlots } from '../store/slots.ts';
 import { slotJob } from './due.ts';
 import { idOf } from './kept.ts';
-import { tenant } from './schedules.ts';
 import {
   granted,
   knownJob,

@@ -6,6 +6,7 @@
 import type { RequestKey } from '../domain/idempotency.ts';
 import type { JobState } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
+import { tenant } from '../domain/tenant.ts';
 import { type Fate, fateOf, type OnConflict } from '../domain/unique.ts';
 import type { Db } from '../store/db.ts';
 import { findIdempotent, insertJobs, type NewJob } from '../store/inserts.ts';
@@ -15,7 +16,6 @@ import { idOf, type Kept, type KeptAll, noteBlocks, nothingKept } from './kept.t
 
 /** Keys change hands between two tries of one submit: then it looks once more. */
 const tries = 20;
-const tenant = 0;
 
 /** Whether a job has a unique key. */
 export function isKeyed({ options }: NewJob): boolean {

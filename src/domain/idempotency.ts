@@ -6,6 +6,7 @@
 import { Buffer } from 'node:buffer';
 import { hash } from 'node:crypto';
 import { Problem } from './problem.ts';
+import { tenant } from './tenant.ts';
 
 const keyPattern = /^[A-Za-z0-9._:~/+=-]{1,255}$/;
 
@@ -35,7 +36,7 @@ export interface RequestKey {
  * requests; the name of their scope is that of the first of them, whose keys are stored already.
  */
 export function requestKey(key: string, print: Buffer, ofCall = false): RequestKey {
-  return { tenant: 0, route: 'POST /v1/jobs', key, print, ...(ofCall ? { of_call: true } : {}) };
+  return { tenant, route: 'POST /v1/jobs', key, print, ...(ofCall ? { of_call: true } : {}) };
 }
 
 /** Takes the SHA-256 over route template, media type without parameters and raw body. */
