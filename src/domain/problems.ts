@@ -72,7 +72,8 @@ export const problems = {
     status: 404,
     title: 'Not found',
     retryable: false,
-    meaning: 'There is nothing at this path, or the job does not exist or is not yours to see.',
+    meaning:
+      'There is nothing at this path, or what it names (a job, queue, schedule, operation) does not exist or is not yours to see.',
     remedy: 'Check the path and the id; take URLs from `Location` and `Link` instead of building them.',
   },
   'result-not-ready': {
@@ -158,7 +159,8 @@ export const problems = {
     title: 'The queue is not empty',
     retryable: false,
     meaning: 'A queue in which jobs wait or run cannot be deleted.',
-    remedy: 'Drain it, or have its jobs moved or cancelled, and delete it when its record says `done`.',
+    remedy:
+      'Drain it and delete it when its record says `"done": true` in `drain`; or reroute its jobs, or end them by the action `queue.delete_force`.',
   },
   'result-expired': {
     status: 410,
@@ -188,7 +190,7 @@ export const problems = {
     retryable: false,
     meaning:
       'The operation or action is over, or what it has done cannot be put back any more: its undo window has ended.',
-    remedy: 'Read `/v1/operations/{id}` and decide from its present state.',
+    remedy: 'Read `/v1/operations/{id}` or `/v1/admin/actions/{id}` and decide from its present state.',
   },
   'action-expired': {
     status: 410,
@@ -210,7 +212,8 @@ export const problems = {
     title: 'The body is too large',
     retryable: false,
     meaning: 'The body, the payload or the result is larger than the limit named in `detail`.',
-    remedy: 'Store large data elsewhere and send a reference to it, or raise the limit.',
+    remedy:
+      'Store large data elsewhere and send a reference to it, or raise the limit (`ERRAND_PAYLOAD_LIMIT_BYTES`).',
   },
   'uri-too-long': {
     status: 414,
@@ -248,7 +251,8 @@ export const problems = {
     retryable: false,
     meaning:
       'It is known beforehand that the answer asked for cannot be given; `reason` says why; no job was stored.',
-    remedy: 'Send the request without the expectation and follow the `Location` of the 202.',
+    remedy:
+      'Do what `detail` says: mostly, send the request without the expectation and follow the `Location` of the 202; where a queue takes only callers who wait, demand an outcome.',
   },
   'expectation-timeout': {
     status: 417,
@@ -364,7 +368,8 @@ export const problems = {
     title: 'The queue is full',
     retryable: true,
     retry_after_seconds: 5,
-    meaning: 'As many requests or jobs as allowed are already under way; nothing was stored.',
+    meaning:
+      'As many requests or jobs as allowed are already under way; nothing was stored. `reason` names the limit of the queue, where it is that of a queue.',
     remedy: 'Repeat after `Retry-After` and send more slowly.',
   },
   'job-expired': {

@@ -6,7 +6,8 @@ import type { Actions } from '../actions/actions.ts';
 import { type JobState, jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
-import { existing, headerOf, matchesTag, mismatch, missing, sendRecord, statusPath } from './answer.ts';
+import { existing, headerOf, missing, sendRecord, statusPath } from './answer.ts';
+import { matchesTag, mismatch } from './conditions.ts';
 import { mergePatchType } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults, withHeaders } from './route.ts';
 import { Job, JobParams, JobPatch, NoMembers } from './schemas/job.ts';
@@ -121,9 +122,30 @@ function heldBy(id: string, { holder, state }: { holder: string; state: JobState
   });
 }
 
-function conflict(facts: NamedFacts, state: JobState, verb: string): Problem {
+/** That the state of a job does not allow what was asked, and what is possible instead. */
+export function conflict(facts: NamedFacts, state: JobState, verb: string): Problem {
   return new Problem('job-state-conflict', {
-    detail: `job ${facts.id} is ${state} and cannot be ${verb}`,
+    detail: `job ${facts.id} is ${state} and cannot be ${verb}; ${insteadOf(state, facts.id)}`,
     job: JSON.parse(recordText(facts)),
   });
+}
+
+function insteadOf(state: JobState, id: string): string {
+  switch (state) {
+    case 'succeeded':
+      return 'submit a new one';
+    case 'dead':
+    case 'cancelled':
+    case 'expired':
+      return `POST /v1/jobs/${id}/retry repeats it`;
+    case 'running':
+      return 'wait for its end, or cancel it';
+    case 'scheduled':
+      return `PATCH /v1/jobs/${id} with "run_at":null makes it due now`;
+    case 'blocked':
+      return 'it goes on when the job that holds its unique key has ended';
+    case 'queued':
+    case 'retrying':
+      return 'read it again, and repeat the call if it still waits';
+  }
 }

@@ -3,6 +3,7 @@
 // changes nothing; neither decision undoes the other.
 // Next room: actions/dead-letters.ts.
 import type { Actions } from '../actions/actions.ts';
+import { isTerminal } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
 import { attemptsOf } from '../domain/timeline.ts';
@@ -178,15 +179,15 @@ async function undecidable(
   if (refusal !== undefined && facts.state === 'dead' && redriven_as === null && !discarded) return refusal;
   const why =
     facts.state !== 'dead'
-      ? `is ${facts.state} and not dead`
+      ? `is ${facts.state} and not dead; read it at /v1/jobs/${id}`
       : redriven_as !== null
-        ? `was redriven as job ${redriven_as}`
+        ? `was redriven as job ${redriven_as}; follow that one`
         : discarded
-          ? 'was discarded; POST its /v1/jobs/{id}/retry to run it again all the same'
+          ? `was discarded; POST /v1/jobs/${id}/retry runs it again all the same`
           : 'has no letter yet; try again';
   return new Problem('job-state-conflict', {
     detail: `job ${id} ${why}`,
-    retryable: facts.state !== 'dead' || (redriven_as === null && !discarded),
+    retryable: facts.state === 'dead' ? redriven_as === null && !discarded : !isTerminal(facts.state),
     job: JSON.parse(recordText(facts)),
   });
 }

@@ -99,8 +99,11 @@ test('what runs or has ended is not changed', async () => {
     [running.status, running.json.code, running.json.job.state],
     [409, 'job-state-conflict', 'running'],
   );
+  assert.match(running.json.detail, /is running and cannot be changed; wait for its end, or cancel it$/);
   await post(`/v1/leases/${lease.id}/complete`, {});
-  assert.equal((await patch(id, { priority: 1 })).status, 409);
+  const ended = await patch(id, { priority: 1 });
+  assert.equal(ended.status, 409);
+  assert.match(ended.json.detail, /is succeeded and cannot be changed; submit a new one$/);
   assert.equal((await patch('999999999', { priority: 1 })).status, 404);
 });
 
