@@ -129,23 +129,6 @@ export async function missing(
   throw new Problem('not-found', { detail: `there is no job ${id}; take URLs from Location and Link` });
 }
 
-/** Tells whether one of the tags in `If-None-Match` names this one, weak or strong (RFC 9110 section 13.1.2). */
-export function namesTag(header: string, etag: string): boolean {
-  return matchesTag(header.replaceAll('W/"', '"'), etag);
-}
-
-/** Tells whether one of the tags in `If-Match` is this one: a weak tag never is (RFC 9110 section 13.1.1). */
-export function matchesTag(header: string, etag: string): boolean {
-  return header.trim() === '*' || header.split(',').some((tag) => tag.trim() === etag);
-}
-
-/** Why `If-Match` does not fit. Shells eat the quotes of a tag easily. */
-export function mismatch(header: string, what: string): string {
-  return header.includes('"')
-    ? `${what} is not as if-match says; read it again`
-    : 'if-match holds no tag, because a tag has quotes; send the ETag as it came, such as "1.2.3"';
-}
-
 /** Whether another caller can be held at present: for a wish, which may go without. */
 export function hasRoom(waiters: Waiters): boolean {
   try {

@@ -3,12 +3,11 @@
 // 202 is a request to whoever runs the job.
 // Next room: status.ts for what a poller needs; actions/inspect.ts and actions/cancel.ts.
 import type { Actions } from '../actions/actions.ts';
-import { isTerminal, jobEtag } from '../domain/job.ts';
-import { Problem } from '../domain/problem.ts';
-import { type NamedFacts, recordText } from '../domain/record.ts';
+import { jobEtag } from '../domain/job.ts';
 import { attemptsOf } from '../domain/timeline.ts';
-import { existing, headerOf, missing, namesTag, sendRecord, statusPath } from './answer.ts';
-import { refuseChanged } from './control.ts';
+import { existing, headerOf, missing, sendRecord, statusPath } from './answer.ts';
+import { namesTag } from './conditions.ts';
+import { conflict, refuseChanged } from './control.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { Job, JobParams, JobQuery, NoMembers } from './schemas/job.ts';
 
@@ -86,16 +85,8 @@ export function cancelJob({ inspect, cancel }: Actions): Route<{ Params: JobPara
       if (answer.kind === 'absent') return missing(inspect, id);
       const facts = await existing(inspect, id);
       if (facts.state === 'cancelled') return sendRecord(reply, 200, facts);
-      if (answer.kind !== 'requested') throw notCancellable(facts);
+      if (answer.kind !== 'requested') throw conflict(facts, facts.state, 'cancelled');
       return sendRecord(reply.header('location', statusPath(id)), 202, facts);
     },
   };
-}
-
-function notCancellable(facts: NamedFacts): Problem {
-  return new Problem('job-state-conflict', {
-    detail: `job ${facts.id} is ${facts.state} and can no longer be cancelled`,
-    retryable: !isTerminal(facts.state),
-    job: JSON.parse(recordText(facts)),
-  });
 }

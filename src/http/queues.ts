@@ -8,10 +8,11 @@ import { mergePatch } from '../domain/merge-patch.ts';
 import { queueEtag, queueRecord } from '../domain/queue-record.ts';
 import { QueueSettings, settingsFrom } from '../domain/queue-settings.ts';
 import { byOf } from './actor.ts';
-import { headerOf, namesTag, sendJson } from './answer.ts';
+import { headerOf, sendJson } from './answer.ts';
+import { namesTag, refuseReplacing, refuseStale } from './conditions.ts';
 import { linkNext, nextLink } from './page.ts';
 import { mergePatchType } from './problem.ts';
-import { answered, etag, refuseReplacing, refuseStale, sendQueue } from './queue-answer.ts';
+import { answered, etag, sendQueue, versionOf } from './queue-answer.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { QueueList, QueueParams, QueuePatch, QueueQuery } from './schemas/queue.ts';
 import { checked } from './validate.ts';
@@ -102,7 +103,10 @@ export function putQueue({ queues }: Actions): Route<{ Params: QueueParams; Body
       const { isNew, queue } = await queues.put(
         name,
         request.body,
-        (present, isSame) => refuseReplacing(request, present, isSame),
+        (present, isSame) => {
+          const version = versionOf(present);
+          refuseReplacing(request, version.what, present.exists ? version : null, isSame);
+        },
         byOf(request),
       );
       if (isNew) reply.header('location', `/v1/queues/${name}`);
@@ -138,7 +142,7 @@ export function patchQueue({ queues }: Actions): Route<{ Params: QueueParams; Bo
       const { queue } = await queues.patch(
         request.params.queue,
         (present) => {
-          refuseStale(request, present);
+          refuseStale(request, versionOf(present));
           return checked(QueueSettings, mergePatch(settingsFrom(present.settings), request.body));
         },
         byOf(request),
@@ -165,7 +169,11 @@ export function deleteQueue({ queues }: Actions): Route<{ Params: QueueParams }>
       },
     },
     async handler(request, reply) {
-      await queues.remove(request.params.queue, (present) => refuseStale(request, present), byOf(request));
+      await queues.remove(
+        request.params.queue,
+        (present) => refuseStale(request, versionOf(present)),
+        byOf(request),
+      );
       return reply.code(204).send();
     },
   };

@@ -1,11 +1,13 @@
-// How a schedule is written into an answer: its record with the payload as it came, its tag, or that there is none.
+// How a schedule is written into an answer: its record with the payload as it came, its tag, or that there is none; and what
+// the conditions of a change are held against.
 // Invariant: every answer that holds a schedule has the tag by which it can be changed.
 // Next room: schedules.ts, schedule-control.ts and schedule-preview.ts, which answer; answer.ts does the same for jobs.
 import type { FastifyReply } from 'fastify';
 import type { Schedules, WholeSchedule } from '../actions/schedules.ts';
 import { Problem } from '../domain/problem.ts';
-import { scheduleEtag, scheduleRecord } from '../domain/schedule-record.ts';
+import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
 import { sendJson } from './answer.ts';
+import type { Versioned } from './conditions.ts';
 import { Schedule } from './schemas/schedule.ts';
 
 /** The tag, as the document tells of it. */
@@ -38,6 +40,20 @@ export function present<T>(found: T | undefined, name: string): T {
   return found;
 }
 
+/** A schedule as conditions see it. */
+export function versionOf(name: string, facts: Tagged): Versioned {
+  return {
+    what: named(name),
+    etag: scheduleEtag(facts),
+    isNamed: (header) => namesVersion(header, facts),
+  };
+}
+
+/** A schedule in the words of a refusal. */
+export function named(name: string): string {
+  return `schedule "${name}"`;
+}
+
 export function noSchedule(name: string): Problem {
-  return new Problem('not-found', { detail: `there is no schedule "${name}"; define it by PUT` });
+  return new Problem('not-found', { detail: `there is no ${named(name)}; define it by PUT` });
 }

@@ -2,18 +2,26 @@
 // Invariants: a schedule that exists is changed or deleted only by who names its version; a definition that is in force
 // already is answered as such, whoever sends it; a payload leaves as it came.
 // Next room: definition.ts, which checks; schedule-control.ts for pause, resume, trigger and the ledger.
-import type { FastifyRequest } from 'fastify';
 import type { Actions } from '../actions/actions.ts';
 import type { Change, Check } from '../actions/schedules.ts';
-import { Problem } from '../domain/problem.ts';
-import { namesVersion, scheduleEtag, scheduleRecord, type Tagged } from '../domain/schedule-record.ts';
+import { scheduleEtag, scheduleRecord } from '../domain/schedule-record.ts';
 import { byOf } from './actor.ts';
-import { headerOf, mismatch, namesTag, sendJson } from './answer.ts';
+import { headerOf, sendJson } from './answer.ts';
+import { namesTag, refuseReplacing, refuseStale } from './conditions.ts';
 import { patchedWish, wishOf } from './definition.ts';
 import { linkNext, nextLink } from './page.ts';
 import { mergePatchType } from './problem.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
-import { answered, etag, existing, noSchedule, present, sendSchedule } from './schedule-answer.ts';
+import {
+  answered,
+  etag,
+  existing,
+  named,
+  noSchedule,
+  present,
+  sendSchedule,
+  versionOf,
+} from './schedule-answer.ts';
 import {
   NewSchedule,
   ScheduleList,
@@ -55,7 +63,13 @@ export function putSchedule(
     async handler(request, reply) {
       const { name } = request.params;
       const wish = wishOf(request.body, name, terms);
-      const check: Check = (present, isSame) => refuseReplacing(request, name, present, isSame);
+      const check: Check = (present, isSame) =>
+        refuseReplacing(
+          request,
+          named(name),
+          present === undefined ? null : versionOf(name, present),
+          isSame,
+        );
       const { isNew, schedule } = await schedules.put(name, wish, check, byOf(request));
       if (isNew) reply.header('location', `/v1/schedules/${name}`);
       return sendSchedule(reply, isNew ? 201 : 200, schedule);
@@ -92,7 +106,7 @@ export function patchSchedule(
     async handler(request, reply) {
       const { name } = request.params;
       const make: Change = (present) => {
-        refuseStale(request, name, present);
+        refuseStale(request, versionOf(name, present));
         return patchedWish(present, request.body, name, terms);
       };
       const changed = await schedules.patch(name, make, byOf(request));
@@ -120,7 +134,7 @@ export function deleteSchedule({ schedules }: Actions): Route<{ Params: Schedule
       const { name } = request.params;
       const isThere = await schedules.remove(
         name,
-        (present) => refuseStale(request, name, present),
+        (present) => refuseStale(request, versionOf(name, present)),
         byOf(request),
       );
       if (!isThere) throw noSchedule(name);
@@ -180,41 +194,4 @@ export function listSchedules({ schedules }: Actions): Route<{ Querystring: Sche
       return sendJson(reply, 200, JSON.stringify({ items: items.map(scheduleRecord), next_cursor }));
     },
   };
-}
-
-/** What is in force already is no change, whatever the conditions of one (RFC 9110 section 13.1.1). */
-function refuseReplacing(
-  request: FastifyRequest,
-  name: string,
-  present: Tagged | undefined,
-  isSame: boolean,
-): void {
-  const unless = headerOf(request, 'if-none-match');
-  if (present === undefined) {
-    if (headerOf(request, 'if-match') === undefined) return;
-    throw new Problem('precondition-failed', {
-      detail: `there is no schedule "${name}"; leave if-match out to make it`,
-    });
-  }
-  if (unless !== undefined && (unless.trim() === '*' || namesTag(unless, scheduleEtag(present)))) {
-    throw stale(present, `schedule "${name}" exists; leave if-none-match out to change it`);
-  }
-  if (!isSame) refuseStale(request, name, present);
-}
-
-function refuseStale(request: FastifyRequest, name: string, present: Tagged): void {
-  const expected = headerOf(request, 'if-match');
-  if (expected === undefined) {
-    throw new Problem('precondition-required', {
-      detail: `schedule "${name}" exists; send its ETag as if-match to change it`,
-      headers: { etag: scheduleEtag(present) },
-    });
-  }
-  if (!namesVersion(expected, present)) {
-    throw stale(present, mismatch(expected, `schedule "${name}"`));
-  }
-}
-
-function stale(present: Tagged, detail: string): Problem {
-  return new Problem('precondition-failed', { detail, headers: { etag: scheduleEtag(present) } });
 }
