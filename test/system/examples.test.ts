@@ -40,6 +40,16 @@ after(async () => {
   await movableDatabase?.drop();
 });
 
+describe('README.md', { skip: missing('bash', 'curl') }, () => {
+  // First of all: its first job has the id 1.
+  test('shows commands that work and answers that come, one after the other', () => {
+    const page = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+    // Whoever types takes longer than a job.
+    const patient = page.replaceAll(/^(curl .*\/status)$/gm, "$1 -H 'Prefer: wait=10'");
+    return followed('README.md', patient, service);
+  });
+});
+
 describe('curl.sh', { skip: missing('bash', 'curl') }, () => {
   test('gets every answer it promises, and can be run again', async () => {
     for (const _ of ['first', 'second']) {
@@ -160,32 +170,8 @@ describe('watch.py', { skip: missing('python3') }, () => {
 describe('the guides', { skip: missing('bash', 'curl') }, () => {
   const showCommands = (guide: string) => /^```sh$/m.test(readFileSync(GUIDES + guide, 'utf8'));
   for (const guide of readdirSync(GUIDES).filter(showCommands)) {
-    test(`${guide} shows commands that work and answers that come`, async () => {
-      const { url } = guide === 'testing.md' ? movable : service;
-      const steps = stepsOf(readFileSync(GUIDES + guide, 'utf8').replaceAll('http://127.0.0.1:8080', url));
-      assert.ok(steps.length > 0);
-      // One shell for the whole page: later commands use what earlier ones have set. -s: no progress meter, this is no terminal.
-      const quiet = 'curl() { command curl -s "$@"; }\n';
-      const script = steps.map(({ command }, n) => `${command}\necho "${mark(n)}"`).join('\n');
-      const folder = await mkdtemp(join(tmpdir(), 'errand-guide-'));
-      const { code, output } = await run('bash', ['-euc', quiet + script], {}, folder);
-      await rm(folder, { recursive: true });
-      assert.equal(code, 0, output);
-      let from = 0;
-      for (const [n, { answer }] of steps.entries()) {
-        const to = output.indexOf(mark(n));
-        let printed = output.slice(from, to).replaceAll('\r', '');
-        from = to;
-        for (const line of answer) {
-          const found = asPattern(line).exec(printed);
-          assert.ok(
-            found,
-            `${guide}, command ${n + 1} should print, next:\n${line}\nbut what is left is:\n${printed}`,
-          );
-          printed = printed.slice(found.index + found[0].length);
-        }
-      }
-    });
+    test(`${guide} shows commands that work and answers that come`, () =>
+      followed(guide, readFileSync(GUIDES + guide, 'utf8'), guide === 'testing.md' ? movable : service));
   }
 
   test('handlers.md shows a handler that can be put into a folder and is served', async (t) => {
@@ -221,25 +207,54 @@ describe('the guides', { skip: missing('bash', 'curl') }, () => {
       await rm(folder, { recursive: true });
       assert.deepEqual([code, output], [0, prints]);
     });
+});
 
-  const mark = (n: number) => `--- end of command ${n + 1} ---`;
+/** Runs what a page says, in its order, and holds what is printed against what the page shows. */
+async function followed(name: string, page: string, { url }: Service): Promise<void> {
+  const steps = stepsOf(page.replaceAll('http://127.0.0.1:8080', url));
+  assert.ok(steps.length > 0);
+  // One shell for the whole page: later commands use what earlier ones have set. -s: no progress meter, this is no terminal.
+  const quiet = 'curl() { command curl -s "$@"; }\n';
+  const script = steps.map(({ command }, n) => `${command}\necho "${mark(n)}"`).join('\n');
+  const folder = await mkdtemp(join(tmpdir(), 'errand-guide-'));
+  const { code, output } = await run('bash', ['-euc', quiet + script], {}, folder);
+  await rm(folder, { recursive: true });
+  assert.equal(code, 0, output);
+  let from = 0;
+  for (const [n, { answer }] of steps.entries()) {
+    const to = output.indexOf(mark(n));
+    let printed = output.slice(from, to).replaceAll('\r', '');
+    from = to;
+    for (const line of answer) {
+      const found = asPattern(line).exec(printed);
+      assert.ok(
+        found,
+        `${name}, command ${n + 1} should print, next:\n${line}\nbut what is left is:\n${printed}`,
+      );
+      printed = printed.slice(found.index + found[0].length);
+    }
+  }
+}
 
-  /** The blocks marked `sh`, each with the lines of the block marked `http` that follows it. */
-  function stepsOf(page: string): { command: string; answer: string[] }[] {
-    const blocks = page.matchAll(/^```sh\n(.*?)^```\n(?:```http\n(.*?)^```\n)?/gms);
-    return [...blocks].map(([, command = '', answer = '']) => ({
+const mark = (n: number) => `--- end of command ${n + 1} ---`;
+
+/** The blocks marked `sh`, each with the lines of the block with an answer that follows it. */
+function stepsOf(page: string): { command: string; answer: string[] }[] {
+  const blocks = page.matchAll(/^```sh\n(.*?)^```\n(?:\n?```(?:http|json)\n(.*?)^```\n)?/gms);
+  return [...blocks]
+    .map(([, command = '', answer = '']) => ({
       command,
       answer: answer.split('\n').filter((line) => line !== ''),
-    }));
-  }
+    }))
+    .filter(({ command }) => !/\bnpm\b/.test(command));
+}
 
-  /** Ids and times differ from run to run, and … stands for anything. */
-  function asPattern(line: string): RegExp {
-    const quoted = line.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-    const exact = /^HTTP/.test(line) ? quoted : quoted.replace(/\d+/g, '\\d+');
-    return new RegExp(exact.replaceAll('…', '.*'), 'i');
-  }
-});
+/** Ids and times differ from run to run, and … stands for anything. */
+function asPattern(line: string): RegExp {
+  const quoted = line.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  const exact = /^HTTP/.test(line) ? quoted : quoted.replace(/\d+/g, '\\d+');
+  return new RegExp(exact.replaceAll('…', '.*'), 'i');
+}
 
 interface Running {
   child: ChildProcess;
