@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, normalize, sep } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { causes } from '../../src/domain/why.ts';
 
 interface Text {
   /** Relative to the repository, with slashes. */
@@ -143,6 +144,21 @@ test('every relative link of a document leads to a file, and to a heading where 
 test('every next room of a source file exists', () => {
   assert.ok(sources.flatMap(({ text }) => nextRooms(text)).length > 50);
   assert.deepEqual(sources.flatMap(lostRooms), []);
+});
+
+const contract = readFileSync(join(root, 'docs/contract.md'), 'utf8');
+const absent = (names: Iterable<string>) => [...names].filter((name) => !contract.includes(`\`${name}\``));
+
+test('every action of the audit and every cause of a wait stands in the contract', () => {
+  const actions = new Set(
+    sources.flatMap(({ text }) =>
+      [...text.matchAll(/\baction: '(\w+\.\w+)'/g)].map(([, name]) => name ?? ''),
+    ),
+  );
+  assert.ok(actions.size > 15, `${actions.size} were found`);
+  assert.deepEqual(absent(actions), []);
+  assert.deepEqual(absent(causes), []);
+  assert.deepEqual(absent(['no.such']), ['no.such']);
 });
 
 test('nothing cites a page that is not in the repository', () => {
