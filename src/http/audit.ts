@@ -3,7 +3,7 @@
 // Next room: actions/audit.ts.
 import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
-import { preferred } from '../domain/accept.ts';
+import { preferred } from '../domain/media-choice.ts';
 import { Problem } from '../domain/problem.ts';
 import { headerOf, sendJson, sendText } from './answer.ts';
 import { linkNext, nextLink } from './page.ts';

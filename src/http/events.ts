@@ -8,7 +8,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Actions } from '../actions/actions.ts';
 import type { Watched } from '../actions/watch.ts';
-import { preferred } from '../domain/accept.ts';
+import { preferred } from '../domain/media-choice.ts';
 import { Problem } from '../domain/problem.ts';
 import {
   beginning,

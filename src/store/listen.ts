@@ -1,5 +1,5 @@
-// The one connection that listens: hints that a head became ready. It heals itself; a hint that is lost while it is down
-// costs at most one poll, because the poll is the truth.
+// The one connection that listens: hints that a head became ready, that a lever was pulled, an operation begun or the clock
+// moved. It heals itself; a hint that is lost while it is down costs at most one poll, because the poll is the truth.
 // Next room: domain/heads.ts, which takes the hints.
 import pg from 'pg';
 import type { Db } from './db.ts';

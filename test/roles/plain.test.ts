@@ -6,9 +6,12 @@ import { defineHandler, type HandlerContext } from '../../src/errand.ts';
 import { extendLeases, findHeads, listHeads, promoteDue } from '../../src/store/claims.ts';
 import { findAbandoned, lowestLease } from '../../src/store/endings.ts';
 import { dueToExpire } from '../../src/store/jobs.ts';
+import { readTurn } from '../../src/store/levers.ts';
 import { notify } from '../../src/store/listen.ts';
+import { nextDue, takeDue } from '../../src/store/operations.ts';
 import { addPartition, lockPartitions, partitionEdge } from '../../src/store/partitions.ts';
-import { ping } from '../../src/store/stats.ts';
+import { enroll } from '../../src/store/roster.ts';
+import { ping } from '../../src/store/soundness.ts';
 import { writeTallies } from '../../src/store/tallies.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
 
@@ -30,7 +33,7 @@ const anyway: ReadonlySet<string> = new Set([
   ...[listHeads, findHeads, promoteDue, findAbandoned, lowestLease, dueToExpire, extendLeases].map(
     (one) => one.text,
   ),
-  ...[ping, writeTallies].map((one) => one.text),
+  ...[ping, writeTallies, readTurn, takeDue, nextDue, enroll].map((one) => one.text),
   ...[lockPartitions, partitionEdge, addPartition].map((one) => one.text),
   ...['begin', 'commit'],
 ]);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { preferred } from '../../src/domain/accept.ts';
+import { preferred } from '../../src/domain/media-choice.ts';
 
 const offers = ['application/json', 'text/event-stream'] as const;
 const json = offers[0];

@@ -1,5 +1,5 @@
 // Which of the forms we can give a caller prefers: `Accept` of RFC 9110 section 12.5.1.
-// Next room: http/events.ts, the one place with two forms.
+// Next room: http/events.ts and http/audit.ts, which have two forms each.
 
 interface Liking {
   /** From 0, unwanted, to 1. */
