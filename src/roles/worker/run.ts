@@ -79,9 +79,14 @@ export interface RunOptions {
 /** Runs one claimed job to its settled end, or to where somebody else has taken over. */
 export async function runStart(running: Running, options: RunOptions): Promise<void> {
   const { job } = running;
-  const executed = options.execute(running);
-  const verdict = executed instanceof Promise ? await executed : executed;
-  options.onWorked();
+  let verdict: Verdict;
+  try {
+    const executed = options.execute(running);
+    verdict = executed instanceof Promise ? await executed : executed;
+  } finally {
+    // A fault of ours must not cost a slot as well.
+    options.onWorked();
+  }
   if (running.stopped === 'lost') return;
   if (verdict.kind === 'handed_over') {
     // The database cuts this to the deadline. Null means that whoever took over has ended the start already.
