@@ -5,7 +5,7 @@
 // Next room: store/apart.ts.
 import type { OpenLeases } from '../domain/open-leases.ts';
 import type { Start } from '../domain/start.ts';
-import { findStanding, takeApart } from '../store/apart.ts';
+import { deleteEnded, findStanding, takeApart } from '../store/apart.ts';
 import type { Pool } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
 import { holder_patience_ms } from '../store/line.ts';
@@ -59,7 +59,9 @@ export function handingOver(options: { db: Pool; open: OpenLeases; heartbeat: He
     async handOver(start, seconds) {
       // Its row may have been taken apart for a neighbour since it was found there: a second look finds it.
       const lease = (await apart.add(start)) ?? (await apart.add(start));
-      open.ended([start]);
+      // The row it left may hold nothing any more but jobs that have ended: no settle would delete that.
+      const left = open.ended([start]).filter((one) => one !== lease);
+      if (left.length > 0) await db.many(deleteEnded, [left]);
       return lease === null ? null : heartbeat({ ...start, lease }, seconds);
     },
     standing: (start) => standing.add(start),

@@ -36,6 +36,12 @@ with x as materialized (
 )
 select job_id, id lease from n union all select job_id, id from s where not moves`;
 
+/** Deletes those of these leases whose starts have all ended: $1. */
+export const deleteEnded = sql<never>`
+delete from errand.lease l where id = any($1::bigint[]) and not exists (
+  select from unnest(l.ids) i(id) where not exists (
+    select from errand.outcome o where o.job_id = i.id and o.epoch = l.epoch offset 0))`;
+
 /** Leases that hold starts now: $1 jobs, $2 epochs. A start that has ended stands in none. */
 export const findStanding = sql<{
   job_id: string;

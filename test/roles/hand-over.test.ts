@@ -21,6 +21,8 @@ let errand: TestErrand;
 let db: Pool;
 let secret: Buffer;
 let handOver: HandOver['handOver'];
+/** What the pusher knows of its leases; it does not hear what ends elsewhere. */
+const open = new OpenLeases();
 
 const target = { url: 'http://127.0.0.1:1/', method: 'POST' as const };
 const leaseRows = sql<{ id: string; ids: string[]; until: Date; deadline: Date; cancels: string[] | null }>`
@@ -38,7 +40,7 @@ before(async () => {
   db = poolOn(errand.databaseUrl, 4);
   secret = (await db.one(sql<{ value: Buffer }>`select value from errand.secret where name = 'lease'`, []))
     .value;
-  ({ handOver } = handingOver({ db, open: new OpenLeases(), heartbeat: beating(db) }));
+  ({ handOver } = handingOver({ db, open, heartbeat: beating(db) }));
 });
 
 after(async () => {
@@ -58,6 +60,7 @@ async function pushedTogether<Count extends number>(queue: string, count: Count)
   assert.equal(jobs.length, count);
   const [{ lease }] = jobs as [Claimed];
   assert.ok(jobs.every((job) => job.lease === lease));
+  open.granted(jobs);
   return { jobs, lease, ids: jobs.map((job) => job.job_id) };
 }
 
@@ -222,4 +225,16 @@ test('a heartbeat before the 202 tells how the lease stands and keeps nobody els
   await pull.complete(sealed(ended), { result: null, created_uri: null });
   await assert.rejects(pull.heartbeat(sealed(ended), 30), isLost);
   await assert.rejects(pull.report(sealed(ended), { progress: '2' }), isLost);
+});
+
+test('a common lease whose other jobs have ended goes with the hand-over of the last one', async () => {
+  const { jobs, ids } = await pushedTogether('last', 3);
+  const [ended, next, last] = jobs as [Claimed, Claimed, Claimed];
+  await errand.actions.pull.complete(sealed(ended), { result: null, created_uri: null });
+  open.ended([ended]);
+  assert.ok(await handOver(next, 60));
+  const held = async () => (await rowsOf(ids)).map((row) => row.ids);
+  assert.deepEqual(await held(), [[ended.job_id, last.job_id], [next.job_id]]);
+  assert.ok(await handOver(last, 60));
+  assert.deepEqual(await held(), [[next.job_id], [last.job_id]]);
 });
