@@ -72,6 +72,7 @@ const retried = sql<never>`update errand.block set epoch = 4, attempt = 3 where 
 const unseen = sql<never>`
 insert into errand.block (seq, ord, lane, prio, timeout_seconds, ids)
 select n, n, $1, 5, 60, array[9999999] from (select nextval('errand.block_seq') n) x`;
+const madeIn2019 = sql<never>`update errand.job set created_at = '2019-01-01T00:00:00Z' where id = $1`;
 const undo = new Error('undo');
 
 test('a block is taken from its front, and what is left of it stays for the next claim', async () => {
@@ -239,9 +240,12 @@ test('the time for further attempts is counted from when the job was due', async
 
 test('what is past its expires_at is told from what is not', async () => {
   const lane = await freshLane('expired');
-  await blockOf(lane, [{ expires_at: '2020-01-01T00:00:00Z' }, { expires_at: '2999-01-01T00:00:00Z' }, {}]);
+  const past = { expires_at: '2020-01-01T00:00:00Z' };
+  const [old] = await blockOf(lane, [past, past, { expires_at: '2999-01-01T00:00:00Z' }, {}]);
+  // Most jobs had time left when they were made.
+  await db.many(madeIn2019, [old]);
   assert.deepEqual(
     (await claim(lane)).jobs.map((job) => job.expired),
-    [true, false, false],
+    [true, true, false, false],
   );
 });
