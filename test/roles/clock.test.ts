@@ -277,6 +277,29 @@ test('older news of the clock does not replace newer', async () => {
   assert.equal(clock.now().getTime(), 2_000);
 });
 
+test('each move is caught up with once, whoever made it and however often it is told', async () => {
+  let moves = 0;
+  let caughtUp = 0;
+  const row = () => ({ now: new Date(moves), frozen: true, moves: String(moves) });
+  const clock = new TestClock({
+    db: { one: async () => row(), maybeOne: async () => ++moves && row() } as unknown as Db,
+    catchUp: async () => void caughtUp++,
+    onError: (error) => assert.fail(String(error)),
+  });
+  const heard = async () => {
+    clock.hear();
+    await new Promise((resolve) => setImmediate(resolve));
+    return caughtUp;
+  };
+  await clock.look();
+  assert.equal(await heard(), 0);
+  await clock.move({ advance_seconds: 1 });
+  assert.equal(await heard(), 1);
+  moves++;
+  assert.equal(await heard(), 2);
+  assert.equal(await heard(), 2);
+});
+
 describe('a process without the test mode', () => {
   test('has no such routes, and the clock the migrations made', async () => {
     const plain = await startErrand();
