@@ -18,6 +18,7 @@ import { buildApp } from './http/app.ts';
 import { movers } from './movers.ts';
 import { office } from './office.ts';
 import type { Place } from './place.ts';
+import { release } from './release.ts';
 import { api } from './roles/api.ts';
 import { runningChores } from './roles/chores.ts';
 import type { Service } from './roles/service.ts';
@@ -30,8 +31,6 @@ import { openStores } from './stores.ts';
 import { telling } from './telling.ts';
 import { verbs } from './verbs.ts';
 import { vitals } from './vitals.ts';
-
-export const release = '0.1.0';
 
 /** Builds the parts; nothing runs yet but the pools and the probes of health. */
 export async function build(

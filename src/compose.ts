@@ -17,7 +17,6 @@ import { sessionSettings, settleRole, type Way } from './store/session.ts';
 import { prepareClock } from './store/test-clock.ts';
 import { logEvents } from './telemetry/log.ts';
 
-export { release } from './build.ts';
 export { openapiDocument as describe } from './http/openapi.ts';
 
 /** The program under way. */

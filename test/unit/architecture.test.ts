@@ -54,7 +54,7 @@ const floors: Readonly<Record<string, Floor>> = {
   'config.ts': { uses: ['domain'], packages: ['zod', 'node:*'] },
   'declared.ts': { uses: ['domain'], packages: ['yaml'] },
   'main.ts': {
-    uses: ['compose.ts', 'primary.ts', 'place.ts', 'config.ts', 'declared.ts', 'events.ts'],
+    uses: ['compose.ts', 'primary.ts', 'place.ts', 'config.ts', 'declared.ts', 'events.ts', 'release.ts'],
     packages: ['commander', 'node:*'],
   },
   'primary.ts': {
@@ -64,6 +64,7 @@ const floors: Readonly<Record<string, Floor>> = {
   },
   'kept.ts': { uses: [], names: ['events.ts', 'place.ts'], packages: ['node:*'] },
   'place.ts': { uses: [], packages: [] },
+  'release.ts': { uses: [], packages: [] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
   'build.ts': { uses: ['*'], packages: ['*'] },
   'counting.ts': { uses: ['actions', 'store', 'domain'], names: ['events.ts', 'roles'], packages: [] },
