@@ -4,10 +4,10 @@
 // files that failed are run once more, alone; what fails then has failed, and what passes is named all the same.
 // Next room: support/server.ts and support/redis-binary.ts; the tests are in unit, store, http, roles and system.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, relative, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { exitWithin, tied } from './support/children.ts';
 import { findRedis, REDIS_VARIABLE } from './support/redis-binary.ts';
 import { openTestServer, SERVER_VARIABLE, type TestServer } from './support/server.ts';
@@ -18,6 +18,8 @@ const FLOORS = ['unit', 'store', 'http', 'roles', 'system'];
 const CONCURRENCY = Math.max(2, availableParallelism() * 2);
 const TEST_TIMEOUT_MS = 120_000;
 const RUN_LIMIT_MS = 15 * 60_000;
+const WARM_UP_LIMIT_MS = 30_000;
+const UNIT = join(REPOSITORY, 'test', 'unit', '/');
 // More than this is no bad luck.
 const MOST_FILES_AGAIN = 3;
 
@@ -36,14 +38,17 @@ async function main(args: string[]): Promise<number> {
   let server: TestServer | undefined;
   const interruption = onInterruption();
   const folder = mkdtempSync(join(tmpdir(), 'errand-tests-'));
+  // Every file loads most of the program: read and compiled once, it is ready for all others.
+  const compiled = { NODE_COMPILE_CACHE: join(folder, 'compiled') };
   try {
+    const warm = files.length > CONCURRENCY ? warmUp(compiled) : undefined;
     const redis = await findRedis();
     server = await openTestServer();
+    await warm;
     const env = {
       [SERVER_VARIABLE]: JSON.stringify({ url: server.url, template: server.template }),
       [REDIS_VARIABLE]: JSON.stringify(redis),
-      // Every file loads most of the program: read and compiled once, it is ready for all others.
-      NODE_COMPILE_CACHE: join(folder, 'compiled'),
+      ...compiled,
     };
     const run = async (some: string[], atOnce: number) => {
       if (interruption.signal) return { code: 130, failed: [] };
@@ -55,9 +60,13 @@ async function main(args: string[]): Promise<number> {
         console.error(`the tests did not end within ${RUN_LIMIT_MS / 60_000} minutes and were ended`);
       // Children of a test that was killed share its group.
       killGroup(child, 'SIGKILL');
-      return { code: interruption.signal ? 130 : (code ?? 1), failed: gone ? readList(list) : [] };
+      const failed = gone ? readList(list) : [];
+      if (code === 0 && failed.length > 0)
+        console.error(`not all that these files had to report has come: ${failed.join(', ')}`);
+      const whole = code === 0 && failed.length > 0 ? 1 : (code ?? 1);
+      return { code: interruption.signal ? 130 : whole, failed };
     };
-    const { code, failed } = await run(files, CONCURRENCY);
+    const { code, failed } = await run(sharing(files, folder), CONCURRENCY);
     for (const line of server.troubles()) console.error(`the test server: ${line}`);
     const few = failed.length > 0 && failed.length <= MOST_FILES_AGAIN && !failed.includes('?');
     if (code !== 1 || !triesAgain || !few) return code;
@@ -89,6 +98,34 @@ function testFiles(wanted: string[]): string[] {
   });
 }
 
+/** To start a process takes longer than what a file of the unit floor does: those come as one that imports them all. */
+function sharing(files: string[], folder: string): string[] {
+  // A hook at the top of one would be a hook of all.
+  const hooks = /^(before|after)(Each)?\(/m;
+  const units = files.filter(
+    (file) => resolve(file).startsWith(UNIT) && !hooks.test(readFileSync(file, 'utf8')),
+  );
+  if (units.length < 2) return files;
+  const together = join(folder, 'unit.test.mjs');
+  writeFileSync(
+    together,
+    units.map((file) => `import ${JSON.stringify(pathToFileURL(resolve(file)))};\n`).join(''),
+  );
+  return [together, ...files.filter((file) => !units.includes(file))];
+}
+
+/** Compiles most of the program while the server starts, so that the first files need not do it side by side. */
+async function warmUp(env: Record<string, string>): Promise<void> {
+  const rooms = ['support/serve.ts', 'support/errand.ts'].map((room) => new URL(room, import.meta.url));
+  const program = rooms.map((room) => `await import(${JSON.stringify(room)});`).join('');
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: 'ignore',
+    env: { ...process.env, ...env },
+  });
+  // Whatever is wrong with the program is told by its tests.
+  if (!(await exitWithin(child, WARM_UP_LIMIT_MS)).gone) child.kill('SIGKILL');
+}
+
 function startTests(
   files: string[],
   atOnce: number,
@@ -98,6 +135,7 @@ function startTests(
 ): ChildProcess {
   const words = [
     '--test',
+    `--import=${new URL('support/whole-reports.ts', import.meta.url)}`,
     '--test-reporter=spec',
     '--test-reporter-destination=stdout',
     `--test-reporter=${new URL('support/failed-files.ts', import.meta.url)}`,

@@ -9,6 +9,8 @@ import { until } from './until.ts';
 
 export interface Case {
   name: string;
+  /** It takes services of its own. */
+  restarts?: true;
   /** Throws where the program does not keep it. */
   prove(bench: Bench): Promise<void>;
 }
@@ -33,7 +35,10 @@ export const cases: readonly Case[] = [
     name: 'any JSON comes through to the command and back: no number is rounded, no text is changed',
     prove: (bench) =>
       during(bench, {}, async (worker) => {
-        const payloads = Array.from({ length: 50 }, (_, n) => shapes[n % shapes.length]?.(n) ?? '');
+        const payloads = Array.from(
+          { length: 2 * shapes.length },
+          (_, n) => shapes[n % shapes.length]?.(n) ?? '',
+        );
         const ids = await worker.submitAll(payloads);
         for (const [n, id] of ids.entries()) {
           const { state, error } = await worker.end(id);
@@ -137,6 +142,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'kill -9 and a new start of the service are nothing to it',
+    restarts: true,
     async prove(bench) {
       const env = { DATABASE_URL: bench.databaseUrl };
       let service = await startService({ env });

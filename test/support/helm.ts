@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { Ajv } from 'ajv';
+import { Ajv, type ValidateFunction } from 'ajv';
 import { parseAllDocuments } from 'yaml';
 import { findProgram } from './children.ts';
 import { librariesFromDebian } from './debian.ts';
@@ -168,10 +168,17 @@ function standIn(program: string): RenderFiles {
   };
 }
 
+let schemaCheck: Promise<ValidateFunction> | undefined;
+
+async function compiledSchema(): Promise<ValidateFunction> {
+  const ajv = new Ajv({ allErrors: true, strict: true, strictTypes: false });
+  return ajv.compile(JSON.parse(await readFile(join(chart, 'values.schema.json'), 'utf8')));
+}
+
 /** What values.schema.json says against values, each with the name of the value. */
 export async function valueFaults(values: unknown): Promise<string[]> {
-  const ajv = new Ajv({ allErrors: true, strict: true, strictTypes: false });
-  const check = ajv.compile(JSON.parse(await readFile(join(chart, 'values.schema.json'), 'utf8')));
+  schemaCheck ??= compiledSchema();
+  const check = await schemaCheck;
   check(values);
   return (check.errors ?? []).map(({ instancePath, message, params }) => {
     const place = instancePath.slice(1).replaceAll('/', '.');

@@ -9,7 +9,7 @@ import { type Service, startService } from '../support/process.ts';
 
 const batches = 20;
 const size = 500;
-const kills = 4;
+const kills = 2;
 
 test('10,000 jobs in batches survive kill -9 of the service, each exactly once', async () => {
   const database = await cloneDatabase();

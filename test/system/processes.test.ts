@@ -20,6 +20,8 @@ const handlers = fileURLToPath(new URL('../support/handlers', import.meta.url));
 let database: TestDatabase;
 let hanging: Service;
 let hungPid: number;
+/** What the tests ask in turn, until the last of them stops it. */
+let service: Service;
 
 const start = (url: string, env: Record<string, string> = {}) =>
   startService({
@@ -41,9 +43,11 @@ before(async () => {
   hanging = await start(database.url, { ERRAND_ROLES: 'api' });
   hungPid = (await pidsOf(hanging))[0] as number;
   process.kill(hungPid, 'SIGSTOP');
+  service = await start(database.url, { ERRAND_DRAIN_DELAY_SECONDS: '5' });
 });
 
 after(async () => {
+  await service?.kill9();
   await hanging?.kill9();
   await database.drop();
 });
@@ -57,11 +61,11 @@ async function pidBehind({ port }: Service): Promise<number | null> {
 }
 
 /** The processes behind the port, once two have answered. */
-async function pidsOf(service: Service): Promise<number[]> {
+async function pidsOf(of: Service): Promise<number[]> {
   const seen = new Set<number>();
   await until(
     async () => {
-      const pid = await pidBehind(service);
+      const pid = await pidBehind(of);
       if (pid !== null) seen.add(pid);
       return seen.size === 2;
     },
@@ -99,77 +103,61 @@ function sumOf(text: string, metric: string): number {
 }
 
 test('both processes answer, and whoever is asked for metrics tells those of both', async () => {
-  const own = await cloneDatabase();
-  const service = await start(own.url);
-  try {
-    await pidsOf(service);
-    const jobs = 40;
-    let done = 0;
-    let before = 0;
-    const submitting = Promise.all(
-      Array.from({ length: 4 }, async () => {
-        for (; done < jobs; await submitted(service, 'slot')) done++;
-      }),
-    );
-    let flowing = true;
-    void submitting.finally(() => {
-      flowing = false;
-    });
-    while (flowing) {
-      const now = sumOf(await metricsOf(service), 'errand_jobs_submitted_total');
-      assert.ok(now >= before, `${before} submitted, then ${now}`);
-      before = now;
-    }
-    await submitting;
-    const finished = async () => sumOf(await metricsOf(service), 'errand_jobs_finished_total');
-    await until(async () => (await finished()) === jobs, { timeoutMs: 60_000 });
-    await until(async () => sumOf(await metricsOf(service), 'errand_leader') === 1, { timeoutMs: 60_000 });
-    for (let n = 0; n < 10; n++) {
-      const text = await metricsOf(service);
-      assert.equal(sumOf(text, 'errand_jobs_submitted_total'), jobs);
-      assert.equal(sumOf(text, 'errand_jobs_finished_total'), jobs);
-      const told = text.split('\n').filter((line) => line.startsWith('# TYPE'));
-      assert.equal(new Set(told).size, told.length, 'a metric is described twice');
-      const samples = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
-      const labels = new Set(samples.map((line) => /[{,]process="(\d)"[,}]/.exec(line)?.[1]));
-      assert.deepEqual([...labels].sort(), ['1', '2']);
-    }
-  } finally {
-    assert.equal(await service.stop(), 0, service.output());
-    await own.drop();
+  await pidsOf(service);
+  const jobs = 40;
+  let done = 0;
+  let before = 0;
+  const submitting = Promise.all(
+    Array.from({ length: 4 }, async () => {
+      for (; done < jobs; await submitted(service, 'slot')) done++;
+    }),
+  );
+  let flowing = true;
+  void submitting.finally(() => {
+    flowing = false;
+  });
+  while (flowing) {
+    const now = sumOf(await metricsOf(service), 'errand_jobs_submitted_total');
+    assert.ok(now >= before, `${before} submitted, then ${now}`);
+    before = now;
   }
-  for (const number of [1, 2]) assert.match(service.output(), new RegExp(`"drained","process":${number}}`));
+  await submitting;
+  const finished = async () => sumOf(await metricsOf(service), 'errand_jobs_finished_total');
+  await until(async () => (await finished()) === jobs, { timeoutMs: 60_000 });
+  await until(async () => sumOf(await metricsOf(service), 'errand_leader') === 1, { timeoutMs: 60_000 });
+  for (let n = 0; n < 10; n++) {
+    const text = await metricsOf(service);
+    assert.equal(sumOf(text, 'errand_jobs_submitted_total'), jobs);
+    assert.equal(sumOf(text, 'errand_jobs_finished_total'), jobs);
+    const told = text.split('\n').filter((line) => line.startsWith('# TYPE'));
+    assert.equal(new Set(told).size, told.length, 'a metric is described twice');
+    const samples = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    const labels = new Set(samples.map((line) => /[{,]process="(\d)"[,}]/.exec(line)?.[1]));
+    assert.deepEqual([...labels].sort(), ['1', '2']);
+  }
 });
 
 test('a caller who demands the result gets it, whichever process runs the job', async () => {
-  const service = await start(database.url);
-  try {
-    await pidsOf(service);
-    const headers = { 'errand-expect': '200-ok', prefer: 'wait=25' };
-    const answers = await Promise.all(
-      Array.from({ length: 20 }, () =>
-        call(service.port, {
-          path: '/v1/jobs',
-          headers,
-          body: { type: 'steady', payload: 1 },
-          limit_ms: 30_000,
-        }),
-      ),
-    );
-    assert.deepEqual(
-      answers.map((answer) => `${answer?.status} ${answer?.body}`),
-      Array(20).fill('200 1'),
-    );
-  } finally {
-    assert.equal(await service.stop(), 0, service.output());
-  }
+  const headers = { 'errand-expect': '200-ok', prefer: 'wait=25' };
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () =>
+      call(service.port, {
+        path: '/v1/jobs',
+        headers,
+        body: { type: 'steady', payload: 1 },
+        limit_ms: 30_000,
+      }),
+    ),
+  );
+  assert.deepEqual(
+    answers.map((answer) => `${answer?.status} ${answer?.body}`),
+    Array(20).fill('200 1'),
+  );
 });
 
 test('kill -9 of one process: the other serves on, another follows, and no job is lost', async () => {
-  const own = await cloneDatabase();
-  const truth = new pg.Pool({ connectionString: own.url, max: 2 });
+  const truth = new pg.Pool({ connectionString: database.url, max: 2 });
   truth.on('error', () => {});
-  const service = await start(own.url);
   try {
     const [victim, other] = (await pidsOf(service)) as [number, number];
     const acked = new Set<string>();
@@ -196,14 +184,11 @@ test('kill -9 of one process: the other serves on, another follows, and no job i
     assert.deepEqual([lost, acked_not_succeeded], [[], []]);
     assert.match(service.output(), /"a process ended; another follows","process":\d,"how":"SIGKILL"/);
   } finally {
-    assert.equal(await service.stop(), 0, service.output());
     await truth.end();
-    await own.drop();
   }
 });
 
 test('SIGTERM drains every process, fails no request of callers who notice, and exits 0', async () => {
-  const service = await start(database.url, { ERRAND_DRAIN_DELAY_SECONDS: '5' });
   const statuses: (number | undefined)[] = [];
   const isReady = async () =>
     (await call(service.port, { path: '/health/ready', limit_ms: 10_000 }))?.status === 200;
@@ -221,15 +206,16 @@ test('SIGTERM drains every process, fails no request of callers who notice, and 
   await callers;
   assert.equal(await code, 0, service.output());
   assert.deepEqual([...new Set(statuses)], [202]);
-  assert.equal(service.output().match(/"message":"drained"/g)?.length, 2);
+  for (const number of [1, 2])
+    assert.equal(service.output().split(`"drained","process":${number}`).length, 2, service.output());
 });
 
 test('what keeps every process from starting is told once, and ends the start', async () => {
   const wrong = async (env: Record<string, string>) => {
     const settings = { DATABASE_URL: database.url, ERRAND_PROCESSES: '2', ...env };
-    const service = await startService({ env: settings, awaitReady: false });
-    assert.equal(await exitOf(service.child), 1, service.output());
-    return service.output();
+    const faulty = await startService({ env: settings, awaitReady: false });
+    assert.equal(await exitOf(faulty.child), 1, faulty.output());
+    return faulty.output();
   };
   const settings = await wrong({ ERRAND_LEASE_SECONDS: 'soon', ERRAND_ROLES: 'boss' });
   assert.equal(settings.match(/ERRAND_LEASE_SECONDS "soon"/g)?.length, 1, settings);
@@ -240,18 +226,15 @@ test('what keeps every process from starting is told once, and ends the start', 
 
 test('when none serves and none can be started any more, the primary ends with the reason', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'errand-processes-'));
-  const service = await start(database.url, { ERRAND_HANDLERS_DIR: folder });
+  const bare = await start(database.url, { ERRAND_HANDLERS_DIR: folder });
   try {
-    const pids = await pidsOf(service);
+    const pids = await pidsOf(bare);
     await rm(folder, { recursive: true });
     for (const pid of pids) process.kill(pid, 'SIGKILL');
-    assert.equal(await exitOf(service.child), 1, service.output());
-    assert.match(
-      service.output(),
-      /no process is left and none can be started: process \d ended at its start/,
-    );
+    assert.equal(await exitOf(bare.child), 1, bare.output());
+    assert.match(bare.output(), /no process is left and none can be started: process \d ended at its start/);
   } finally {
-    await service.kill9();
+    await bare.kill9();
     await rm(folder, { recursive: true, force: true });
   }
 });
