@@ -14,6 +14,12 @@ export interface Sample {
 
 export type Counted = 'arrived' | 'started' | 'ended';
 
+export interface Window {
+  readonly from: Sample;
+  readonly to: Sample;
+  readonly seconds: number;
+}
+
 /** How long samples are of use, in ms. */
 export const longest_window_ms = 60_000;
 const windows_ms = [5_000, 15_000, longest_window_ms];
@@ -22,20 +28,22 @@ const enough = 30;
 /** So long after it came a job is told of by whoever took it in. */
 const told_ms = 2_000;
 
-/** The samples between which a rate is taken: over 5, 15 or 60 s, the shortest time in which enough was counted. */
-export function windowOf(
-  samples: readonly Sample[],
-  counted: Counted,
-): { from: Sample; to: Sample; seconds: number } | null {
+/**
+ * The samples between which a rate is taken: over 5, 15 or 60 s, the shortest time in which enough was counted, or would have
+ * been at the rate of the whole minute: that much has stopped is told as soon as that much has begun.
+ */
+export function windowOf(samples: readonly Sample[], counted: Counted): Window | null {
   const to = samples.at(-1);
   if (to === undefined) return null;
-  for (const ms of windows_ms) {
+  const windows = windows_ms.flatMap((ms) => {
     const from = newestBefore(samples, to.at - ms);
-    if (from === undefined || from === to) continue;
-    if (to[counted] - from[counted] < enough && ms < longest_window_ms) continue;
-    return { from, to, seconds: (to.at - from.at) / 1_000 };
-  }
-  return null;
+    return from === undefined || from === to ? [] : [{ from, to, seconds: (to.at - from.at) / 1_000 }];
+  });
+  const longest = windows.at(-1);
+  if (longest === undefined) return null;
+  const usual = (longest.to[counted] - longest.from[counted]) / longest.seconds;
+  const says = ({ from, seconds }: Window) => Math.max(to[counted] - from[counted], usual * seconds);
+  return windows.find((window) => says(window) >= enough) ?? longest;
 }
 
 /** What was counted each second in such a window. */

@@ -85,6 +85,13 @@ test('a rate follows a change within seconds where much happens, and takes its t
   assert.equal(rateOf([], 'ended'), 0);
 });
 
+test('where much happened and nothing does any more, that is told within seconds', () => {
+  const stopped = (after_s: number) =>
+    samples((s) => ({ in: s < 90 - after_s ? 100 : 0, out: s < 90 - after_s ? 100 : 0 }));
+  for (const after_s of [5, 10, 20, 40]) assert.equal(rateOf(stopped(after_s), 'started'), 0, `${after_s} s`);
+  assert.equal(drainOf(stopped(10), 60_000).out, 0);
+});
+
 test('of a queue that was closed only what still comes in counts', () => {
   const closed = samples((s) => ({ in: s < 80 ? 500 : 10, out: 100 }));
   assert.deepEqual(drainOf(closed, 80_000), { out: 100, in: 10 });

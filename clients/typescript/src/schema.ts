@@ -3029,7 +3029,7 @@ export interface components {
             rate_in: number;
             /** @description Jobs that ended each second. */
             rate_out: number;
-            /** @description Over how long that was taken: 5, 15 or 60 s, the shortest in which 30 jobs ended. */
+            /** @description Over how long that was taken: 5, 15 or 60 s, the shortest in which 30 jobs ended, or would have at the rate of the last minute. */
             rate_window_seconds: number;
             /** @description From when a job was due to its start. At most 9.1 % beside the truth; null: there was none. */
             wait_ms: {

@@ -27,7 +27,9 @@ export const QueueStats = z
     rate_out: count.describe('Jobs that ended each second.'),
     rate_window_seconds: z
       .int()
-      .describe('Over how long that was taken: 5, 15 or 60 s, the shortest in which 30 jobs ended.'),
+      .describe(
+        'Over how long that was taken: 5, 15 or 60 s, the shortest in which 30 jobs ended, or would have at the rate of the last minute.',
+      ),
     wait_ms: times('From when a job was due to its start.'),
     run_ms: times('From the start of an attempt to its end.'),
   })
