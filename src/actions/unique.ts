@@ -7,10 +7,19 @@ import type { RequestKey } from '../domain/idempotency.ts';
 import type { JobState } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { tenant } from '../domain/tenant.ts';
-import { type Fate, fateOf, type OnConflict } from '../domain/unique.ts';
+import { type Fate, fateOf, type Holder, holds, type OnConflict, type Unique } from '../domain/unique.ts';
+import { insertCallbacks } from '../store/callbacks.ts';
 import type { Db } from '../store/db.ts';
 import { findIdempotent, insertJobs, type NewJob } from '../store/inserts.ts';
-import { type Held, lockKeys, nameJobs, reserveId, setHolders, takePlaces } from '../store/unique.ts';
+import {
+  type Held,
+  lockKeys,
+  nameJobs,
+  reserveIds,
+  setHolders,
+  supersede,
+  takePlaces,
+} from '../store/unique.ts';
 import { heldNow, type Left, takeAway } from './holders.ts';
 import { idOf, type Kept, type KeptAll, noteBlocks, nothingKept } from './kept.ts';
 
@@ -54,14 +63,15 @@ async function keepUnique(tx: Db, jobs: readonly Waiting[], all: KeptAll): Promi
     firsts.filter(({ i }) => all.kept[i] === undefined),
     ({ job }) => keyOf(job),
   );
+  const nextId = reserving(tx, jobs.length);
   for (let idle = 0; lines.size > 0; ) {
     if (idle++ >= tries)
       throw new Problem('database-unavailable', { detail: 'the holder of the key kept moving; try again' });
     const holders = await heldNow(tx, [...lines.keys()], all);
     const next: Next[] = [];
     for (const [key, line] of lines) {
-      const chosen = await firstStored(tx, line, holders.get(key), all);
-      if (chosen !== null) next.push(chosen);
+      const holder = holders.get(key);
+      if (holder !== undefined) next.push(...(await turnOf(tx, line, holder, { all, nextId })));
       if (line.length === 0) lines.delete(key);
     }
     if (next.length === 0) continue;
@@ -83,10 +93,16 @@ interface Next extends Waiting {
   blocked_by: string | null;
   /** Where the job stood in the line that it supersedes. */
   place: Left['place'];
+  /** The one of the same call that takes its place at once. */
+  superseded_by: string | undefined;
 }
 
-function keyOf({ options }: NewJob): string {
-  return options?.unique?.key ?? '';
+function uniqueOf({ options }: NewJob): Unique {
+  return options?.unique as Unique;
+}
+
+function keyOf(job: NewJob): string {
+  return uniqueOf(job).key;
 }
 
 /** One call may hold the same request twice: the second is answered as a repeat of the first. */
@@ -126,38 +142,64 @@ async function answerKnown(tx: Db, jobs: readonly Waiting[], kept: KeptAll['kept
     kept[(asked[n - 1] as { i: number }).i] = { kind: 'known', id, print };
 }
 
-/** Answers those at the front of a line that are not stored; the first that is to be stored ends the turn of its key. */
-async function firstStored(
+/**
+ * Takes one after the other from the front of a line: answers it, or says how it is to be stored. Those behind it meet the
+ * holder it will be, so that a crowd with one key costs a few statements.
+ */
+async function turnOf(
   tx: Db,
   line: Waiting[],
-  holder: Held | undefined,
-  all: KeptAll,
-): Promise<Next | null> {
-  if (holder === undefined) return null;
+  holder: Held,
+  { all, nextId }: { all: KeptAll; nextId: () => Promise<string> },
+): Promise<Next[]> {
+  const turn: Next[] = [];
+  let present = holder;
   for (let one = line[0]; one !== undefined; one = line[0]) {
-    const wish = one.job.options?.unique?.on_conflict ?? 'return';
-    const fate = fateOf(wish, holder);
+    const { job } = one;
+    const wish = uniqueOf(job).on_conflict;
+    const fate = fateOf(wish, present);
     if (fate === 'return' || fate === 'refuse') {
-      all.kept[one.i] = await answered(tx, one.job, holder, fate);
+      all.kept[one.i] = await answered(tx, job, present, fate);
       line.shift();
       continue;
     }
-    const blocked_by = fate === 'wait' ? holder.job_id : null;
-    const [first, ...others] = supersededBy(wish, fate, holder);
-    if (first === undefined) {
-      line.shift();
-      return { ...one, id: undefined, blocked_by, place: null };
+    const outs = supersededBy(wish, fate, present);
+    const id = outs.length > 0 || line.length > 1 ? await nextId() : undefined;
+    const left: Left[] = [];
+    for (const out of outs) {
+      const ours = turn.find((other) => other.id === out);
+      const its = ours ?? (await takeAway(tx, out, `superseded by job ${id}`, all));
+      // The holder has started, or ended: the next look says what that means.
+      if (its === null && left.length === 0) return turn;
+      if (its !== null) left.push(its);
+      if (ours !== undefined) ours.superseded_by = id;
     }
-    const { id } = await tx.one(reserveId);
-    const why = `superseded by job ${id}`;
-    const left = await takeAway(tx, first, why, all);
-    // It has started, or ended: the next look says what that means.
-    if (left === null) return null;
-    for (const other of others) await takeAway(tx, other, why, all);
     line.shift();
-    return { ...one, id, blocked_by, place: placeFor(one.job, left) };
+    const blocked_by = fate === 'wait' ? present.job_id : null;
+    turn.push({ ...one, id, blocked_by, place: placeFor(job, left[0]), superseded_by: undefined });
+    if (id === undefined) break;
+    const rerun = present.rerun !== null && outs.includes(present.rerun) ? null : present.rerun;
+    present = fate === 'wait' ? { ...present, rerun: id } : { ...present, ...holderOf(job, id), rerun };
+    // Whether its moment has come is the database's to say, and may decide whether it holds the key.
+    if (present.state === 'scheduled' && !holds(present)) break;
   }
-  return null;
+  return turn;
+}
+
+/** The holder that a job will be. */
+function holderOf(job: NewJob, job_id: string): Holder {
+  const { while: holding, window_seconds } = uniqueOf(job);
+  const state = job.run_at === null && job.delay_ms === null ? 'queued' : 'scheduled';
+  return { job_id, state, holding, in_window: window_seconds !== undefined, set_aside: false };
+}
+
+/** Ids for jobs that are named before they are made, so many at a time. */
+function reserving(tx: Db, most: number): () => Promise<string> {
+  const ids: string[] = [];
+  return async () => {
+    if (ids.length === 0) ids.push(...(await tx.many(reserveIds, [most])).map(({ id }) => id));
+    return ids.shift() as string;
+  };
 }
 
 /** Whom a job supersedes. The news of one that is to run once more is older than that of whoever comes with news. */
@@ -168,8 +210,9 @@ function supersededBy(wish: OnConflict, fate: Fate, { job_id, rerun }: Held): st
 }
 
 /** Its place, where the job is to stand in the same line: else one that is replaced often enough never runs. */
-function placeFor({ lane, priority }: NewJob, { place }: Left): Left['place'] {
-  return place !== null && place.lane === lane && place.prio === priority ? place : null;
+function placeFor({ lane, priority }: NewJob, left: Left | undefined): Left['place'] {
+  const place = left?.place;
+  return place && place.lane === lane && place.prio === priority ? place : null;
 }
 
 async function answered(
@@ -210,24 +253,41 @@ export async function retried<T>(transact: () => Promise<T>): Promise<T> {
 async function insert(tx: Db, next: readonly Next[], all: KeptAll): Promise<void> {
   const flushed = await insertJobs(
     tx,
-    next.map(({ job, id, blocked_by, place }) => ({
+    next.map(({ job, id, blocked_by, place, superseded_by }) => ({
       ...job,
       ...(id === undefined ? {} : { id }),
-      waits: blocked_by !== null,
-      alone: place !== null,
+      waits: blocked_by !== null || superseded_by !== undefined,
+      alone: place !== null && superseded_by === undefined,
     })),
   );
-  const holders: { key: string; id: string }[] = [];
-  next.forEach(({ job, i, blocked_by }, n) => {
+  next.forEach(({ i, blocked_by }, n) => {
     const made = flushed.inserted[n];
     if (made == null) throw new Overtaken();
     all.kept[i] = { kind: 'made', made, blocked_by };
-    if (blocked_by === null) holders.push({ key: keyOf(job), id: made.id });
   });
   noteBlocks(all, flushed.heads, flushed.first_block);
-  await keepPlaces(tx, next, all);
+  const last = next.filter(({ superseded_by }) => superseded_by === undefined);
+  if (last.length < next.length) await supersedeAtOnce(tx, next, all);
+  await keepPlaces(tx, last, all);
+  const holders = last.flatMap(({ job, i, blocked_by }) =>
+    blocked_by === null ? [{ key: keyOf(job), id: idOf(all.kept[i] as Kept) }] : [],
+  );
   if (holders.length === 0) return;
   await tx.many(setHolders, [tenant, holders.map(({ key }) => key), holders.map(({ id }) => id)]);
+}
+
+/** Ends those of a call whose place another of the same call takes: they were parked, and nobody has seen them. */
+async function supersedeAtOnce(tx: Db, next: readonly Next[], all: KeptAll): Promise<void> {
+  const outs = next.flatMap(({ job, id, blocked_by, superseded_by }) =>
+    id === undefined || superseded_by === undefined ? [] : [{ job, id, blocked_by, superseded_by }],
+  );
+  await tx.many(supersede, [outs.map(({ id }) => id), outs.map((one) => one.superseded_by)]);
+  const wanting = outs.filter(({ job }) => job.options?.callback !== undefined).map(({ id }) => id);
+  if (wanting.length > 0) all.callbacks.push(...(await tx.many(insertCallbacks, [wanting])));
+  for (const { job, id, blocked_by } of outs) {
+    const from = blocked_by === null ? 'queued' : 'blocked';
+    all.superseded.push({ id, lane: job.lane, type: job.options?.type ?? null, from });
+  }
 }
 
 async function keepPlaces(tx: Db, next: readonly Next[], all: KeptAll): Promise<void> {

@@ -51,8 +51,19 @@ update errand.block b set ord = x.ord, at = x.at
 from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) x(id, ord, at)
 cross join lateral (select blk from errand.job where id = x.id offset 0) j where b.seq = j.blk`;
 
-/** An id for a job that is named before it is made. */
-export const reserveId = sql<{ id: string }>`select nextval('errand.job_id_seq') id`;
+/** Ids for jobs that are named before they are made: $1 how many. */
+export const reserveIds = sql<{
+  id: string;
+}>`select nextval('errand.job_id_seq') id from generate_series(1, $1::int)`;
+
+/** Ends blocked jobs that were superseded: $1 jobs, $2 the one that took the place of each. */
+export const supersede = sql<never>`
+with m as (
+  delete from errand.blocked where job_id = any($1::bigint[]) returning job_id, lane, prio, epoch, attempt
+)
+insert into errand.outcome (job_id, lane, prio, epoch, attempt, status, source, error)
+select job_id, lane, prio, epoch, attempt - 1, 'cancelled', 'errand',
+  'superseded by job ' || ($2::bigint[])[array_position($1, job_id)] from m`;
 
 /** Lets idempotency keys name jobs that are there already: one row for each that did not name another. */
 export const nameJobs = sql<{ job_id: string }>`

@@ -296,6 +296,37 @@ test('the repeat of a job takes its key if it is free, and waits for whoever has
   assert.equal(ran.filter((one) => one === 'fail').length, 2);
 });
 
+test('a hot key holds up neither its own callers nor those of other keys, at two replicas', async () => {
+  const hot = newKey();
+  const second = await startErrand({ databaseUrl: errand.databaseUrl });
+  const slowest = { hot: 0, other: 0 };
+  const timed = async (kind: keyof typeof slowest, of: TestErrand, asked: Submission) => {
+    const began = performance.now();
+    const { id } = await of.actions.submit(asked);
+    slowest[kind] = Math.max(slowest[kind], performance.now() - began);
+    return id;
+  };
+  const conflicts = ['replace', 'rerun', 'return'] as const;
+  try {
+    const ids = await Promise.all(
+      Array.from({ length: 300 }, (_, n) => {
+        const of = n % 2 === 0 ? errand : second;
+        const isHot = n % 5 !== 0;
+        const on_conflict = conflicts[n % 3] ?? 'return';
+        const asked = job(`${n}`, { key: isHot ? hot : newKey(), on_conflict }, { delay_ms: 600_000 });
+        return timed(isHot ? 'hot' : 'other', of, asked);
+      }),
+    );
+    const states = await Promise.all(ids.map(stateOf));
+    const open = new Set(ids.filter((_, n) => states[n] === 'scheduled'));
+    assert.equal(open.size, 60 + 1, 'one of the hot key, and each of the others');
+    assert.ok(Math.max(slowest.hot, slowest.other) < 2_000, JSON.stringify(slowest));
+    assert.deepEqual(failures, []);
+  } finally {
+    await second.stop();
+  }
+});
+
 test('keys that nobody holds are forgotten', async () => {
   await ended((await submit('last', { key: newKey() })).id);
   assert.ok((await db.one(loose)).n > 0);

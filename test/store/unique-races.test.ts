@@ -81,8 +81,8 @@ for (const [name, holding] of Object.entries({ wide, narrow })) {
 
     async function submitter(seed: number): Promise<void> {
       const random = numbersFrom(seed);
-      for (let n = 0; n < 60; n++) {
-        const batch = Array.from({ length: 1 + Math.floor(random() * 3) }, () =>
+      for (let n = 0; n < 40; n++) {
+        const batch = Array.from({ length: 1 + Math.floor(random() ** 2 * 8) }, () =>
           aJob(lane, {
             max_attempts: 3,
             ...(random() < 0.3 ? { delay_ms: random() * 100 } : {}),
