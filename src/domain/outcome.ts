@@ -27,8 +27,8 @@ export type Verdict =
       /** Where it happened, as far as that is known (domain/fingerprint.ts). */
       readonly place: string | null;
     }
-  /** Later, and the attempt does not count. */
-  | { readonly kind: 'snoozed'; readonly delay_ms: number }
+  /** Later, and the attempt does not count; `http_status`: what a target said with it. */
+  | { readonly kind: 'snoozed'; readonly delay_ms: number; readonly http_status: number | null }
   /** Somebody else holds the lease now and will end the start. */
   | { readonly kind: 'handed_over' };
 

@@ -116,7 +116,7 @@ export function verdictOf(answer: TargetAnswer, url: string, limit: number, now:
     return failed(isHopeless(answer.reason) ? 'permanent' : 'retryable', answer.detail);
   }
   const { status, headers } = answer;
-  if (status < 200 || status > 299) return snoozed(headers['errand-snooze']) ?? refusal(answer, now);
+  if (status < 200 || status > 299) return snoozed(status, headers['errand-snooze']) ?? refusal(answer, now);
   if (status === 202) return { kind: 'handed_over' };
   const created_uri = status === 201 ? createdUri(headers.location, url) : null;
   if (status === 204 || status === 205) return { kind: 'succeeded', result: null, created_uri };
@@ -167,10 +167,10 @@ function isHopeless(reason: FailureReason): boolean {
 }
 
 /** A target that wants to be asked later, without an attempt being counted. */
-function snoozed(wish: string | undefined): Verdict | null {
+function snoozed(http_status: number, wish: string | undefined): Verdict | null {
   const seconds = /^\d{1,9}$/.test(wish?.trim() ?? '') ? Number(wish) : 0;
   if (seconds < least_snooze_seconds) return null;
-  return { kind: 'snoozed', delay_ms: Math.min(seconds, most_snooze_seconds) * 1_000 };
+  return { kind: 'snoozed', delay_ms: Math.min(seconds, most_snooze_seconds) * 1_000, http_status };
 }
 
 function refusal(answer: Extract<TargetAnswer, { kind: 'answered' }>, now: Date): Verdict {

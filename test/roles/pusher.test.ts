@@ -40,8 +40,9 @@ async function take(request: IncomingMessage, response: ServerResponse): Promise
   visits.set(path, [...(visits.get(path) ?? []), visit]);
   const word = path.split('/').at(-1) as string;
   const status = word === 'flaky' ? (visitsOf(path).length < 3 ? 503 : 200) : Number(word);
+  const more = path.startsWith('/snooze') && visitsOf(path).length < 2 ? { 'Errand-Snooze': '1' } : {};
   if (!Number.isNaN(status))
-    response.writeHead(status, { 'Content-Type': 'application/json' }).end('{"n":1}');
+    response.writeHead(status, { 'Content-Type': 'application/json', ...more }).end('{"n":1}');
 }
 
 function visitsOf(path: string): Visit[] {
@@ -266,6 +267,18 @@ test('a job that was taken over holds no slot', async () => {
   } finally {
     await narrow.stop();
   }
+});
+
+test('the history says which status came with each attempt, with a snooze too', async () => {
+  const job = await pushed('/snooze/425', { max_attempts: 1 });
+  const attempts = await errand.actions.history.attempts(job.id);
+  assert.deepEqual(
+    attempts.map(({ status, attempt, http_status }) => [status, attempt, http_status]),
+    [
+      ['dead', 1, 425],
+      ['snoozed', 1, 425],
+    ],
+  );
 });
 
 test('a cancel cuts the connection, and no new attempt starts', async () => {

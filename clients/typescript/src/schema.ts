@@ -1362,6 +1362,7 @@ export interface components {
             run_ms: number | null;
             class: ("retryable" | "permanent" | "poison" | "rate_limited" | "timeout" | "lost") | null;
             source: ("target" | "worker" | "handler" | "errand") | null;
+            /** @description What a target answered, but for a success. */
             http_status: number | null;
             detail: string | null;
             /** @description The same for failures of one cause. */

@@ -59,7 +59,7 @@ export const Attempt = z
     run_ms: z.number().nullable(),
     class: z.enum(errorClasses).nullable(),
     source: z.enum(errorSources).nullable(),
-    http_status: z.int().nullable(),
+    http_status: z.int().nullable().describe('What a target answered, but for a success.'),
     detail: z.string().nullable(),
     fingerprint: z.string().nullable().describe('The same for failures of one cause.'),
     next_attempt_at: time.nullable(),

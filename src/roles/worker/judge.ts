@@ -44,7 +44,7 @@ function returnedVerdict(returned: unknown, limit: number): Verdict {
 }
 
 function thrownVerdict(error: unknown, wasLate: boolean): Verdict {
-  if (error instanceof Snooze) return { kind: 'snoozed', delay_ms: error.delay_ms };
+  if (error instanceof Snooze) return { kind: 'snoozed', delay_ms: error.delay_ms, http_status: null };
   // Its own place is no matter of a handler that ran out of time.
   if (wasLate && !(error instanceof JobError)) return failed('timeout', messageOf(error));
   const verdict = { ...failed('retryable', messageOf(error)), place: placeOf(error) };

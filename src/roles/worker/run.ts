@@ -108,10 +108,13 @@ function ending(
     return { ...noDetails, start: job, status: 'succeeded', result, created_uri };
   }
   const plain = { ...noDetails, start: job };
-  if (verdict.kind === 'snoozed') return { ...plain, status: 'snoozed', delay_ms: verdict.delay_ms };
+  const { http_status } = verdict;
+  if (verdict.kind === 'snoozed')
+    return { ...plain, status: 'snoozed', delay_ms: verdict.delay_ms, http_status };
   if (stopped === 'drain' && !running.cancel_requested)
     return job.max_attempts === 1 ? cutOff(job) : { ...plain, status: 'released', delay_ms: 0 };
-  if (running.cancel_requested) return { ...plain, status: 'cancelled', source, error: verdict.message };
+  if (running.cancel_requested)
+    return { ...plain, status: 'cancelled', source, http_status, error: verdict.message };
   const next = afterFailure({
     class: verdict.class,
     attempt: job.attempt,
@@ -127,7 +130,7 @@ function ending(
     status: next.outcome,
     class: verdict.class,
     source,
-    http_status: verdict.http_status,
+    http_status,
     error: errorText(verdict.message, next),
     fingerprint: fingerprintOf({ ...verdict, type: job.type, source, place: verdict.place ?? targetOf(job) }),
     delay_ms: next.outcome === 'retry' ? next.delay_ms : null,
