@@ -1,6 +1,6 @@
 // What is told of a queue is what its jobs say of themselves, and it comes without counting them.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import type { Column } from '../../src/actions/latency.ts';
@@ -89,47 +89,6 @@ test('the oldest age is that of the first ready job, and there is none without o
   assert.ok(age >= 90_000 && age < 100_000, `${age} ms`);
 });
 
-test('rates and times equal those of the job records within the width of a bucket', async () => {
-  const queue = 'timed';
-  const jobs = 200;
-  // Watched from before: rates are known only of what was seen.
-  await errand.actions.statistics.of(queue);
-  const ids = await Promise.all(
-    Array.from({ length: jobs }, (_, n) => submit(queue, { type: 'takes', payload: String(100 + n * 4) })),
-  );
-  assert.equal(ids.length, jobs);
-  const figures = await until(async () => {
-    const present = await errand.actions.statistics.ofType(queue, 'takes');
-    // Depths and times are two looks: counts may come to be written between them.
-    return present.run_ms.count === jobs && present.rate_out > 0 ? present : null;
-  });
-  const { rows } = await client.query<{ wait_ms: number; run_ms: number }>(
-    `select extract(epoch from o.started_at - j.created_at)::float8 * 1000 wait_ms,
-       extract(epoch from o.finished_at - o.started_at)::float8 * 1000 run_ms
-     from errand.outcome o join errand.job j on j.id = o.job_id join errand.lane l on l.id = j.lane where l.queue = $1`,
-    [queue],
-  );
-  assert.equal(rows.length, jobs);
-  for (const name of ['wait_ms', 'run_ms'] as const) {
-    const sorted = rows.map((row) => row[name]).toSorted((a, b) => a - b);
-    for (const [q, told] of [
-      [0.5, figures[name].p50],
-      [0.95, figures[name].p95],
-      [0.99, figures[name].p99],
-    ] as const) {
-      const truth = sorted[Math.ceil(q * jobs) - 1] as number;
-      // The process takes its own time of an end, which the record has a moment sooner.
-      const width = truth * 0.091 + (name === 'run_ms' ? 100 : 2);
-      assert.ok(
-        told !== null && Math.abs(told - truth) <= width,
-        `${name} p${q * 100}: ${told}, not ${truth}`,
-      );
-    }
-  }
-  // No more ended within the window than there were.
-  assert.ok(figures.rate_out * figures.rate_window_seconds <= jobs * 1.1);
-});
-
 test('over time it tells how many came, started and ended, how long they took, and which failed', async () => {
   const queue = 'mapped';
   const from = new Date(Date.now() - 60_000).toISOString();
@@ -169,45 +128,89 @@ test('a queue tells its figures with its record', async () => {
   assert.deepEqual((alone as Figures).depth, stats.depth);
 });
 
-test('what is folded is neither lost nor counted twice', async () => {
-  const queue = 'folded';
-  for (let n = 0; n < 5; n++) await submit(queue, { type: 'unserved' });
-  await until(async () => (await depthOf(queue)).queued === 5);
-  await client.query(
-    `update errand.tally set slot = slot - interval '10 min'
-     where lane in (select id from errand.lane where queue = $1)`,
-    [queue],
-  );
-  const folded = () =>
-    client.query(
-      `select d.queued::int, d.arrived::int, m.arrived as minute from errand.depth d join errand.lane l on l.id = d.lane
-       join errand.tally_minute m on m.lane = l.id where l.queue = $1`,
+// These wait for what is done every few seconds: side by side.
+describe('in the course of time', { concurrency: true }, () => {
+  test('rates and times equal those of the job records within the width of a bucket', async () => {
+    const queue = 'timed';
+    const jobs = 200;
+    // Watched from before: rates are known only of what was seen.
+    await errand.actions.statistics.of(queue);
+    const ids = await Promise.all(
+      Array.from({ length: jobs }, (_, n) => submit(queue, { type: 'takes', payload: String(100 + n * 4) })),
+    );
+    assert.equal(ids.length, jobs);
+    const figures = await until(async () => {
+      const present = await errand.actions.statistics.ofType(queue, 'takes');
+      // Depths and times are two looks: counts may come to be written between them.
+      return present.run_ms.count === jobs && present.rate_out > 0 ? present : null;
+    });
+    const { rows } = await client.query<{ wait_ms: number; run_ms: number }>(
+      `select extract(epoch from o.started_at - j.created_at)::float8 * 1000 wait_ms,
+         extract(epoch from o.finished_at - o.started_at)::float8 * 1000 run_ms
+       from errand.outcome o join errand.job j on j.id = o.job_id join errand.lane l on l.id = j.lane where l.queue = $1`,
       [queue],
     );
-  const { rows } = await until(
-    async () => {
-      const found = await folded();
-      return found.rows.length === 1 ? found : null;
-    },
-    { timeoutMs: 20_000 },
-  );
-  assert.deepEqual(rows, [{ queued: 5, arrived: 5, minute: 5 }]);
-  assert.equal((await depthOf(queue)).queued, 5);
-});
+    assert.equal(rows.length, jobs);
+    for (const name of ['wait_ms', 'run_ms'] as const) {
+      const sorted = rows.map((row) => row[name]).toSorted((a, b) => a - b);
+      for (const [q, told] of [
+        [0.5, figures[name].p50],
+        [0.95, figures[name].p95],
+        [0.99, figures[name].p99],
+      ] as const) {
+        const truth = sorted[Math.ceil(q * jobs) - 1] as number;
+        // The process takes its own time of an end, which the record has a moment sooner.
+        const width = truth * 0.091 + (name === 'run_ms' ? 100 : 2);
+        assert.ok(
+          told !== null && Math.abs(told - truth) <= width,
+          `${name} p${q * 100}: ${told}, not ${truth}`,
+        );
+      }
+    }
+    // No more ended within the window than there were.
+    assert.ok(figures.rate_out * figures.rate_window_seconds <= jobs * 1.1);
+  });
 
-test('a counter that was spoilt is reported and mended', async () => {
-  const queue = 'spoilt';
-  for (let n = 0; n < 3; n++) await submit(queue, { type: 'unserved' });
-  await until(async () => (await depthOf(queue)).queued === 3);
-  const drifted = errand.next('counter.drifted', (event) => event.queue === queue, 40_000);
-  await client.query(
-    `insert into errand.depth (lane, queued, running) select id, 1000, 7 from errand.lane where queue = $1
-     on conflict (lane) do update set queued = 1000, running = 7`,
-    [queue],
-  );
-  const { by, state, type } = await drifted;
-  assert.deepEqual({ by, state, type }, { by: 1_000, state: 'queued', type: 'unserved' });
-  await until(async () => assert.deepEqual(await depthOf(queue), { ...none, queued: 3 }) ?? true);
-  const metrics = await (await fetch(`${errand.url}/metrics`)).text();
-  assert.match(metrics, /errand_counter_drift\{queue="spoilt",type="unserved",state="running"\} 7/);
+  test('what is folded is neither lost nor counted twice', async () => {
+    const queue = 'folded';
+    for (let n = 0; n < 5; n++) await submit(queue, { type: 'unserved' });
+    await until(async () => (await depthOf(queue)).queued === 5);
+    await client.query(
+      `update errand.tally set slot = slot - interval '10 min'
+       where lane in (select id from errand.lane where queue = $1)`,
+      [queue],
+    );
+    const folded = () =>
+      client.query(
+        `select d.queued::int, d.arrived::int, m.arrived as minute from errand.depth d join errand.lane l on l.id = d.lane
+         join errand.tally_minute m on m.lane = l.id where l.queue = $1`,
+        [queue],
+      );
+    const { rows } = await until(
+      async () => {
+        const found = await folded();
+        return found.rows.length === 1 ? found : null;
+      },
+      { timeoutMs: 20_000 },
+    );
+    assert.deepEqual(rows, [{ queued: 5, arrived: 5, minute: 5 }]);
+    assert.equal((await depthOf(queue)).queued, 5);
+  });
+
+  test('a counter that was spoilt is reported and mended', async () => {
+    const queue = 'spoilt';
+    for (let n = 0; n < 3; n++) await submit(queue, { type: 'unserved' });
+    await until(async () => (await depthOf(queue)).queued === 3);
+    const drifted = errand.next('counter.drifted', (event) => event.queue === queue, 40_000);
+    await client.query(
+      `insert into errand.depth (lane, queued, running) select id, 1000, 7 from errand.lane where queue = $1
+       on conflict (lane) do update set queued = 1000, running = 7`,
+      [queue],
+    );
+    const { by, state, type } = await drifted;
+    assert.deepEqual({ by, state, type }, { by: 1_000, state: 'queued', type: 'unserved' });
+    await until(async () => assert.deepEqual(await depthOf(queue), { ...none, queued: 3 }) ?? true);
+    const metrics = await (await fetch(`${errand.url}/metrics`)).text();
+    assert.match(metrics, /errand_counter_drift\{queue="spoilt",type="unserved",state="running"\} 7/);
+  });
 });
