@@ -92,7 +92,7 @@ export function operating({ db, secret, onDue, onError }: OperationOptions): Ope
         const now = await tx.maybeOne(lockOperation, [id]);
         if (now === undefined) return undefined;
         const way = decide(now);
-        if (way === null) return now;
+        if (way === null) return tx.one(findOperation, [id]);
         await tx.many(steer, [id, way.state, way.phase, way.state === 'running']);
         await audit(tx, by, { action: `operation.${verb}`, target: id, facts: { kind: now.kind } });
         return tx.one(findOperation, [id]);

@@ -378,7 +378,8 @@ describe('a purge', () => {
     assert.ok(stands.every(({ route }) => route === 'a'));
     assert.equal((await post('/v1/leases', { queues: [queue], limit: 10 })).json.leases.length, 10);
     assert.equal((await post(`/v1/leases/${running[0].id}/complete`)).status, 200);
-    assert.equal((await post(`/v1/operations/${id}/undo`)).json.state, 'undone');
+    const again = (await post(`/v1/operations/${id}/undo`)).json;
+    assert.deepEqual(again, (await get(`/v1/operations/${id}`)).json);
     assert.equal((await post(`/v1/operations/${id}/cancel`)).json.code, 'operation-state-conflict');
   });
 
@@ -386,6 +387,8 @@ describe('a purge', () => {
     const ids = await submitted(call, 40, (i) => ({
       queue,
       type: 'a',
+      // Else the attempt that runs has timed out where a busy machine takes a second more than the clock is moved by.
+      timeout_seconds: 3_600,
       ...(i % 4 === 0 ? { delay_seconds: 100_000 } : {}),
       ...(i === 7 ? { callback: { url: 'https://ends.invalid/' } } : {}),
     }));
