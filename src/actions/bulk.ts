@@ -62,7 +62,7 @@ export function bulking(options: {
     async reroute(queue, params, reason, key, by) {
       if (params.to === queue) {
         throw new Problem('validation-failed', {
-          detail: `queue ${queue} cannot be rerouted to itself; name another`,
+          detail: `queue "${queue}" cannot be rerouted to itself; name another`,
           errors: [{ pointer: '#/to', code: 'custom', detail: 'is the queue itself; name another' }],
         });
       }

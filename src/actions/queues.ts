@@ -236,9 +236,12 @@ function refusePast(member: string, moment: string | null, now: Date): void {
 }
 
 function notEmpty({ name, running, has_waiting }: QueueFacts): Problem {
-  const waiting = has_waiting ? ' and jobs that wait' : '';
+  const open = [
+    ...(running > 0 ? [`${running} jobs that run`] : []),
+    ...(has_waiting ? ['jobs that wait'] : []),
+  ];
   return new Problem('queue-not-empty', {
-    detail: `queue "${name}" has ${running} jobs that run${waiting}; drain or reroute it first`,
+    detail: `queue "${name}" has ${open.join(' and ')}; drain or reroute it first`,
     extra: { running },
   });
 }

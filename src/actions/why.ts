@@ -38,6 +38,7 @@ export function explaining(options: {
     const { route, prio, ahead, urgent, is_bound, owner, started_at, until, deadline } = place;
     const reasons = whyOf({
       now: place.now,
+      id,
       state,
       queue,
       type,

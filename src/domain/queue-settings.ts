@@ -155,9 +155,15 @@ function contradictionsIn(settings: Asked): [string, string][] {
   const { sync, default_wait_seconds, refuse_late_waits, types } = settings;
   const found: [string, string][] = [];
   if (sync === 'async_only' && default_wait_seconds !== null)
-    found.push(['default_wait_seconds', 'does not go together with sync async_only, where nobody waits']);
+    found.push([
+      'default_wait_seconds',
+      'does not go together with sync async_only, where nobody waits; leave one of them out',
+    ]);
   if (sync === 'async_only' && refuse_late_waits)
-    found.push(['refuse_late_waits', 'does not go together with sync async_only, where nobody waits']);
+    found.push([
+      'refuse_late_waits',
+      'does not go together with sync async_only, where nobody waits; leave one of them out',
+    ]);
   if (Object.keys(types).length > most_types) found.push(['types', `must name at most ${most_types} types`]);
   return found;
 }

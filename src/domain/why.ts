@@ -42,6 +42,7 @@ export interface Reason {
 /** What was seen of a job in one look. */
 export interface Standing {
   readonly now: Date;
+  readonly id: string;
   readonly state: JobState;
   readonly queue: string;
   readonly type: string;
@@ -102,7 +103,7 @@ export function whyOf(job: Standing): Reason[] {
   }
 }
 
-function ended({ state, error }: Standing): Reason {
+function ended({ id, state, error }: Standing): Reason {
   const why =
     state === 'succeeded' || error === null
       ? ''
@@ -113,7 +114,7 @@ function ended({ state, error }: Standing): Reason {
     release:
       state === 'succeeded'
         ? 'nothing: it is done'
-        : 'nothing moves it any more; POST …/retry makes a new job of it',
+        : `nothing moves it any more; POST /v1/jobs/${id}/retry makes a new job of it`,
   };
 }
 
@@ -146,7 +147,7 @@ function running({ now, lease, cancel_requested }: Standing): Reason[] {
   return [...reasons, runs];
 }
 
-function waiting({ state, due, attempt, max_attempts, error }: Standing): Reason {
+function waiting({ id, state, due, attempt, max_attempts, error }: Standing): Reason {
   const until = due === null ? {} : { until: due };
   if (state === 'scheduled') {
     return {
@@ -160,7 +161,7 @@ function waiting({ state, due, attempt, max_attempts, error }: Standing): Reason
   return {
     cause: 'backing_off',
     detail: `attempt ${attempt} of ${max_attempts} failed (${last}); the next is due at ${due?.toISOString() ?? 'its moment'}`,
-    release: 'that moment; POST …/retry makes it due now',
+    release: `that moment; POST /v1/jobs/${id}/retry makes it due now`,
     ...until,
   };
 }

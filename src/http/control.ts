@@ -3,7 +3,7 @@
 // answers the same Location.
 // Next room: actions/change.ts; jobs.ts reads and cancels.
 import type { Actions } from '../actions/actions.ts';
-import { type JobState, jobEtag } from '../domain/job.ts';
+import { isTerminal, type JobState, jobEtag } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { type NamedFacts, recordText } from '../domain/record.ts';
 import { existing, headerOf, missing, sendRecord, statusPath } from './answer.ts';
@@ -125,12 +125,13 @@ function heldBy(id: string, { holder, state }: { holder: string; state: JobState
 /** That the state of a job does not allow what was asked, and what is possible instead. */
 export function conflict(facts: NamedFacts, state: JobState, verb: string): Problem {
   return new Problem('job-state-conflict', {
-    detail: `job ${facts.id} is ${state} and cannot be ${verb}; ${insteadOf(state, facts.id)}`,
+    detail: `job ${facts.id} is ${state} and cannot be ${verb}; ${insteadOf(state, facts.id, verb)}`,
     job: JSON.parse(recordText(facts)),
   });
 }
 
-function insteadOf(state: JobState, id: string): string {
+function insteadOf(state: JobState, id: string, verb: string): string {
+  if (verb === 'cancelled' && isTerminal(state)) return 'nothing of it is left to stop';
   switch (state) {
     case 'succeeded':
       return 'submit a new one';

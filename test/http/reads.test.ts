@@ -271,6 +271,10 @@ test('a cancel is final for a job that has not started, a request for one that r
   const late = await cancel(running);
   assert.equal(late.status, 409);
   assert.equal(problemOf(late).code, 'job-state-conflict');
+  assert.match(
+    String(problemOf(late).detail),
+    /is succeeded and cannot be cancelled; nothing of it is left to stop$/,
+  );
   assert.equal((problemOf(late).job as { state: string }).state, 'succeeded');
 });
 

@@ -154,6 +154,7 @@ test('a queue with an open job is not deleted; an empty one is, and comes back w
   const full = await call('DELETE', '/v1/queues/bin', undefined, tag);
   assert.equal(full.status, 409);
   assert.equal(full.json.code, 'queue-not-empty');
+  assert.equal(full.json.detail, 'queue "bin" has jobs that wait; drain or reroute it first');
   const { items } = (await call.get('/v1/jobs?queue=bin')).json;
   await call.post(`/v1/jobs/${items[0].id}/cancel`);
   assert.equal((await call('DELETE', '/v1/queues/bin')).status, 428);

@@ -8,6 +8,7 @@ const now = new Date('2026-03-01T12:00:00Z');
 
 const plain: Standing = {
   now,
+  id: '7',
   state: 'queued',
   queue: 'mail',
   type: 'send',
@@ -30,7 +31,10 @@ test('every state has a reason, and each says what would release it', () => {
   for (const state of jobStates) {
     const reasons = whyOf({ ...plain, state });
     assert.ok(reasons.length > 0, state);
-    for (const { detail, release } of reasons) assert.ok(detail !== '' && release !== '', state);
+    for (const { detail, release } of reasons) {
+      assert.ok(detail !== '' && release !== '', state);
+      assert.doesNotMatch(release, /…/, 'a call that is named can be made as it stands');
+    }
   }
 });
 
