@@ -39,6 +39,7 @@ export const times_seconds = 300;
 const times_every_ms = 5_000;
 /** A queue that nobody asked for so long is not read any more. */
 const forget_ms = 30_000;
+const reorder_ms = 250;
 const fresh_ms = 1_500;
 const stale_ms = 5_000;
 /** Queues that are read each second at most: those that were asked for last. */
@@ -146,18 +147,22 @@ export class Statistics {
   }
 
   #ask(queue: string): Watched {
+    const now = performance.now();
     const one = this.#watched.get(queue) ?? blank();
-    one.asked_at = performance.now();
-    // To the end: the first is the one that was not asked for the longest, and gives way to who asks now.
-    this.#watched.delete(queue);
-    this.#watched.set(queue, one);
-    if (this.#watched.size > most_watched) {
-      for (const longest of this.#watched.keys()) {
-        this.#watched.delete(longest);
-        break;
-      }
+    // Answers to submits ask too: once in a while is enough to be among the last.
+    if (now - one.asked_at > reorder_ms) {
+      one.asked_at = now;
+      this.#watched.delete(queue);
+      this.#watched.set(queue, one);
+      if (this.#watched.size > most_watched) this.#forgetFirst();
     }
     return one;
+  }
+
+  /** The one that was not asked for the longest gives way to who asks now. */
+  #forgetFirst(): void {
+    const [first] = this.#watched.keys();
+    if (first !== undefined) this.#watched.delete(first);
   }
 
   async #load(queues: ReadonlyMap<string, Watched>): Promise<void> {
@@ -234,7 +239,7 @@ export class Statistics {
 
 function blank(): Watched {
   return {
-    asked_at: performance.now(),
+    asked_at: Number.NEGATIVE_INFINITY,
     read_at: Number.NEGATIVE_INFINITY,
     times_at: Number.NEGATIVE_INFINITY,
     whole: new Line(),
