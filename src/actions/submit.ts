@@ -15,7 +15,7 @@ import type { Guards } from './guards.ts';
 import type { Kept } from './kept.ts';
 import type { Keys } from './keys.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
-import { isKeyed, keepEach, retried } from './unique.ts';
+import { isKeyed, keepEach, keepFree, retried } from './unique.ts';
 
 /** What a caller asks for; every option is resolved to its value. */
 export interface Submission extends Omit<NewJob, 'lane' | 'options'> {
@@ -73,20 +73,24 @@ export type Submit = (submission: Submission) => Promise<Submitted>;
  */
 export function submitting(options: SubmitOptions): Submit {
   const { db, lanes, ready, keys, guards } = options;
-  // Those with a unique key wait for locks, so they have a flush of their own, in transactions.
-  const unique = new Flush<NewJob, Kept>({
-    run: async (jobs) => {
-      const began = performance.now();
-      const all = await retried(() => db.transaction((tx) => keepEach(tx, jobs)));
-      keys.tell(all, began);
-      return all.kept as Kept[];
-    },
-    inFlight: 2,
-    max: 100,
-    gapMs: 0,
-    maxWaiting: 5_000,
-    splits: isOneItemsFault,
-  });
+  // Those with a unique key have flushes of their own, in transactions: one for whose key is free, and one for those who
+  // have to wait for whoever has it, so that nobody waits with them.
+  const [unique, patient] = [keepFree, keepEach].map(
+    (keep) =>
+      new Flush<NewJob, Kept | undefined>({
+        run: async (jobs) => {
+          const began = performance.now();
+          const all = await retried(() => db.transaction((tx) => keep(tx, jobs)));
+          keys.tell(all, began);
+          return all.kept;
+        },
+        inFlight: 2,
+        max: 100,
+        gapMs: 0,
+        maxWaiting: 5_000,
+        splits: isOneItemsFault,
+      }),
+  ) as [KeyedFlush, KeyedFlush];
   const flush = new Flush<NewJob, Inserted>({
     run: async (jobs) => {
       const began = performance.now();
@@ -116,8 +120,9 @@ export function submitting(options: SubmitOptions): Submit {
       if (refusal !== null) throw refusal;
     }
     if (isKeyed(job)) {
-      const kept = await unique.add(job).catch((error) => refuse(error, key !== null));
-      return toldOf(submission, job.lane, kept, options);
+      const keeping = unique.add(job).then((kept) => kept ?? patient.add(job));
+      const kept = await keeping.catch((error) => refuse(error, key !== null));
+      return toldOf(submission, job.lane, kept as Kept, options);
     }
     let inserted: Inserted;
     try {
@@ -130,6 +135,7 @@ export function submitting(options: SubmitOptions): Submit {
   };
 }
 
+type KeyedFlush = Flush<NewJob, Kept | undefined>;
 type IdempotencyKey = NonNullable<NewJob['idempotency']>;
 
 /** Says what became of a submission: to its caller, and to whoever listens. */

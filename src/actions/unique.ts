@@ -12,6 +12,7 @@ import { insertCallbacks } from '../store/callbacks.ts';
 import type { Db } from '../store/db.ts';
 import { findIdempotent, insertJobs, type NewJob } from '../store/inserts.ts';
 import {
+  findBusyKeys,
   type Held,
   lockKeys,
   nameJobs,
@@ -52,6 +53,16 @@ export async function keepEach(tx: Db, jobs: readonly NewJob[]): Promise<KeptAll
     });
     noteBlocks(all, heads, first_block);
   }
+  return all;
+}
+
+/** The same of jobs that all have a unique key, and of them those alone whose key nobody else has at the moment. */
+export async function keepFree(tx: Db, jobs: readonly NewJob[]): Promise<KeptAll> {
+  const all = nothingKept(jobs.length);
+  const rows = await tx.many(findBusyKeys, [tenant, [...new Set(jobs.map(keyOf))]]);
+  const busy = new Set(rows.map(({ key }) => key));
+  const free = jobs.flatMap((job, i) => (busy.has(keyOf(job)) ? [] : [{ job, i }]));
+  if (free.length > 0) await keepUnique(tx, free, all);
   return all;
 }
 

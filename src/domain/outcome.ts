@@ -207,8 +207,11 @@ function expiredProblem(job: JobFacts): Problem {
 }
 
 function cancelledProblem(job: JobFacts): Problem {
+  const next = /^superseded by job (\d+)$/.exec(job.why ?? '')?.[1];
+  const remedy = next === undefined ? 'submit it again if the work is still wanted' : 'follow Location';
   return new Problem('job-cancelled', {
-    detail: `job ${job.id} was ${job.why ?? 'cancelled'}; submit it again if the work is still wanted`,
+    detail: `job ${job.id} was ${job.why ?? 'cancelled'}; ${remedy}`,
+    headers: next === undefined ? {} : { location: `/v1/jobs/${next}/status` },
     job: { id: job.id, state: job.state },
   });
 }

@@ -108,6 +108,11 @@ function optionsIn(request: FastifyRequest<{ Params: { queue: string } }>): NewJ
   }
   const conflict = headerOf(request, 'errand-on-conflict')?.trim();
   const key = headerOf(request, 'errand-unique-key')?.trim();
+  // Clients differ in how they send other characters, and the key of two that differ must not.
+  if (key !== undefined && /[^\x20-\x7e]/.test(key)) {
+    const what = 'holds characters beyond ASCII, which headers do not carry safely; send the job as JSON';
+    throw badHeader([faultOf('Errand-Unique-Key', 'not_ascii', what)]);
+  }
   if (conflict !== undefined) given.unique = { ...(key === undefined ? {} : { key }), on_conflict: conflict };
   const parsed = NewJob.safeParse(given, { error: remedy });
   if (parsed.success) return parsed.data;

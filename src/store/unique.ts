@@ -11,6 +11,13 @@ export const lockKeys = sql<never>`
 insert into errand.uniq (tenant, key, job_id) select distinct $1::int, k, 0 from unnest($2::text[]) k order by k
 on conflict (tenant, key) do update set job_id = uniq.job_id where false`;
 
+/** Of these keys, those that somebody else has; of the others, those that have a row are locked: $1 tenant, $2 keys. */
+export const findBusyKeys = sql<{ key: string }>`
+with f as materialized (
+  select key from errand.uniq where tenant = $1::int and key = any($2::text[]) order by key for update skip locked
+)
+select key from errand.uniq where tenant = $1 and key = any($2) and key <> all(array(select key from f))`;
+
 /** Makes the rows that are missing, so that the next statement can lock them. */
 export const makeKeys = sql<never>`
 insert into errand.uniq (tenant, key, job_id) select distinct $1::int, k, 0 from unnest($2::text[]) k order by k

@@ -70,6 +70,20 @@ test('a demand waits for the holder of another request, and never cancels it', a
   assert.equal(await stateOf(first.json.id), 'queued');
 });
 
+test('who waits for a job that is superseded is told where the work goes on', async () => {
+  const type = newType();
+  const job = { type, unique: { key: type, on_conflict: 'replace' } };
+  const waits = post('/v1/jobs', job, { 'errand-expect': '200-ok', prefer: 'wait=10' });
+  const [old] = await until(async () => {
+    const { items } = (await get(`/v1/jobs?type=${type}`)).json;
+    return items.length > 0 && items;
+  });
+  const fresh = await post('/v1/jobs', job);
+  const { status, json, headers } = await waits;
+  assert.deepEqual([status, json.code, json.job.id], [409, 'job-cancelled', old.id]);
+  assert.equal(headers.get('location'), fresh.headers.get('location'));
+});
+
 test('what cannot be meant is refused with a pointer', async () => {
   for (const [unique, pointer] of [
     [{ key: 'a', while: ['running'] }, '#/unique/while'],
@@ -172,6 +186,11 @@ test('a raw payload has its key in a header', async () => {
   assert.deepEqual(
     [wrong.status, ((await wrong.json()) as { errors: { pointer: string }[] }).errors[0]?.pointer],
     [400, '#/Errand-On-Conflict'],
+  );
+  const foreign = await raw({ 'errand-unique-key': 'größe' });
+  assert.deepEqual(
+    [foreign.status, ((await foreign.json()) as { errors: { pointer: string }[] }).errors[0]?.pointer],
+    [400, '#/Errand-Unique-Key'],
   );
 });
 

@@ -7,6 +7,7 @@ import type { Unique } from '../../src/domain/unique.ts';
 import type { Handler } from '../../src/errand.ts';
 import type { Pool } from '../../src/store/db.ts';
 import { sql } from '../../src/store/sql.ts';
+import { lockKeys } from '../../src/store/unique.ts';
 import { aSubmission, startErrand, type TestErrand } from '../support/errand.ts';
 import { poolOn } from '../support/postgres.ts';
 import { until } from '../support/until.ts';
@@ -325,6 +326,24 @@ test('a hot key holds up neither its own callers nor those of other keys, at two
   } finally {
     await second.stop();
   }
+});
+
+test('while somebody has one key locked, those of other keys are stored at once', async () => {
+  const stuck = newKey();
+  const first = await submit('stuck', { key: stuck }, { delay_ms: 600_000 });
+  let waiting: ReturnType<typeof submit>[] = [];
+  let slowest = 0;
+  await db.transaction(async (tx) => {
+    await tx.many(lockKeys, [0, [stuck]]);
+    waiting = [1, 2, 3].map(() => submit('stuck', { key: stuck }));
+    for (let n = 0; n < 5; n++) {
+      const began = performance.now();
+      await Promise.all([1, 2, 3].map(() => submit('free', { key: newKey() }, { delay_ms: 600_000 })));
+      slowest = Math.max(slowest, performance.now() - began);
+    }
+  });
+  for (const { id } of await Promise.all(waiting)) assert.equal(id, first.id);
+  assert.ok(slowest < 1_000, `the slowest took ${slowest} ms`);
 });
 
 test('keys that nobody holds are forgotten', async () => {
