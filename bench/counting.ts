@@ -21,6 +21,7 @@ export function metricsAlone(events: EventBus): Metrics {
     depths: async () => [],
     operations: async () => [],
     unserved: async () => [],
+    levers: () => [],
     pools: () => [],
     slots: () => [],
     oldestDue: async () => 0,

@@ -155,6 +155,7 @@ export async function build(
           ...{ db: leads, read: browse, config, lanes, cancel, events, keys, holder, isFrozen },
           policyOf: actions.policyOf,
           isDrained: (queue) => operators.levers.drainOf(queue) !== null,
+          unknown: (queue) => actions.accept.unknown(queue, null),
         });
   const hands = {
     db: engine,
@@ -186,6 +187,7 @@ export async function build(
   let started = false;
   const { health, metrics } = vitals(stores, events, {
     ...{ release, holder, telling: told, counts, roster, dispatch, runners, place },
+    levers: operators.levers,
     ages: () => ({ ...choreRunner.ages(), ...dispatch?.ages(), ...operators.ages() }),
     draining: () => leave.draining,
     started: () => started,

@@ -1,6 +1,7 @@
 // The part of the composition root that tells how the process is: its probes, and its metrics.
 // Invariant: it only looks; what cannot be read is left out of a scrape, never told as it was.
 // Next room: telemetry/health.ts and telemetry/metrics.ts.
+import type { Levers } from './actions/levers.ts';
 import type { Roster } from './actions/roster.ts';
 import type { Counting } from './counting.ts';
 import type { EventBus } from './events.ts';
@@ -25,6 +26,7 @@ export function vitals(
     telling: Telling;
     counts: Counting;
     roster: Roster;
+    levers: Levers;
     dispatch: Office | null;
     runners: readonly Worker[];
     /** Seconds since the last success of each loop. */
@@ -34,7 +36,8 @@ export function vitals(
     place: Place | undefined;
   },
 ): { health: Health; metrics: Metrics } {
-  const { release, holder, counts, roster, dispatch, runners, ages, draining, started, place } = options;
+  const { release, holder, counts, roster, levers, dispatch, runners, ages, draining, started, place } =
+    options;
   const { hints, waiters, watch } = options.telling;
   const health = watchingHealth({
     ...{ release, holder, draining, started, loops: ages },
@@ -45,6 +48,7 @@ export function vitals(
   const metrics = metering({
     ...{ events, pools, depths: counts.depths },
     unserved: () => roster.unserved(),
+    levers: () => levers.inForce(),
     operations: () => read.many(countOperations),
     oldestDue: async () => (await read.one(oldestDue)).seconds,
     term: () => dispatch?.term() ?? null,

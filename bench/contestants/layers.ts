@@ -36,7 +36,10 @@ const submit: Submit = async ({ queue, type }) => {
 const estimate: EstimateJob = () => ({ seconds: 1, basis: 'age' });
 
 // Nothing is set of any queue.
-const accept: Accept = Object.assign(({ mode }: AcceptAsk) => mode, { closed: () => null });
+const accept: Accept = Object.assign(({ mode }: AcceptAsk) => mode, {
+  closed: () => null,
+  unknown: () => null,
+});
 
 const app = fastify({
   logger: false,

@@ -23,6 +23,8 @@ export interface Accept {
   (ask: AcceptAsk): AnswerMode | Promise<AnswerMode>;
   /** Why a queue takes no job that is moved or made otherwise, such as by a repeat; null: it takes it. */
   closed(queue: string, now: Date, pointer: string | null): Problem | null;
+  /** Why a queue is none, where queues have to be made; null: it is one. */
+  unknown(queue: string, pointer: string | null): Problem | null;
 }
 
 export interface AcceptOptions {
@@ -103,11 +105,14 @@ export function accepting(options: AcceptOptions): Accept {
     return lacksRates(ask) ? statistics.line(submission.queue).then(() => answeredOf(ask)) : answeredOf(ask);
   };
 
+  const unknown = (queue: string, pointer: string | null) =>
+    strict && !exists(queue) ? unknownQueue(queue, pointer) : null;
+
   return Object.assign(accept, {
+    unknown,
     closed(queue: string, now: Date, pointer: string | null): Problem | null {
-      if (strict && !exists(queue)) return unknownQueue(queue, pointer);
       const drain = levers.drainOf(queue);
-      return drain === null ? null : draining(queue, drain, now);
+      return unknown(queue, pointer) ?? (drain === null ? null : draining(queue, drain, now));
     },
   });
 }

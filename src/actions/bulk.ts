@@ -1,14 +1,16 @@
 // Begins what needs no second word: bulk redrives and reroutes. A dry run says what would be met, and keeps nothing.
-// Invariant: what cannot be meant (a reroute of a queue to itself) is refused before anything is kept.
+// Invariants: what cannot be meant (a reroute of a queue to itself, or of one that nobody has named) is refused before anything
+// is kept; nothing is begun that brings jobs into a queue that takes none.
 // Next room: operations.ts; redrive-many.ts and reroute.ts, whose steps follow.
 import type { By } from '../domain/actor.ts';
 import type { LetterFilter } from '../domain/dead-letter.ts';
 import type { RequestKey } from '../domain/idempotency.ts';
-import type { Extent, OperationFacts } from '../domain/operation.ts';
+import { type Extent, limitedTo, type OperationFacts } from '../domain/operation.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Pool } from '../store/db.ts';
 import { waitingExtent } from './dangerous.ts';
 import type { Operations } from './operations.ts';
+import { absenceOf } from './queues.ts';
 import { countFitting, type RedriveParams, sampleOf } from './redrive-many.ts';
 import type { RerouteParams } from './reroute.ts';
 
@@ -40,13 +42,10 @@ export function bulking(options: {
   closed: (queue: string, pointer: string | null) => Problem | null;
 }): Bulk {
   const { db, operations, closed } = options;
-  const limited = (extent: Extent, limit: number | null): Extent =>
-    limit === null || extent.jobs < limit ? extent : { ...extent, jobs: limit, at_least: false };
-
   return {
     async redrive(params, reason, key, by) {
       const { filter, limit, canary } = params;
-      const expected = limited(await countFitting(db, filter), limit);
+      const expected = limitedTo(await countFitting(db, filter), limit);
       const phase = canary === null ? 'work' : 'canary';
       const target = filter.queue ?? '*';
       // Letters of any queue are refused one by one.
@@ -56,7 +55,7 @@ export function bulking(options: {
       return operations.begin(wish, key, by, to === undefined ? null : closed(to, pointer));
     },
     async preview(filter, limit) {
-      const extent = limited(await countFitting(db, filter), limit);
+      const extent = limitedTo(await countFitting(db, filter), limit);
       return { extent, sample: await sampleOf(db, filter, Math.min(most_sample, limit ?? most_sample)) };
     },
     async reroute(queue, params, reason, key, by) {
@@ -66,9 +65,11 @@ export function bulking(options: {
           errors: [{ pointer: '#/to', code: 'custom', detail: 'is the queue itself; name another' }],
         });
       }
-      const expected = limited(await waitingExtent(db, queue, params.filter, params.states), params.limit);
+      const extent = await waitingExtent(db, queue, params.filter, params.states);
+      const expected = limitedTo(extent, params.limit);
       const wish = { kind: 'queue.reroute', target: queue, params, reason, phase: 'work', expected } as const;
-      return operations.begin(wish, key, by);
+      const refusal = (await absenceOf(db, queue)) ?? closed(params.to, '#/to');
+      return operations.begin(wish, key, by, refusal);
     },
   };
 }

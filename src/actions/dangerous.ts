@@ -8,6 +8,7 @@ import {
   type Extent,
   hasDrifted,
   type JobFilter,
+  limitedTo,
   type OperationFacts,
   type OperationKind,
   type WaitingState,
@@ -17,7 +18,7 @@ import { Problem } from '../domain/problem.ts';
 import { tenant } from '../domain/tenant.ts';
 import { audit } from '../store/audit.ts';
 import type { Db, Pool } from '../store/db.ts';
-import { countWaiting } from '../store/moves.ts';
+import { countRunning, countWaiting } from '../store/moves.ts';
 import { findOperation } from '../store/operations.ts';
 import {
   type ActionFacts,
@@ -33,6 +34,7 @@ import type { DiscardParams } from './discard.ts';
 import type { HoldParams } from './hold.ts';
 import { askedOf, asksJobs, lanesMeant } from './moving.ts';
 import { beginWithin } from './operations.ts';
+import { absenceOf } from './queues.ts';
 import { countFitting } from './redrive-many.ts';
 
 /** What can only be done with a typed phrase. */
@@ -45,6 +47,7 @@ export type Proposal = { target: string; reason: string | null } & (
 );
 
 export interface Dangerous {
+  /** Throws `not-found` where there is no such queue. */
   propose(proposal: Proposal, by: By): Promise<ActionFacts>;
   find(id: string): Promise<ActionFacts | undefined>;
   page(limit: number, cursor?: string): Promise<{ items: ActionFacts[]; next_cursor: string | null }>;
@@ -98,6 +101,10 @@ export function confirming(options: {
       db.transaction(async (tx) => {
         const { action, target, params, reason } = proposal;
         const impact = await extentOf(tx, proposal);
+        // A queue that was deleted may have left dead letters behind.
+        const isLeft = action === 'dead_letters.discard' && (target === '*' || impact.jobs > 0);
+        const absence = isLeft ? null : await absenceOf(tx, target);
+        if (absence !== null) throw absence;
         const phrase = phraseOf(action, target, impact);
         const made = await tx.one(insertAction, [
           ...[action, target, JSON.stringify(params), reason, by.actor, by.request_id],
@@ -150,9 +157,16 @@ export function idOf(id: string): string {
 }
 
 async function extentOf(db: Db, proposal: Proposal): Promise<Extent> {
-  if (proposal.action === 'dead_letters.discard') return countFitting(db, proposal.params.filter);
-  const { filter, states } = proposal.params;
-  return waitingExtent(db, proposal.target, filter, states);
+  if (proposal.action === 'dead_letters.discard') {
+    const { filter, limit } = proposal.params;
+    return limitedTo(await countFitting(db, filter), limit);
+  }
+  const { filter, states, limit } = proposal.params;
+  const extent = await waitingExtent(db, proposal.target, filter, states);
+  if (!states.includes('running')) return limitedTo(extent, limit);
+  const ids = (await lanesMeant(db, proposal.target, filter.types)).map(({ id }) => id);
+  const { running } = await db.one(countRunning, [ids, ...askedOf(filter), most_counted]);
+  return limitedTo({ ...extent, running }, limit);
 }
 
 /** Blocks, later ones, and jobs that are looked at for a filter: counting stops there. */
@@ -172,8 +186,9 @@ export async function waitingExtent(
   return { jobs, at_least, oldest: oldest?.toISOString() ?? null };
 }
 
-function phraseOf(kind: DangerousKind, target: string, { jobs, at_least }: Extent): string {
-  return `${verbs[kind]} ${target} ${jobs}${at_least ? '+' : ''}`;
+function phraseOf(kind: DangerousKind, target: string, { jobs, at_least, running }: Extent): string {
+  const phrase = `${verbs[kind]} ${target} ${jobs}${at_least ? '+' : ''}`;
+  return running === undefined ? phrase : `${phrase} and ${running} running`;
 }
 
 function tooLate(action: ActionFacts): Problem {

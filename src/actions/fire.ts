@@ -4,6 +4,7 @@
 // Next room: due.ts, which says what is to be written; write-slots.ts, which writes; roles/elect.ts, which holds the term.
 import { setImmediate as othersHadTheirTurn } from 'node:timers/promises';
 import type { PolicyOf } from '../domain/policy.ts';
+import type { Problem } from '../domain/problem.ts';
 import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';
 import { findEnded } from '../store/jobs.ts';
@@ -29,6 +30,8 @@ export interface FireOptions {
   cancel: Cancel;
   /** Whether a queue takes no jobs, because it is drained. */
   isDrained: (queue: string) => boolean;
+  /** Why a queue is none, where queues have to be made; null: it is one. */
+  unknown: (queue: string) => Problem | null;
   events: EventBus;
   policyOf: PolicyOf;
   /** The term this process may act in; null: none. */
@@ -134,14 +137,17 @@ async function* judged(
   if (part.length > 0) yield part;
 }
 
-/** Judges a schedule; null: its queue takes nothing now, and its slots stay due. */
+/** Judges a schedule; null: its queue takes nothing now, and its slots stay due. Throws where there is no such queue. */
 async function unlessDrained(
   row: DueSchedule,
   now: Date,
   ended: ReadonlySet<string>,
   options: FireOptions,
 ): Promise<Case | null> {
-  if (!options.isDrained(row.definition.job.queue)) return considered(row, now, ended);
+  const { queue } = row.definition.job;
+  const unknown = options.unknown(queue);
+  if (unknown !== null) throw unknown;
+  if (!options.isDrained(queue)) return considered(row, now, ended);
   await options.db.many(deferSchedule, [row.id, deferred_seconds]);
   return null;
 }

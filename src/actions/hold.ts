@@ -77,7 +77,8 @@ async function planned(tx: Db, { id, target, params }: HeldOperation, lanes: Lan
 async function mark(tx: Db, operation: HeldOperation, tools: HoldTools): Promise<Step> {
   const { filter, states, limit, undo_seconds } = operation.params as HoldParams;
   const { pairs = [], ceiling } = operation.plan as unknown as Plan;
-  const left = Math.min(limit === null ? 2 ** 31 - 1 : limit - operation.matched, 2 ** 31 - 1);
+  const left = leftOf(limit, operation.matched);
+  if (left === 0) return afterMark(undo_seconds);
   const moving = {
     ...{ pairs, states: waiting.filter((state) => states.includes(state)), filter, ceiling, left },
     ...{ keeps: true, follows: null },
@@ -86,6 +87,11 @@ async function mark(tx: Db, operation: HeldOperation, tools: HoldTools): Promise
   const met = { matched: walked.total, counts: { held: walked.total }, after: walked.after };
   if (!walked.done) return { ...met, cursor: { ...walked.cursor } };
   return { ...met, ...afterMark(undo_seconds) };
+}
+
+/** How many are still to be met. */
+function leftOf(limit: number | null, matched: number): number {
+  return limit === null ? 2 ** 31 - 1 : Math.max(0, limit - matched);
 }
 
 /** All is set aside: there is time to put it back. */
@@ -143,12 +149,14 @@ async function sweepLane(tx: Db, { id, kind, reason }: HeldOperation, lane: numb
 }
 
 async function askToStop(tx: Db, operation: HeldOperation, { onRequested }: HoldTools): Promise<Step | null> {
-  const { filter } = operation.params as HoldParams;
+  const { filter, limit } = operation.params as HoldParams;
   const { pairs = [], ceiling } = operation.plan as unknown as Plan;
+  const left = leftOf(limit, operation.matched);
+  if (left === 0) return null;
   const { lease = '0' } = operation.cursor as { lease?: string };
   const asked = await tx.one(stopRunning, [
     ...[pairs.map(([from]) => from), lease, most_leases, ceiling],
-    ...askedOf(filter),
+    ...[...askedOf(filter), left],
   ]);
   if (asked.looked === 0) return null;
   const { jobs } = asked;

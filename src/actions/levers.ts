@@ -74,6 +74,17 @@ export class Levers {
     return this.#queues.get(queue)?.drain ?? null;
   }
 
+  /** Every pause and drain that is in force; `type` null: of the whole queue. */
+  *inForce(): Iterable<{ lever: 'pause' | 'drain'; queue: string; type: string | null }> {
+    for (const [queue, { pause, types, drain }] of this.#queues) {
+      if (this.#inForce(pause) !== null) yield { lever: 'pause', queue, type: null };
+      if (drain !== null) yield { lever: 'drain', queue, type: null };
+      for (const [type, one] of types) {
+        if (this.#inForce(one) !== null) yield { lever: 'pause', queue, type };
+      }
+    }
+  }
+
   /** Whether a queue was made by an operator, or deleted by one; undefined: neither. */
   isDefined(queue: string): boolean | undefined {
     const known = this.#queues.get(queue);

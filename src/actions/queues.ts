@@ -5,6 +5,7 @@
 // Next room: store/queues.ts; levers.ts, by which every process goes.
 import { isDeepStrictEqual } from 'node:util';
 import type { By } from '../domain/actor.ts';
+import { leverOf } from '../domain/lever.ts';
 import { cut, looksAt, nextPage, pageFrom } from '../domain/page.ts';
 import { Problem } from '../domain/problem.ts';
 import { isEmpty, type QueueFacts } from '../domain/queue-record.ts';
@@ -17,6 +18,7 @@ import {
   drainQueue,
   findQueues,
   forgetQueue,
+  holdersIn,
   lockQueue,
   makeQueue,
   pauseQueue,
@@ -25,6 +27,7 @@ import {
   resumeTypes,
   setQueue,
   touchQueue,
+  unmakeQueue,
   walkQueues,
 } from '../store/queues.ts';
 import type { Levers } from './levers.ts';
@@ -38,15 +41,15 @@ export interface Pulled {
   queue: QueueFacts;
 }
 
-/** Until when, as RFC 3339 text, and why; null: not said. */
+/** Until when, as RFC 3339 text, and why; null: no end, no reason. What is left out stays as it is. */
 export interface QueuePause {
-  until: string | null;
-  reason: string | null;
+  until?: string | null | undefined;
+  reason?: string | null | undefined;
 }
 
 export interface QueueDrain {
-  deadline: string | null;
-  reason: string | null;
+  deadline?: string | null | undefined;
+  reason?: string | null | undefined;
 }
 
 /** A page of queues; `next_cursor` null = there is no more. */
@@ -91,7 +94,10 @@ export function queueing({ db, levers, secret }: QueueOptions): Queues {
       await tx.many(lockQueue, [tenant, name]);
       const present = await factsOf(tx, name);
       const deed = await work(tx, present);
-      if (deed === null) return { changed: false, queue: present };
+      if (deed === null) {
+        await tx.many(unmakeQueue, [tenant, name]);
+        return { changed: false, queue: present };
+      }
       await audit(tx, by, { ...deed, target: name });
       const queue = await factsOf(tx, name);
       await tx.many(turnLevers);
@@ -146,7 +152,7 @@ export function queueing({ db, levers, secret }: QueueOptions): Queues {
       await changing(name, by, async (tx, present) => {
         refuseAbsent(present);
         check(present);
-        if (!isEmpty(present)) throw notEmpty(present);
+        if (!isEmpty(present)) throw notEmpty(present, await tx.many(holdersIn, [tenant, name]));
         await tx.many(forgetQueue, [tenant, name]);
         return { action: 'queue.delete', facts: { settings: present.settings } };
       });
@@ -155,29 +161,30 @@ export function queueing({ db, levers, secret }: QueueOptions): Queues {
     pause: (name, types, how, by) =>
       changing(name, by, async (tx, present) => {
         refuseAbsent(present);
-        refusePast('until', how.until, present.now);
-        const { until, reason } = how;
+        const { now, paused_at: since, paused_until: end, pause_reason: reason } = present;
         if (types === null) {
-          if (
-            present.paused_at !== null &&
-            isSameLever(present.paused_until, present.pause_reason, until, reason)
-          )
-            return null;
-          await tx.many(pauseQueue, [tenant, name, present.paused_at ?? present.now, until, reason]);
-          return { action: 'queue.pause', reason, facts: { until } };
+          const lever = leverOf(since === null ? null : { since, end, reason }, how.until, how.reason);
+          if (lever === null) return null;
+          refusePast('until', how.until, now);
+          await tx.many(pauseQueue, [tenant, name, lever.since ?? now, lever.end, lever.reason]);
+          return { action: 'queue.pause', reason: lever.reason, facts: { until: lever.end } };
         }
-        const standing = new Map(present.paused_types.map((one) => [one.type, one]));
-        const others = [...new Set(types)].filter((type) => {
-          const known = standing.get(type);
-          return known === undefined || !isSameLever(known.until, known.reason, until, reason);
+        const standing = new Map(
+          present.paused_types.map(({ type, until, ...one }) => [type, { ...one, end: until }]),
+        );
+        const levers = [...new Set(types)].flatMap((type) => {
+          const lever = leverOf(standing.get(type) ?? null, how.until, how.reason);
+          return lever === null ? [] : [{ type, ...lever }];
         });
-        if (others.length === 0) return null;
-        for (const type of others) {
-          const since = standing.get(type)?.since ?? present.now;
-          await tx.many(pauseType, [tenant, name, type, since, until, reason]);
+        if (levers.length === 0) return null;
+        refusePast('until', how.until, now);
+        for (const lever of levers) {
+          const { type, since, end, reason } = lever;
+          await tx.many(pauseType, [tenant, name, type, since ?? now, end, reason]);
         }
         await tx.many(touchQueue, [tenant, name]);
-        return { action: 'queue.pause', reason, facts: { types: others, until } };
+        const facts = { types: levers.map(({ type }) => type), until: how.until ?? null };
+        return { action: 'queue.pause', reason: how.reason ?? null, facts };
       }),
 
     resume: (name, types, by) =>
@@ -197,15 +204,15 @@ export function queueing({ db, levers, secret }: QueueOptions): Queues {
         return { action: 'queue.resume', facts: { types: ended } };
       }),
 
-    drain: (name, { deadline, reason }, by) =>
+    drain: (name, how, by) =>
       changing(name, by, async (tx, present) => {
         refuseAbsent(present);
-        refusePast('deadline', deadline, present.now);
-        const { draining_since, drain_deadline, drain_reason } = present;
-        if (draining_since !== null && isSameLever(drain_deadline, drain_reason, deadline, reason))
-          return null;
-        await tx.many(drainQueue, [tenant, name, draining_since ?? present.now, deadline, reason]);
-        return { action: 'queue.drain', reason, facts: { deadline } };
+        const { now, draining_since: since, drain_deadline: end, drain_reason: reason } = present;
+        const lever = leverOf(since === null ? null : { since, end, reason }, how.deadline, how.reason);
+        if (lever === null) return null;
+        refusePast('deadline', how.deadline, now);
+        await tx.many(drainQueue, [tenant, name, lever.since ?? now, lever.end, lever.reason]);
+        return { action: 'queue.drain', reason: lever.reason, facts: { deadline: lever.end } };
       }),
   };
 }
@@ -221,12 +228,17 @@ export function noQueue(name: string): Problem {
   });
 }
 
+/** Why nothing can be done to the jobs of a queue: nobody has made or named it; null: it exists. */
+export async function absenceOf(db: Db, name: string): Promise<Problem | null> {
+  return (await factsOf(db, name)).exists ? null : noQueue(name);
+}
+
 function refuseAbsent({ exists, name }: QueueFacts): void {
   if (!exists) throw noQueue(name);
 }
 
-function refusePast(member: string, moment: string | null, now: Date): void {
-  if (moment === null || Date.parse(moment) > now.getTime()) return;
+function refusePast(member: string, moment: string | null | undefined, now: Date): void {
+  if (typeof moment !== 'string' || Date.parse(moment) > now.getTime()) return;
   const detail = `must lie ahead; it is ${now.toISOString()}`;
   const pointer = `#/${member}`;
   throw new Problem('validation-failed', {
@@ -235,25 +247,21 @@ function refusePast(member: string, moment: string | null, now: Date): void {
   });
 }
 
-function notEmpty({ name, running, has_waiting }: QueueFacts): Problem {
-  const open = [
-    ...(running > 0 ? [`${running} jobs that run`] : []),
-    ...(has_waiting ? ['jobs that wait'] : []),
-  ];
+function notEmpty(
+  { name, running, has_waiting }: QueueFacts,
+  holders: readonly { operation: string }[],
+): Problem {
+  const runs = running === 0 ? [] : [running === 1 ? '1 job that runs' : `${running} jobs that run`];
+  const open = [...runs, ...(has_waiting ? ['jobs that wait'] : [])].join(' and ');
+  const held = holders.map(({ operation }) => operation).join(', ');
+  const remedy =
+    held === ''
+      ? 'drain, reroute or purge it first'
+      : `operation ${held} has set some aside, let it end or undo it first`;
   return new Problem('queue-not-empty', {
-    detail: `queue "${name}" has ${open.join(' and ')}; drain or reroute it first`,
+    detail: `queue "${name}" has ${open}; ${remedy}`,
     extra: { running },
   });
-}
-
-function isSameLever(
-  end: Date | string | null,
-  why: string | null,
-  wished: string | null,
-  reason: string | null,
-): boolean {
-  const at = end === null ? null : new Date(end).getTime();
-  return at === (wished === null ? null : Date.parse(wished)) && why === reason;
 }
 
 /** Settings as they are read back: what is kept went through JSON. */

@@ -1,5 +1,5 @@
 // Holds the counters against the truth: the leader recounts a few lanes at a time, and mends a counter that is wrong and stays
-// wrong. Counts get lost with a process that is killed, or by a hand in the database.
+// wrong. Counts get lost with a process that is killed, or by a hand in the database. Counters of lanes that are gone go too.
 // Invariants: what is merely under way is no drift: a difference counts when a second look, after every process has written,
 // finds it again, and only as far as it is more than what moves; what is mended is told, and so is what is too large to be seen.
 // Next room: store/recount.ts.
@@ -7,7 +7,7 @@ import { typeOf } from '../domain/options.ts';
 import { type Depth, type KeptState, keptStates } from '../domain/tally.ts';
 import type { EventBus } from '../events.ts';
 import { type Pool, sqlState } from '../store/db.ts';
-import { type Recounted, recountLanes } from '../store/recount.ts';
+import { forgetDepths, type Recounted, recountLanes } from '../store/recount.ts';
 import { addDepths } from '../store/tallies.ts';
 import type { Chore } from './chores.ts';
 
@@ -65,7 +65,9 @@ export function recounting(options: {
         else mended += await mend(row, lasting);
       }
       const fresh = rows.filter(({ lane }) => lane > behind && !suspects.has(lane));
-      behind = fresh.length < lanes_at_once ? 0 : (fresh.at(-1) as Recounted).lane;
+      const last = fresh.length < lanes_at_once ? null : (fresh.at(-1) as Recounted).lane;
+      await db.many(forgetDepths, [behind, last ?? behind_all]);
+      behind = last ?? 0;
       suspects = found;
       return { moved: mended };
     },

@@ -36,11 +36,23 @@ export interface JobFilter {
   readonly created_before?: string | undefined;
 }
 
-/** How many jobs something concerns; `at_least`: counting stopped there. */
+/**
+ * How many jobs something concerns, that wait or are dead; `at_least`: counting stopped there. `running`: how many run and are
+ * to be asked to stop, absent where none is.
+ */
 export interface Extent {
   readonly jobs: number;
   readonly at_least: boolean;
   readonly oldest: string | null;
+  readonly running?: number;
+}
+
+/** The same where no more than so many are to be met. */
+export function limitedTo(extent: Extent, limit: number | null): Extent {
+  if (limit === null) return extent;
+  const { jobs, running } = extent;
+  const met = jobs < limit ? extent : { ...extent, jobs: limit, at_least: false };
+  return running === undefined ? met : { ...met, running: Math.min(running, limit - met.jobs) };
 }
 
 /** An operation as it is kept and shown. */
@@ -66,7 +78,25 @@ export interface OperationFacts {
 
 /** An operation as its caller sees it. */
 export function operationRecord(facts: OperationFacts): object {
-  return { ...facts, phase: facts.finished_at === null ? facts.phase : null };
+  const { kind, target, phase, expected, matched, finished_at } = facts;
+  const isNone = matched === 0 && (isNothing(expected) || finished_at !== null);
+  return {
+    ...facts,
+    phase: finished_at === null ? phase : null,
+    note: isNone ? noneFits(kind, target) : null,
+  };
+}
+
+/** Whether something concerns no job at all. */
+export function isNothing({ jobs, running = 0 }: Extent): boolean {
+  return jobs === 0 && running === 0;
+}
+
+/** What is said where nothing fits, so that it is not taken for success. */
+export function noneFits(kind: OperationKind, target: string): string {
+  const isLetters = kind === 'dead_letters.redrive' || kind === 'dead_letters.discard';
+  const what = isLetters ? 'dead letter' : 'job';
+  return target === '*' ? `no ${what} fits` : `no ${what} of queue "${target}" fits`;
 }
 
 /** How many items a step may take, so that a limit is kept in small bites. */

@@ -54,7 +54,10 @@ export function rerouteQueue({ bulk }: Actions): Route<{ Params: QueueParams; Bo
       tags: ['operations'],
       params: QueueParams,
       body: Reroute,
-      response: { 202: begun, ...refusals(...bodyFaults, ...storeFaults, ...keyFaults, 'not-found') },
+      response: {
+        202: begun,
+        ...refusals(...bodyFaults, ...storeFaults, ...keyFaults, 'not-found', 'queue-draining'),
+      },
     },
     async handler(request, reply) {
       const { queue } = request.params;

@@ -3,7 +3,7 @@
 // Next room: actions/dangerous.ts; operations.ts, which shows what was begun.
 import type { Actions } from '../actions/actions.ts';
 import { idOf, type Proposal } from '../actions/dangerous.ts';
-import { waitingStates } from '../domain/operation.ts';
+import { isNothing, noneFits, waitingStates } from '../domain/operation.ts';
 import { Problem } from '../domain/problem.ts';
 import { byOf } from './actor.ts';
 import { sendJson } from './answer.ts';
@@ -39,7 +39,7 @@ export function proposeAction({ dangerous }: Actions): Route<{ Body: NewAction }
           headers: { Location: { type: 'string', description: 'The action.' } },
           content,
         },
-        ...refusals(...bodyFaults, ...storeFaults),
+        ...refusals(...bodyFaults, ...storeFaults, 'not-found'),
       },
     },
     async handler(request, reply) {
@@ -172,6 +172,7 @@ function recordOf(facts: Facts): object {
   return {
     ...{ id: idOf(id), action, target, params, reason, actor, state, impact, confirm_phrase },
     ...{ operation: facts.operation_id, created_at, expires_at },
+    note: isNothing(impact) ? noneFits(action, target) : null,
   };
 }
 

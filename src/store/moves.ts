@@ -128,6 +128,17 @@ with k as materialized (
 )
 select (select count(*) from k)::int looked, (select count(*) from m)::int moved, (select max(job_id) from k) job_id`;
 
+/** How many jobs of some lanes ($1) run and were not asked to stop: $2 tags, $3 priorities, $4 created after, $5 before, $6 most. */
+export const countRunning = sql<{ running: number }>`
+select count(*)::int running from (
+  select from errand.lease k cross join lateral unnest(k.ids) i(id)
+  cross join lateral (select tags, created_at from errand.job where job.id = i.id offset 0) j
+  where k.lane = any($1::int[]) and not i.id = any(coalesce(k.cancels, '{}'))
+    and ($2::text[] is null or j.tags && $2) and ($3::int[] is null or k.prio % 10 = any($3))
+    and ($4::timestamptz is null or j.created_at >= $4) and ($5::timestamptz is null or j.created_at < $5)
+    and not exists (select from errand.outcome o where o.job_id = i.id and o.epoch = k.epoch offset 0)
+  limit $6::int) r`;
+
 /**
  * How many jobs wait in some lanes ($1), and since when the oldest does; counts no more than $2 blocks and $2 others. $3 tags,
  * $4 priorities, $5 created after, $6 before, $7 whether the filter asks jobs themselves, $8 states. Jobs looked at: $9.

@@ -9,6 +9,10 @@ import { sql } from './sql.ts';
 export const makeQueue = sql<never>`
 insert into errand.queue (tenant, name, version) values ($1, $2, 0) on conflict do nothing`;
 
+/** Takes back a row that was made only to be locked: $1 tenant, $2 name. */
+export const unmakeQueue = sql<never>`
+delete from errand.queue where tenant = $1 and name = $2 and version = 0`;
+
 /** Locks the row of a queue: $1 tenant, $2 name. */
 export const lockQueue = sql<{ name: string }>`
 select name from errand.queue where tenant = $1 and name = $2 for update`;
@@ -98,6 +102,15 @@ export const drainQueue = sql<never>`
 update errand.queue set draining_since = $3::timestamptz, drain_deadline = $4::timestamptz, drain_reason = $5,
   version = version + 1, changed_at = errand.now()
 where tenant = $1 and name = $2`;
+
+/** Operations that have set jobs of a queue aside: $1 tenant, $2 name. */
+export const holdersIn = sql<{ operation: string }>`
+select distinct split_part(l.route, '.', 2) operation from errand.lane l
+where l.tenant = $1 and l.queue = $2 and l.route like ':hold.%' and (
+  exists (select from errand.block b where b.lane = l.id and cardinality(b.ids) > b.pos)
+  or exists (select from errand.later w where w.lane = l.id)
+  or exists (select from errand.blocked k where k.lane = l.id))
+order by 1`;
 
 /** Forgets what was set of a queue and remembers up to which job it was one: $1 tenant, $2 name. */
 export const forgetQueue = sql<never>`

@@ -30,6 +30,11 @@ export interface Recounted {
   moving_dead: number;
 }
 
+/** Forgets the depths of lanes that are no more, such as those in which an operation held jobs: $1 behind lane, $2 through lane. */
+export const forgetDepths = sql<never>`
+delete from errand.depth d where d.lane > $1::int and d.lane <= $2::int
+  and not exists (select from errand.lane l where l.id = d.lane offset 0)`;
+
 /** Recounts the lanes $1, and the next $3 behind lane $2; $4 rows of each state at most. */
 export const recountLanes = sql<Recounted>`
 with l as materialized (

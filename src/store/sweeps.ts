@@ -74,19 +74,21 @@ select job_id, epoch, attempt - 1 attempt, lane, "type", callback, 'blocked' sta
 
 /**
  * Asks running jobs of some lanes ($1) to stop: $2 lease behind which to begin, $3 most leases, $4 highest id, $5 tags,
- * $6 priorities, $7 created after, $8 before.
+ * $6 priorities, $7 created after, $8 before, $9 most to ask.
  */
 export const stopRunning = sql<{ lease: string; looked: number; jobs: string[] }>`
 with k as materialized (
   select id, lane, prio, epoch, ids, cancels from errand.lease where id > $2::bigint order by id limit $3::int for update
 ), m as materialized (
-  select k.id, array_agg(i.id) jobs from k cross join lateral unnest(k.ids) i(id)
-  cross join lateral (select tags, created_at from errand.job where job.id = i.id offset 0) j
-  where k.lane = any($1::int[]) and i.id <= $4::bigint and not i.id = any(coalesce(k.cancels, '{}'))
-    and ($5::text[] is null or j.tags && $5) and ($6::int[] is null or k.prio % 10 = any($6))
-    and ($7::timestamptz is null or j.created_at >= $7) and ($8::timestamptz is null or j.created_at < $8)
-    and not exists (select from errand.outcome o where o.job_id = i.id and o.epoch = k.epoch offset 0)
-  group by k.id
+  select id, array_agg(job) jobs from (
+    select k.id, i.id job from k cross join lateral unnest(k.ids) i(id)
+    cross join lateral (select tags, created_at from errand.job where job.id = i.id offset 0) j
+    where k.lane = any($1::int[]) and i.id <= $4::bigint and not i.id = any(coalesce(k.cancels, '{}'))
+      and ($5::text[] is null or j.tags && $5) and ($6::int[] is null or k.prio % 10 = any($6))
+      and ($7::timestamptz is null or j.created_at >= $7) and ($8::timestamptz is null or j.created_at < $8)
+      and not exists (select from errand.outcome o where o.job_id = i.id and o.epoch = k.epoch offset 0)
+    order by k.id, i.id limit $9::int) x
+  group by id
 ), u as (
   update errand.lease l set cancels = coalesce(l.cancels, '{}') || (select m.jobs from m where m.id = l.id)
   where l.id = any(array(select id from m))

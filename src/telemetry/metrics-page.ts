@@ -9,6 +9,7 @@ export function metricsPage(events: EventBus): string {
     events,
     depths: async () => [],
     unserved: async () => [],
+    levers: () => [],
     pools: () => [],
     slots: () => [],
     oldestDue: async () => 0,
@@ -39,7 +40,7 @@ export function metricsPage(events: EventBus): string {
     '',
     'Besides, `process_*` and `nodejs_*` of prom-client. How to use them: [operations](guides/operations.md).',
     '',
-    '<!-- generated from src/telemetry/metrics.ts by docs/generate.ts -->',
+    '<!-- generated from src/telemetry/ by docs/generate.ts -->',
     '',
   ].join('\n');
 }

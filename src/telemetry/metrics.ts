@@ -1,32 +1,14 @@
 // Every metric. It counts events and reads gauges when scraped; labels are queue, type, outcome and class with a bound on
 // their number, never ids or raw paths.
 // Invariant: a scrape costs the database a few queries in ten seconds, whose price follows lanes and never jobs.
-// Next room: series.ts, for those that are counted with every request; http/metrics.ts, which serves it.
+// Next room: queue-metrics.ts, those of queues; series.ts, for those that are counted with every request; http/metrics.ts, which
+// serves it.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { terminalStates } from '../domain/job.ts';
-import { typeOf } from '../domain/options.ts';
-import { keptStates } from '../domain/tally.ts';
-import type { EventBus } from '../events.ts';
+import { boundedNames, type QueueMetricsOptions, queueMetrics } from './queue-metrics.ts';
 import { Counts, Distributions } from './series.ts';
 
-/** What one lane holds, as the gauges show it. */
-export interface LaneDepth {
-  queue: string;
-  route: string;
-  queued: number;
-  running: number;
-  scheduled: number;
-  retrying: number;
-  blocked: number;
-  dead: number;
-  oldest_age_ms: number | null;
-}
-
-export interface MetricsOptions {
-  events: EventBus;
-  depths: () => Promise<LaneDepth[]>;
-  /** Ready jobs that nobody takes. */
-  unserved: () => Promise<{ lane: { queue: string; route: string }; queued: number }[]>;
+export interface MetricsOptions extends QueueMetricsOptions {
   pools: () => { name: string; open: number; idle: number; waiting: number }[];
   slots: () => readonly { name: string; slots: number; running: number }[];
   /** Age of the longest overdue schedule in s, by the database. */
@@ -57,11 +39,8 @@ interface Described {
   labelNames: string[];
 }
 
-const most_series = 200;
 const ends: ReadonlySet<string> = new Set(terminalStates);
 const depth_age_ms = 10_000;
-/** Long enough for an alert to see it. */
-const drift_shown_ms = 900_000;
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900];
 
 /** Builds the registry and subscribes it to the events. */
@@ -146,42 +125,6 @@ export function metering(options: MetricsOptions): Metrics {
     name: 'errand_loop_failures_total',
     help: 'Runs of a loop that failed; it goes on.',
     labelNames: ['loop'],
-    registers,
-  });
-  const depth = new Gauge({
-    name: 'errand_queue_depth',
-    help: 'Open jobs and dead letters by state, as processes count them; read at most every ten seconds.',
-    labelNames: ['queue', 'type', 'state'],
-    registers,
-  });
-  const oldest = new Gauge({
-    name: 'errand_oldest_ready_seconds',
-    help: 'Age of the oldest job that is ready to start.',
-    labelNames: ['queue', 'type'],
-    registers,
-  });
-  const drift = new Gauge({
-    name: 'errand_counter_drift',
-    help: 'By how much a counter of depth was wrong where the leader has mended one within the last 15 minutes.',
-    labelNames: ['queue', 'type', 'state'],
-    registers,
-  });
-  const givenUp = new Counter({
-    name: 'errand_recounts_given_up_total',
-    help: 'Times the leader could not recount the jobs of a type in a queue within the time of a statement: a drift there stays.',
-    labelNames: ['queue', 'type'],
-    registers,
-  });
-  const saturated = new Gauge({
-    name: 'errand_queue_saturated',
-    help: '1 while this process refuses submits to a queue that holds more than its limits allow.',
-    labelNames: ['queue', 'limit'],
-    registers,
-  });
-  const unserved = new Gauge({
-    name: 'errand_unserved_jobs',
-    help: 'Jobs that are ready while nobody heard of within a minute takes their type.',
-    labelNames: ['queue', 'type'],
     registers,
   });
   const pool = new Gauge({
@@ -271,6 +214,7 @@ export function metering(options: MetricsOptions): Metrics {
     help: 'Times this process was kept from writing in a term that was over.',
     registers,
   });
+  const queues = queueMetrics(registry, bounded, options);
   const ours = registry.getMetricsAsArray() as unknown as Described[];
   // Only those default metrics whose names promtool accepts.
   collectDefaultMetrics({ register: registry });
@@ -313,19 +257,6 @@ export function metering(options: MetricsOptions): Metrics {
   events.on('term.fenced', () => fenced.inc());
   events.on('lease.refused', () => refused.inc());
   events.on('invariant.violated', () => violations.inc());
-  events.on('counter.drifted', ({ queue, type, state, by }) => {
-    const labels = { ...bounded(queue, type), state };
-    drift.set(labels, by);
-    drifts.set(Object.values(labels).join(' '), { labels, at: performance.now() });
-  });
-  events.on('recount.gave_up', ({ queue, type }) => givenUp.inc(bounded(queue, type)));
-  events.on('guard.moved', ({ queue, closed_by }) => {
-    const labels = { queue: bounded(queue, '').queue };
-    for (const limit of ['max_depth', 'max_oldest_age_seconds']) {
-      if (limit === closed_by) saturated.set({ ...labels, limit }, 1);
-      else saturated.remove({ ...labels, limit });
-    }
-  });
   events.on('hint.sent', ({ ids }) => hints.inc({ direction: 'sent' }, ids));
   events.on('hint.received', ({ ids }) => hints.inc({ direction: 'received' }, ids));
   events.on('http.refused', ({ reason }) => {
@@ -334,7 +265,6 @@ export function metering(options: MetricsOptions): Metrics {
   events.on('store.error', ({ where }) => storeErrors.inc({ where }));
   events.on('chore.failed', ({ chore }) => choreFailures.inc({ loop: chore }));
 
-  const drifts = new Map<string, { labels: Record<string, string>; at: number }>();
   let readAt = Number.NEGATIVE_INFINITY;
   async function readGauges(): Promise<void> {
     waiting.set(options.waiters());
@@ -350,41 +280,21 @@ export function metering(options: MetricsOptions): Metrics {
       pool.set({ pool: name, state: 'idle' }, idle);
       pool.set({ pool: name, state: 'waiting' }, callers);
     }
-    for (const [key, { labels, at }] of drifts) {
-      if (performance.now() - at < drift_shown_ms) continue;
-      drift.remove(labels);
-      drifts.delete(key);
-    }
+    queues.readMemory();
     leads.set(options.term() === null ? 0 : 1);
     term.set(Number(options.term() ?? 0));
     if (performance.now() - readAt < depth_age_ms) return;
     readAt = performance.now();
     // What the database does not tell is not told: the last figures would look calm in an outage.
     oldestDue.remove();
-    depth.reset();
-    oldest.reset();
-    unserved.reset();
     operationsRunning.reset();
-    const [overdue, rows, missed, operations] = await Promise.all([
+    const [overdue, operations] = await Promise.all([
       options.oldestDue(),
-      options.depths(),
-      options.unserved(),
       options.operations(),
+      queues.readStore(),
     ]);
     for (const { kind, n } of operations) operationsRunning.set({ kind }, n);
-    for (const { lane, queued } of missed) unserved.inc(bounded(lane.queue, typeOf(lane.route)), queued);
     oldestDue.set(overdue);
-    // Jobs of a type may stand in two lanes, and types past the bound share their labels.
-    const ages = new Map<object, number>();
-    for (const row of rows) {
-      const labels = bounded(row.queue, typeOf(row.route));
-      for (const state of keptStates) {
-        depth.inc({ ...labels, state }, row[state]);
-      }
-      const seconds = Math.max(ages.get(labels) ?? 0, (row.oldest_age_ms ?? 0) / 1_000);
-      ages.set(labels, seconds);
-      oldest.set(labels, seconds);
-    }
   }
 
   return {
@@ -410,20 +320,4 @@ export function mergeTexts(texts: readonly string[]): string {
     known.push(...lines.filter((line) => !line.startsWith('#')));
   }
   return `${[...samples].map(([said, lines]) => [said, ...lines].join('\n')).join('\n\n')}\n`;
-}
-
-/** Queue and type as labels; past the bound they are all called "other", so no caller can grow the registry. */
-function boundedNames(): (queue: string, type: string) => { queue: string; type: string } {
-  const known = new Map<string, Map<string, { queue: string; type: string }>>();
-  const other = { queue: 'other', type: 'other' };
-  let count = 0;
-  return (queue, type) => {
-    const labels = known.get(queue)?.get(type);
-    if (labels !== undefined) return labels;
-    if (count >= most_series) return other;
-    count++;
-    const made = { queue, type };
-    known.set(queue, (known.get(queue) ?? new Map()).set(type, made));
-    return made;
-  };
 }

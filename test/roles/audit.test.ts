@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { audit } from '../../src/store/audit.ts';
 import type { Pool } from '../../src/store/db.ts';
+import { sql } from '../../src/store/sql.ts';
 import { calling } from '../support/call.ts';
 import { type Document, operationsOf } from '../support/contract.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';
@@ -149,80 +150,113 @@ describe('every route of operators', () => {
   const takesActor = ({ object }: (typeof mutating)[number]) =>
     (object.parameters ?? []).some(({ name }) => name === 'Errand-Actor');
 
-  test('is known by Errand-Actor; all others are calls about single jobs, of workers, or keep nothing', () => {
+  /** A request, once all is as it needs it. */
+  type Ask = [method: string, path: string, body?: object | undefined, headers?: Record<string, string>];
+
+  const any = { 'if-match': '*' };
+  const letter = async () => {
+    await post('/v1/jobs', { queue: target, type: 'dies', max_attempts: 1 });
+    // An operation may hold the block for a moment.
+    const asked = await post('/v1/leases', { queues: [target], types: ['dies'] }, { prefer: 'wait=5' });
+    const { leases } = asked.json;
+    await post(`/v1/leases/${leases[0].id}/fail`, { class: 'permanent' });
+    return leases[0].job.id;
+  };
+  const action = async () =>
+    (await post('/v1/admin/actions', { action: 'queue.purge', target: 'elsewhere' })).json;
+  const paused = async () => {
+    await Promise.all([letter(), letter()]);
+    const { json } = await post('/v1/dead-letters/redrive', { filter: { queue: target }, canary: 1 });
+    await until(async () => (await get(`/v1/operations/${json.id}`)).json.state === 'paused');
+    return json.id;
+  };
+  const held = async () => {
+    await post('/v1/jobs', { queue: 'elsewhere', type: 'nobody' });
+    const { id, confirm_phrase } = await action();
+    const { json } = await post(`/v1/admin/actions/${id}/confirm`, { phrase: confirm_phrase });
+    await until(async () => (await get(`/v1/operations/${json.id}`)).json.phase === 'hold');
+    return json.id;
+  };
+  const schedule = (verb: string, body?: object): Ask => ['POST', `/v1/schedules/${target}/${verb}`, body];
+  const queue = (verb: string, body?: object): Ask => ['POST', `/v1/queues/${target}/${verb}`, body];
+
+  /** In this order, because each leaves what the next one needs. */
+  const asks: Record<string, () => Ask | Promise<Ask>> = {
+    putSchedule: () => ['PUT', `/v1/schedules/${target}`, { every_seconds: 3_600, job: { type: 'nobody' } }],
+    patchSchedule: () => ['PATCH', `/v1/schedules/${target}`, { every_seconds: 7_200 }, any],
+    pauseSchedule: () => schedule('pause', {}),
+    resumeSchedule: () => schedule('resume', {}),
+    triggerSchedule: () => schedule('trigger'),
+    deleteSchedule: () => ['DELETE', `/v1/schedules/${target}`, undefined, any],
+    putQueue: () => ['PUT', `/v1/queues/${target}`, { max_depth: 10 }],
+    patchQueue: () => ['PATCH', `/v1/queues/${target}`, { max_depth: 20 }, any],
+    pauseQueue: () => queue('pause', {}),
+    drainQueue: () => queue('drain', {}),
+    resumeQueue: () => queue('resume', {}),
+    deleteQueue: () => ['DELETE', `/v1/queues/${target}`, undefined, any],
+    redriveDeadLetter: async () => ['POST', `/v1/dead-letters/${await letter()}/redrive`, {}],
+    discardDeadLetter: async () => ['POST', `/v1/dead-letters/${await letter()}/discard`, {}],
+    redriveMany: () => ['POST', '/v1/dead-letters/redrive', { filter: { queue: target } }],
+    rerouteQueue: () => queue('reroute', { to: 'elsewhere', filter: { types: ['nobody'] } }),
+    resumeOperation: async () => ['POST', `/v1/operations/${await paused()}/resume`],
+    cancelOperation: async () => ['POST', `/v1/operations/${await paused()}/cancel`],
+    undoOperation: async () => ['POST', `/v1/operations/${await held()}/undo`],
+    proposeAction: () => ['POST', '/v1/admin/actions', { action: 'queue.purge', target: 'elsewhere' }],
+    withdrawAction: async () => ['DELETE', `/v1/admin/actions/${(await action()).id}`],
+    confirmAction: async () => {
+      const { id, confirm_phrase } = await action();
+      return ['POST', `/v1/admin/actions/${id}/confirm`, { phrase: confirm_phrase }];
+    },
+  };
+
+  test('is known by Errand-Actor and is asked below; all others are calls about single jobs, of workers, or keep nothing', () => {
     const others = mutating.filter((one) => !takesActor(one)).map(({ object }) => object.operationId);
-    const ofCallers = /^(submit|cancelJob$|patchJob$|retryJob$|validateJob$|previewSchedule$)/;
-    const ofWorkers = /(lease|heartbeat|complete|fail|release|report)/i;
-    assert.deepEqual(
-      others.filter((name) => !ofCallers.test(name) && !ofWorkers.test(name)),
-      [],
-    );
+    const ofCallers = ['submitJob', 'submitRaw', 'submitBatch', 'cancelJob', 'patchJob', 'retryJob'];
+    const ofWorkers = [
+      ...['leaseJobs', 'reportCheckpoint', 'reportProgress', 'snoozeLease'],
+      ...['heartbeatLease', 'heartbeatLeases', 'completeLease', 'completeLeases'],
+      ...['failLease', 'failLeases', 'releaseLease', 'releaseLeases'],
+    ];
+    const keepNothing = ['validateJob', 'previewSchedule'];
+    assert.deepEqual(others.sort(), [...ofCallers, ...ofWorkers, ...keepNothing].sort());
+    const routes = mutating.filter(takesActor).map(({ object }) => object.operationId);
+    assert.deepEqual(Object.keys(asks).sort(), routes.sort());
   });
 
-  test('leaves a row that names who called it', async () => {
-    const every = { every_seconds: 60, job: { type: 'nobody' } };
-    const letter = async () => {
-      await post('/v1/jobs', { queue: target, type: 'dies', max_attempts: 1 });
-      // An operation may hold the block for a moment.
-      const asked = await post('/v1/leases', { queues: [target], types: ['dies'] }, { prefer: 'wait=5' });
-      const { leases } = asked.json;
-      await post(`/v1/leases/${leases[0].id}/fail`, { class: 'permanent' });
-      return leases[0].job.id;
-    };
-    const any = { 'if-match': '*' };
-    const operation = async (who: object, filter: object = { tags: ['none'] }) =>
-      (await post(`/v1/queues/${target}/reroute`, { to: 'elsewhere', filter }, who as Record<string, string>))
-        .json.id;
-    const action = async (who: object = {}) => {
-      const wish = { action: 'queue.purge', target };
-      return (await post('/v1/admin/actions', wish, who as Record<string, string>)).json;
-    };
-    const paused = async () => {
-      await Promise.all([letter(), letter()]);
-      const { json } = await post('/v1/dead-letters/redrive', { filter: { queue: target }, canary: 1 });
-      await until(async () => (await get(`/v1/operations/${json.id}`)).json.state === 'paused');
-      return json.id;
-    };
-    const held = async () => {
-      await post('/v1/jobs', { queue: target, type: 'nobody' });
-      const { id, confirm_phrase } = await action();
-      return (await post(`/v1/admin/actions/${id}/confirm`, { phrase: confirm_phrase })).json.id;
-    };
-    const calls: Record<string, (who: Record<string, string>) => Promise<unknown>> = {
-      putSchedule: (who) => call('PUT', `/v1/schedules/${target}`, every, who),
-      patchSchedule: (who) =>
-        call('PATCH', `/v1/schedules/${target}`, { every_seconds: 90 }, { ...who, ...any }),
-      pauseSchedule: (who) => post(`/v1/schedules/${target}/pause`, {}, who),
-      resumeSchedule: (who) => post(`/v1/schedules/${target}/resume`, {}, who),
-      triggerSchedule: (who) => post(`/v1/schedules/${target}/trigger`, {}, who),
-      deleteSchedule: (who) => call('DELETE', `/v1/schedules/${target}`, undefined, { ...who, ...any }),
-      putQueue: (who) => call('PUT', `/v1/queues/${target}-set`, { max_depth: 10 }, who),
-      patchQueue: (who) => call('PATCH', `/v1/queues/${target}-set`, { max_depth: 20 }, { ...who, ...any }),
-      pauseQueue: (who) => post(`/v1/queues/${target}-set/pause`, {}, who),
-      resumeQueue: (who) => post(`/v1/queues/${target}-set/resume`, {}, who),
-      drainQueue: (who) => post(`/v1/queues/${target}-set/drain`, {}, who),
-      deleteQueue: (who) => call('DELETE', `/v1/queues/${target}-set`, undefined, { ...who, ...any }),
-      redriveDeadLetter: async (who) => post(`/v1/dead-letters/${await letter()}/redrive`, {}, who),
-      discardDeadLetter: async (who) => post(`/v1/dead-letters/${await letter()}/discard`, {}, who),
-      redriveMany: (who) => post('/v1/dead-letters/redrive', { filter: { queue: target } }, who),
-      rerouteQueue: (who) => operation(who),
-      resumeOperation: async (who) => post(`/v1/operations/${await paused()}/resume`, {}, who),
-      cancelOperation: async (who) => post(`/v1/operations/${await paused()}/cancel`, {}, who),
-      undoOperation: async (who) => post(`/v1/operations/${await held()}/undo`, {}, who),
-      proposeAction: (who) => action(who),
-      withdrawAction: async (who) =>
-        call('DELETE', `/v1/admin/actions/${(await action()).id}`, undefined, who),
-      confirmAction: async (who) => {
-        const { id, confirm_phrase } = await action();
-        return post(`/v1/admin/actions/${id}/confirm`, { phrase: confirm_phrase }, who);
-      },
-    };
-    const routes = mutating.filter(takesActor).map(({ object }) => object.operationId);
-    assert.deepEqual(Object.keys(calls).sort(), routes.sort());
-    for (const [name, pull] of Object.entries(calls)) {
-      await pull({ 'errand-actor': name });
+  test('leaves a row that names who called it, and where no row can be written it does nothing', async () => {
+    await db.many({ text: refusing });
+    await post('/v1/jobs', { queue: 'elsewhere', type: 'nobody' });
+    for (const [name, prepare] of Object.entries(asks)) {
+      const [method, path, body, headers = {}] = await prepare();
+      await until(async () => (await db.one(underWay)).n === 0);
+      const before = await db.one(everything);
+      const refused = await call(method, path, body, { ...headers, 'errand-actor': 'refused' });
+      assert.ok(refused.status >= 500, `${name} without its row is ${refused.status}`);
+      assert.deepEqual(await db.one(everything), before, `${name} without its row does nothing`);
+      const done = await call(method, path, body, { ...headers, 'errand-actor': name });
+      assert.ok(done.status < 300, `${name}: ${JSON.stringify(done.json)}`);
       const { items } = (await get(`/v1/audit?actor=${name}`)).json;
       assert.ok(items.length >= 1, `${name} leaves a row`);
     }
   });
 });
+
+const refusing = `
+create trigger audit_refused before insert on errand.audit for each row when (new.actor = 'refused')
+execute function errand.refuse_change()`;
+
+/** Operations whose next step is due soon. */
+const underWay = sql<{ n: number }>`
+select count(*)::int n from errand.operation where next_at < errand.now() + interval '5 s'`;
+
+/** All that a lever can change, as text. */
+const everything = sql<Record<string, string>>`
+select (select string_agg(t::text, ' ' order by name) from errand.queue t) queues,
+  (select string_agg(t::text, ' ' order by queue, type) from errand.type_pause t) pauses,
+  (select string_agg(t::text, ' ') from errand.lever_turn t) turns,
+  (select string_agg(t::text, ' ' order by id) from errand.schedule t) schedules,
+  (select string_agg(t::text, ' ' order by id) from errand.operation t) operations,
+  (select string_agg(t::text, ' ' order by id) from errand.action t) actions,
+  (select string_agg(t::text, ' ' order by job_id) from errand.dead_letter t) letters,
+  (select string_agg(t::text, ' ' order by job_id) from errand.successor t) repeats,
+  (select count(*)::text from errand.job) jobs`;

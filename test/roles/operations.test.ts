@@ -304,7 +304,55 @@ describe('a reroute', () => {
     assert.equal((await followed(call, limited.json.id, isOver)).matched, 7);
     const refused = await post(`/v1/queues/${queue}/reroute`, { to: queue });
     assert.deepEqual([refused.status, refused.json.errors[0].pointer], [422, '#/to']);
+    assert.equal(none.json.note, `no job of queue "${queue}" fits`);
+    assert.deepEqual([begun.note, done.note], [null, null]);
   });
+});
+
+test('a queue that nobody has named has no jobs that could be moved or ended: 404, as where it is read', async () => {
+  const nobody = `${queue}-nobody`;
+  assert.equal((await get(`/v1/queues/${nobody}`)).status, 404);
+  const reroute = await post(`/v1/queues/${nobody}/reroute`, { to: other });
+  assert.deepEqual([reroute.status, reroute.json.code], [404, 'not-found']);
+  for (const action of ['queue.purge', 'jobs.cancel_bulk', 'queue.delete_force', 'dead_letters.discard']) {
+    const answer = await post('/v1/admin/actions', { action, target: nobody });
+    assert.deepEqual([answer.status, answer.json.code], [404, 'not-found'], action);
+    assert.match(answer.json.detail, new RegExp(`there is no queue "${nobody}"`));
+  }
+  assert.equal((await get(`/v1/queues/${nobody}`)).status, 404, 'asking has not made it');
+  const { json: redrive } = await post('/v1/dead-letters/redrive', { filter: { queue: nobody } });
+  assert.equal(redrive.note, `no dead letter of queue "${nobody}" fits`);
+  await call('PUT', `/v1/queues/${nobody}`, {});
+  const empty = await proposed({ target: nobody });
+  assert.deepEqual([empty.impact.jobs, empty.note], [0, `no job of queue "${nobody}" fits`]);
+});
+
+test('nothing is rerouted or redriven into a queue that is drained; what a key has begun is answered all the same', async () => {
+  const [letter] = await dead(2);
+  await submitted(call, 1, { queue, type: 'a' });
+  const key = { 'idempotency-key': `into-${queue}` };
+  const begun = await post(`/v1/queues/${queue}/reroute`, { to: other }, key);
+  await followed(call, begun.json.id, isOver);
+  await post(`/v1/queues/${other}/drain`);
+  const again = await post(`/v1/queues/${queue}/reroute`, { to: other }, key);
+  assert.deepEqual([again.status, again.json.id], [202, begun.json.id]);
+  const refused = [
+    await post(`/v1/queues/${queue}/reroute`, { to: other }),
+    await post('/v1/dead-letters/redrive', { filter: { queue }, queue: other }),
+    await post(`/v1/dead-letters/${letter}/redrive`, { queue: other }),
+  ];
+  await post(`/v1/queues/${queue}/drain`);
+  refused.push(await post('/v1/dead-letters/redrive', { filter: { queue } }));
+  refused.push(await post(`/v1/dead-letters/${letter}/redrive`));
+  assert.deepEqual(
+    refused.map(({ status, json }) => `${status} ${json.code}`),
+    Array(5).fill('409 queue-draining'),
+  );
+  await post(`/v1/queues/${queue}/resume`);
+  const redriven = await post(`/v1/dead-letters/${letter}/redrive`);
+  assert.equal(redriven.status, 202);
+  await post(`/v1/queues/${queue}/drain`);
+  assert.equal((await post(`/v1/dead-letters/${letter}/redrive`)).json.id, redriven.json.id);
 });
 
 const callbackQueues = sql<{ queue: string }>`
@@ -366,6 +414,8 @@ describe('a purge', () => {
     const held = await followed(call, id, ({ phase }) => phase === 'hold');
     assert.deepEqual(held.counts, { held: 290 });
     assert.deepEqual((await post('/v1/leases', { queues: [queue], limit: 10 })).json.leases, []);
+    const kept = await call('DELETE', `/v1/queues/${queue}`, undefined, { 'if-match': '*' });
+    assert.match(kept.json.detail, new RegExp(`operation ${id} has set some aside`));
     assert.equal((await get(`/v1/jobs/${ids[299]}`)).json.state, 'scheduled');
     assert.equal((await confirmed(action.id, action.confirm_phrase)).json.id, id);
     eachOnce(await standing(db, ids));
@@ -407,9 +457,14 @@ describe('a purge', () => {
     assert.equal((await get(`/v1/jobs/${running.job.id}`)).json.state, 'running');
     assert.equal((await post(`/v1/operations/${id}/undo`)).json.code, 'operation-state-conflict');
     assert.equal((await get(`/v1/jobs?queue=${queue}&type=errand.callback`)).json.items.length, 1);
+    const held = (await db.many(holdLanes, [id])).map((lane) => lane.id);
     await advance(20);
     await until(async () => (await db.many(holdLanes, [id])).length === 0);
     eachOnce(await standing(db, ids));
+    // Counts are folded long after the lanes are gone.
+    await db.many(countIn, [held]);
+    await advance(10);
+    await until(async () => (await db.many(countedIn, [held])).length === 0);
   });
 
   test('a job that is set aside can still be cancelled, changed, and taken elsewhere by its owner', async () => {
@@ -483,6 +538,8 @@ test('a job that is set aside to be cancelled stands for nobody: whoever comes w
     assert.equal((await get(`/v1/jobs/${there}`)).json.state, 'queued');
 });
 
+const countIn = sql<never>`insert into errand.depth (lane) select unnest($1::int[]) on conflict do nothing`;
+const countedIn = sql<{ lane: number }>`select lane from errand.depth where lane = any($1::int[])`;
 const holdLanes = sql<{ id: number }>`select id from errand.lane where route like ':hold.' || $1 || '.%'`;
 
 test('a bulk cancel ends what fits, and asks what runs to stop', async () => {
@@ -490,7 +547,8 @@ test('a bulk cancel ends what fits, and asks what runs to stop', async () => {
   const { leases } = (await post('/v1/leases', { queues: [queue], types: ['a'], limit: 5 })).json;
   const params = { filter: { types: ['a'] }, states: ['queued', 'running'], undo_seconds: 0 };
   const action = await proposed({ action: 'jobs.cancel_bulk', params });
-  assert.equal(action.confirm_phrase, `cancel ${queue} 10`);
+  assert.equal(action.confirm_phrase, `cancel ${queue} 10 and 5 running`);
+  assert.deepEqual([action.impact.jobs, action.impact.running], [10, 5]);
   const { id } = (await confirmed(action.id, action.confirm_phrase)).json;
   const done = await followed(call, id, isOver);
   assert.deepEqual([done.state, done.counts], ['done', { held: 10, cancelled: 10, asked_to_stop: 5 }]);
@@ -501,11 +559,27 @@ test('a bulk cancel ends what fits, and asks what runs to stop', async () => {
   assert.equal(stands.filter(({ state }) => state === 'queued').length, 15);
 });
 
+test('a limit holds for what is shown, and for jobs that run as for those that wait', async () => {
+  await submitted(call, 12, { queue, type: 'a' });
+  await post('/v1/leases', { queues: [queue], limit: 6 });
+  const cancel = async (states: string[], limit: number) => {
+    const action = await proposed({ action: 'jobs.cancel_bulk', params: { states, limit, undo_seconds: 0 } });
+    const { id } = (await confirmed(action.id, action.confirm_phrase)).json;
+    return [action.confirm_phrase, (await followed(call, id, isOver)).counts];
+  };
+  assert.deepEqual(await cancel(['queued'], 2), [`cancel ${queue} 2`, { held: 2, cancelled: 2 }]);
+  const both = await cancel(['queued', 'running'], 5);
+  assert.deepEqual(both, [`cancel ${queue} 4 and 1 running`, { held: 4, cancelled: 4, asked_to_stop: 1 }]);
+  assert.deepEqual(await cancel(['running'], 3), [`cancel ${queue} 0 and 3 running`, { asked_to_stop: 3 }]);
+  assert.deepEqual(await cancel(['running'], 9), [`cancel ${queue} 0 and 2 running`, { asked_to_stop: 2 }]);
+});
+
 test('a bulk discard takes letters out of the list, and puts them back when it is undone', async () => {
   await dead(20);
   const count = async () =>
     (await post('/v1/dead-letters/redrive', { filter: { queue }, dry_run: true })).json.jobs;
   const action = await proposed({ action: 'dead_letters.discard', params: { limit: 15 } });
+  assert.equal(action.confirm_phrase, `discard ${queue} 15`);
   const { id } = (await confirmed(action.id, action.confirm_phrase)).json;
   await followed(call, id, ({ phase }) => phase === 'hold');
   assert.equal(await count(), 5);

@@ -1,6 +1,7 @@
-// What comes into a queue besides submits: names nobody made, where that is refused, and slots of schedules during a drain.
+// What comes into a queue besides submits: names nobody made, where that is refused, and slots of schedules, also during a drain.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import pg from 'pg';
 import { calling } from '../support/call.ts';
 import { startErrand } from '../support/errand.ts';
 import { until } from '../support/until.ts';
@@ -28,11 +29,40 @@ test('where queues are strict, a job for a queue that nobody made is refused, by
   assert.equal((await call.post('/v1/jobs', { queue: 'typo', type: 'a' })).status, 422);
 });
 
+test('where queues are strict, slots do not make a queue: they stay due and are told of until somebody makes it', async () => {
+  const failed = errand.next('schedule.failed', ({ schedule }) => schedule === 'early');
+  const job = { queue: 'misspelt', type: 'a' };
+  assert.equal((await call('PUT', '/v1/schedules/early', { every_seconds: 1, job })).status, 201);
+  assert.match(String((await failed).error), /there is no queue "misspelt" here; make it by PUT/);
+  assert.equal((await call.get('/v1/queues/misspelt')).status, 404);
+  assert.equal((await call.post('/v1/jobs', job)).status, 422);
+  assert.deepEqual((await call.get('/v1/schedules/early/runs')).json.items, []);
+  const { json } = await call.post('/v1/queues/slots/reroute', { to: 'misspelt' });
+  assert.equal(json.status, 404, 'nor is there a queue that could be rerouted');
+  await call('PUT', '/v1/queues/misspelt', {});
+  assert.equal(
+    (await call.post('/v1/queues/misspelt/reroute', { to: 'nowhere' })).json.errors[0].pointer,
+    '#/to',
+  );
+  const client = new pg.Client({ connectionString: errand.databaseUrl });
+  await client.connect();
+  // It is tried again after ten seconds, or as soon as it is said to be due.
+  await client.query(`update errand.schedule set next_due = errand.now() where name = 'early'`);
+  await client.end();
+  const runs = await until(async () => {
+    const { items } = (await call.get('/v1/schedules/early/runs')).json;
+    return items.length > 0 && items;
+  });
+  assert.ok(runs.every(({ job_id }: { job_id: string | null }) => job_id !== null));
+  await call('DELETE', '/v1/schedules/early', undefined, { 'if-match': '*' });
+});
+
 test('slots that fall due while their queue is drained wait for its end, and none is lost', async () => {
   await call('PUT', '/v1/queues/slots', {});
   await call.post('/v1/queues/slots/drain');
   await call('PUT', '/v1/schedules/tick', { every_seconds: 1, job: { queue: 'slots', type: 'a' } });
-  await call('PUT', '/v1/queues/free', {});
+  // What is asked of callers is not asked of slots.
+  await call('PUT', '/v1/queues/free', { sync: 'sync_only', require_idempotency_key: true });
   await call('PUT', '/v1/schedules/tock', { every_seconds: 1, job: { queue: 'free', type: 'a' } });
   const runs = async (name: string) => (await call.get(`/v1/schedules/${name}/runs?limit=200`)).json.items;
   await until(async () => (await runs('tock')).length >= 3);

@@ -72,8 +72,9 @@ test('a queue is there once a job names it, with the defaults', async () => {
   await call.post('/v1/jobs', { queue: 'named', type: 'unserved' });
   const answer = await call.get('/v1/queues/named');
   assert.equal(answer.status, 200);
-  assert.equal(answer.json.created_at, null);
   assert.equal(answer.json.sync, 'allowed');
+  assert.equal((await pull('named', 'resume')).json.changed, false);
+  assert.equal((await call.get('/v1/queues/named')).json.created_at, null, 'nobody has set anything');
   const unseen = await call('PUT', '/v1/queues/named', { sync: 'sync_only' });
   assert.equal(unseen.status, 428);
   assert.equal(unseen.headers.get('etag'), answer.headers.get('etag'));
@@ -154,7 +155,7 @@ test('a queue with an open job is not deleted; an empty one is, and comes back w
   const full = await call('DELETE', '/v1/queues/bin', undefined, tag);
   assert.equal(full.status, 409);
   assert.equal(full.json.code, 'queue-not-empty');
-  assert.equal(full.json.detail, 'queue "bin" has jobs that wait; drain or reroute it first');
+  assert.equal(full.json.detail, 'queue "bin" has jobs that wait; drain, reroute or purge it first');
   const { items } = (await call.get('/v1/jobs?queue=bin')).json;
   await call.post(`/v1/jobs/${items[0].id}/cancel`);
   assert.equal((await call('DELETE', '/v1/queues/bin')).status, 428);
@@ -200,6 +201,8 @@ test('a pause holds what waits, says what still runs, and pulled again changes n
     [state, changed, pause.reason, pause.until, running],
     ['paused', true, 'bad deploy', null, 1],
   );
+  const full = await call('DELETE', '/v1/queues/p', undefined, tagOf(paused));
+  assert.match(full.json.detail, /has 1 job that runs;/);
   const again = await pull('p', 'pause', { reason: 'bad deploy' });
   assert.equal(again.json.changed, false);
   assert.equal(again.headers.get('etag'), paused.headers.get('etag'));
@@ -217,6 +220,61 @@ test('a pause holds what waits, says what still runs, and pulled again changes n
   await started;
   assert.ok(performance.now() - began < 1_000);
   assert.equal((await pull('p', 'resume')).json.changed, false);
+});
+
+test('what a lever that is pulled again does not say stays as it stands, and null takes it away', async () => {
+  await made('again');
+  const end = '2999-01-01T00:00:00.000Z';
+  for (const [lever, by] of [
+    ['pause', 'until'],
+    ['drain', 'deadline'],
+  ] as const) {
+    const first = await pull('again', lever, { [by]: end, reason: 'bad deploy' });
+    const bare = await call.post(`/v1/queues/again/${lever}`);
+    assert.equal(bare.json.changed, false, lever);
+    assert.deepEqual(bare.json[lever], first.json[lever]);
+    assert.equal((await pull('again', lever, { reason: 'bad deploy' })).json.changed, false);
+    const other = await pull('again', lever, { reason: 'worse' });
+    assert.deepEqual([other.json[lever].reason, other.json[lever][by]], ['worse', end]);
+    const none = await pull('again', lever, { reason: null, [by]: null });
+    assert.deepEqual([none.json[lever].reason, none.json[lever][by]], [null, null]);
+    assert.equal(none.json[lever].since, first.json[lever].since);
+  }
+  await pull('again', 'pause', { types: ['a'], until: end, reason: 'smtp is down' });
+  const both = await pull('again', 'pause', { types: ['a', 'b'] });
+  assert.deepEqual(
+    both.json.paused_types.map((one: Record<string, string>) => [one.type, one.until, one.reason]),
+    [
+      ['a', end, 'smtp is down'],
+      ['b', null, null],
+    ],
+  );
+  const ends = new Date(Date.now() + 500).toISOString();
+  const { since } = (await pull('again', 'pause', { reason: 'short', until: ends })).json.pause;
+  const { pause } = await until(async () => {
+    const { json } = await pull('again', 'pause');
+    return json.pause.since !== since && json;
+  });
+  assert.deepEqual([pause.reason, pause.until], [null, null], 'what has ended does not stand any more');
+});
+
+test('metrics tell what is paused and drained, and no more once it is over', async () => {
+  await made('told');
+  await pull('told', 'pause');
+  await pull('told', 'pause', { types: ['mail'] });
+  await pull('told', 'drain');
+  const levers = async () => {
+    const text: string = (await call.get('/metrics')).json;
+    return text.split('\n').filter((line) => /^errand_queue_(paused|draining)\{queue="told"/.test(line));
+  };
+  assert.deepEqual(await levers(), [
+    'errand_queue_paused{queue="told",type="*"} 1',
+    'errand_queue_paused{queue="told",type="mail"} 1',
+    'errand_queue_draining{queue="told"} 1',
+  ]);
+  await pull('told', 'resume');
+  await pull('told', 'resume', { types: ['mail'] });
+  assert.deepEqual(await levers(), []);
 });
 
 test('types are paused and resumed on their own, also for who leases', async () => {
@@ -267,13 +325,17 @@ test('a drain refuses no job that is there, says when it is done, and is undone 
 
 test('a drain that was not done in time says so and stands', async () => {
   await call.post('/v1/jobs', { queue: 'late', type: 'unserved' });
-  await pull('late', 'drain', { deadline: new Date(Date.now() + 300).toISOString() });
+  const deadline = new Date(Date.now() + 300).toISOString();
+  await pull('late', 'drain', { deadline });
   const overdue = await until(async () => {
     const { json } = await call.get('/v1/queues/late');
     return json.drain.overdue && json;
   });
   assert.equal(overdue.state, 'draining');
   assert.equal(overdue.drain.done, false);
+  for (const body of [{}, { deadline }]) {
+    assert.equal((await pull('late', 'drain', body)).json.changed, false, 'it stands already');
+  }
 });
 
 for (const [lever, body, pointer] of [

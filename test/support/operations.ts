@@ -17,6 +17,7 @@ export interface Shown {
   counts: Record<string, number>;
   error: string | null;
   undo_until: string | null;
+  note: string | null;
 }
 
 /** Follows an operation until it is as `fits` says. */

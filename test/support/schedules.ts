@@ -122,6 +122,7 @@ export async function dispatching(db: Pool, over: Partial<FireOptions> = {}): Pr
     events,
     policyOf: () => unsetQueue.defaults,
     isDrained: () => false,
+    unknown: () => null,
     term: () => term,
     onFenced: (old) => fenced.push(old),
     onError: assert.ifError,

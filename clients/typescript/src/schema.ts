@@ -1281,6 +1281,8 @@ export interface components {
             created_at: string;
             /** Format: date-time */
             expires_at: string;
+            /** @description Says where nothing fits; null: something does. */
+            note: string | null;
         };
         /** @description A page of actions, the newest first. */
         ActionList: {
@@ -1885,10 +1887,13 @@ export interface components {
         };
         /** @description How many jobs something concerns, and since when the oldest waits or is dead. */
         Extent: {
+            /** @description That wait, or are dead. */
             jobs: number;
             /** @description Whether there may be more: counting stopped there. */
             at_least: boolean;
             oldest: string | null;
+            /** @description That run and would be asked to stop; only where `states` has running. */
+            running?: number;
         };
         /** @description The failure of an attempt. */
         Failure: {
@@ -2530,6 +2535,8 @@ export interface components {
             created_at: string;
             started_at: string | null;
             finished_at: string | null;
+            /** @description Says where nothing fits; null: something does. */
+            note: string | null;
         };
         /** @description What became of dead letters, by job. */
         OperationItemList: {
@@ -2860,15 +2867,9 @@ export interface components {
         };
         /** @description By when a queue is to be empty, and why. */
         QueueDrain: {
-            /**
-             * @description When it should be empty; after that the drain goes on and the record says `overdue`.
-             * @default null
-             */
+            /** @description When it should be empty; after that the drain goes on and the record says `overdue`. Absent: as it stands. */
             deadline?: string | null;
-            /**
-             * @description Shown with the queue, and kept in the audit.
-             * @default null
-             */
+            /** @description Shown with the queue, and kept in the audit; absent: as it stands. */
             reason?: string | null;
         };
         /** @description A page of queues, by name. */
@@ -2942,15 +2943,9 @@ export interface components {
         QueuePause: {
             /** @description Only jobs of these types, also of types nobody has submitted yet; absent: the whole queue. */
             types?: string[];
-            /**
-             * @description It ends by itself then; null: it does not.
-             * @default null
-             */
+            /** @description It ends by itself then; null: it does not; absent: as it stands. */
             until?: string | null;
-            /**
-             * @description Shown with the queue, and kept in the audit.
-             * @default null
-             */
+            /** @description Shown with the queue, and kept in the audit; absent: as it stands. */
             reason?: string | null;
         };
         /** @description What is resumed. */
@@ -3069,6 +3064,7 @@ export interface components {
         RedrivePreview: {
             /** @constant */
             dry_run: true;
+            /** @description That wait, or are dead. */
             jobs: number;
             /** @description Whether there may be more: counting stopped there. */
             at_least: boolean;
@@ -11060,6 +11056,19 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `queue-draining`: The queue takes no jobs. */
+            409: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `payload-too-large`: The body is too large. */
             413: {
                 headers: {
@@ -11312,6 +11321,17 @@ export interface operations {
             };
             /** @description `bad-header`: A header cannot be read. `malformed-json`: Body is not readable JSON. `invalid-utf8`: Body is not UTF-8. `duplicate-key`: A member appears twice. */
             400: {
+                headers: {
+                    /** @description The id of the request. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found. */
+            404: {
                 headers: {
                     /** @description The id of the request. */
                     "X-Request-Id"?: string;

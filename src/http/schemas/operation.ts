@@ -190,16 +190,26 @@ export type ActionQuery = z.output<typeof ActionQuery>;
 
 const time = z.iso.datetime();
 
+const extent = {
+  jobs: z.int().describe('That wait, or are dead.'),
+  at_least: z.boolean().describe('Whether there may be more: counting stopped there.'),
+  oldest: time.nullable(),
+};
+
 const Extent = z
   .object({
-    jobs: z.int(),
-    at_least: z.boolean().describe('Whether there may be more: counting stopped there.'),
-    oldest: time.nullable(),
+    ...extent,
+    running: z
+      .int()
+      .optional()
+      .describe('That run and would be asked to stop; only where `states` has running.'),
   })
   .meta({
     id: 'Extent',
     description: 'How many jobs something concerns, and since when the oldest waits or is dead.',
   });
+
+const note = z.string().nullable().describe('Says where nothing fits; null: something does.');
 
 export const Operation = z
   .object({
@@ -220,6 +230,7 @@ export const Operation = z
     created_at: time,
     started_at: time.nullable(),
     finished_at: time.nullable(),
+    note,
   })
   .meta({ id: 'Operation', description: 'What an operator does to many jobs at once.' });
 
@@ -244,7 +255,7 @@ export const OperationItemList = z
 export const RedrivePreview = z
   .object({
     dry_run: z.literal(true),
-    ...Extent.shape,
+    ...extent,
     sample: z.array(z.string()).describe('Ids of the first of them.'),
   })
   .meta({ id: 'RedrivePreview', description: 'What a redrive would meet.' });
@@ -263,6 +274,7 @@ export const Action = z
     operation: z.string().nullable().describe('The operation that was begun.'),
     created_at: time,
     expires_at: time,
+    note,
   })
   .meta({ id: 'Action', description: 'Something dangerous that waits until its phrase is typed.' });
 

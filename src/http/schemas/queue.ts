@@ -36,14 +36,17 @@ const reason = z
   .max(500)
   .refine((text) => !text.includes('\0') && text.isWellFormed(), 'holds characters that cannot be kept')
   .nullable()
-  .default(null)
-  .describe('Shown with the queue, and kept in the audit.');
+  .optional()
+  .describe('Shown with the queue, and kept in the audit; absent: as it stands.');
 
 /** The body of `POST /v1/queues/{queue}/pause`. */
 export const QueuePause = z
   .strictObject({
     types,
-    until: moment.nullable().default(null).describe('It ends by itself then; null: it does not.'),
+    until: moment
+      .nullable()
+      .optional()
+      .describe('It ends by itself then; null: it does not; absent: as it stands.'),
     reason,
   })
   .meta({ id: 'QueuePause', description: 'What is paused, until when, and why.' });
@@ -62,8 +65,10 @@ export const QueueDrain = z
   .strictObject({
     deadline: moment
       .nullable()
-      .default(null)
-      .describe('When it should be empty; after that the drain goes on and the record says `overdue`.'),
+      .optional()
+      .describe(
+        'When it should be empty; after that the drain goes on and the record says `overdue`. Absent: as it stands.',
+      ),
     reason,
   })
   .meta({ id: 'QueueDrain', description: 'By when a queue is to be empty, and why.' });
