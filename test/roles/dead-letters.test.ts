@@ -6,6 +6,7 @@ import { sql } from '../../src/store/sql.ts';
 import { calling } from '../support/call.ts';
 import { startErrand, type TestErrand } from '../support/errand.ts';
 import { poolOn } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
 
 let errand: TestErrand;
 let db: Pool;
@@ -199,6 +200,23 @@ test('what has not died cannot be decided about', async () => {
     assert.deepEqual([status, json.code], [409, 'job-state-conflict']);
     assert.equal((await post(`/v1/dead-letters/999999999/${verb}`)).status, 404);
   }
+});
+
+test('a redriven job whose unique key another holds by now waits for that one, and then runs', async () => {
+  const unique = { key: 'redriven', while: ['queued', 'running'], on_conflict: 'reject' };
+  const id = await died({ queue: 'u', message: 'no', options: { unique } });
+  const { json: holder } = await post('/v1/jobs', { queue: 'u', type: 'work', unique });
+  const { status, json: made } = await post(`/v1/dead-letters/${id}/redrive`);
+  assert.equal(status, 202);
+  const stateOf = async () => (await get(`/v1/jobs/${made.id}`)).json.state;
+  await until(async () => (await stateOf()) === 'blocked');
+  const { json } = await post('/v1/leases', { worker: 'w1', queues: ['u'], limit: 5 });
+  assert.deepEqual(
+    json.leases.map(({ job }: { job: { id: string } }) => job.id),
+    [holder.id],
+  );
+  await post(`/v1/leases/${json.leases[0].id}/complete`);
+  await until(async () => (await stateOf()) === 'queued');
 });
 
 test('a redrive into a queue that is drained is refused, and the letter stays', async () => {
