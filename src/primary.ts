@@ -2,11 +2,11 @@
 // another where one died, and ends when all have drained. It serves nothing itself.
 // Invariants: the end of one process never ends the others; a service that cannot start, or of which nothing is left, ends
 // with its reason instead of trying for ever; every wait for a process is limited.
-// Next room: kept.ts, one of them; place.ts, what they say; docs/adr/0026-several-processes-behind-one-port.md.
+// Next room: forked.ts, one of them; place.ts, what they say; docs/adr/0026-several-processes-behind-one-port.md.
 import { type ComposeOptions, type Errand, prepare } from './compose.ts';
 import type { Config } from './config.ts';
 import { EventBus } from './events.ts';
-import { type Kept, keep } from './kept.ts';
+import { type Forked, forking } from './forked.ts';
 import type { Up } from './place.ts';
 import { logEvents } from './telemetry/log.ts';
 import { mergeTexts } from './telemetry/metrics.ts';
@@ -27,8 +27,8 @@ export async function composeMany(config: Config, options: PrimaryOptions): Prom
   const events = new EventBus();
   logEvents(events, config.ERRAND_LOG_LEVEL, (line) => process.stdout.write(line));
   const { embedded } = await prepare(config, events, options);
-  const all: Kept[] = Array.from({ length: config.ERRAND_PROCESSES }, (_, i) =>
-    keep({
+  const all: Forked[] = Array.from({ length: config.ERRAND_PROCESSES }, (_, i) =>
+    forking({
       number: i + 1,
       events,
       metricsOfAll: async () => {

@@ -22,7 +22,8 @@ const patch = (id: string, change: object, headers = {}) =>
 
 /** Jobs of a type in the order in which they are handed out. */
 async function handedOut(type: string, limit = 100): Promise<Called['json'][]> {
-  return (await post('/v1/leases', { types: [type], limit })).json.leases;
+  // Longer than the two seconds of the test's service: on a busy machine they would be lost, and start again.
+  return (await post('/v1/leases', { types: [type], limit, lease_seconds: 60 })).json.leases;
 }
 
 const idsOf = (leases: Called['json'][]) => leases.map((lease) => lease.job.id);

@@ -58,11 +58,11 @@ const floors: Readonly<Record<string, Floor>> = {
     packages: ['commander', 'node:*'],
   },
   'primary.ts': {
-    uses: ['compose.ts', 'kept.ts', 'telemetry', 'events.ts'],
+    uses: ['compose.ts', 'forked.ts', 'telemetry', 'events.ts'],
     names: ['config.ts', 'place.ts'],
     packages: [],
   },
-  'kept.ts': { uses: [], names: ['events.ts', 'place.ts'], packages: ['node:*'] },
+  'forked.ts': { uses: [], names: ['events.ts', 'place.ts'], packages: ['node:*'] },
   'place.ts': { uses: [], packages: [] },
   'release.ts': { uses: [], packages: [] },
   'compose.ts': { uses: ['*'], packages: ['*'] },

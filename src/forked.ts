@@ -7,7 +7,7 @@ import cluster, { type Worker } from 'node:cluster';
 import type { EventBus } from './events.ts';
 import type { ToPrimary, ToProcess, Up } from './place.ts';
 
-export interface KeepOptions {
+export interface ForkOptions {
   number: number;
   events: EventBus;
   /** What the process is told when it is asked for metrics. */
@@ -16,7 +16,7 @@ export interface KeepOptions {
   onFailed: (failures: number, reason: string) => void;
 }
 
-export interface Kept {
+export interface Forked {
   /** Starts the first process; resolves once it serves, rejects when it ended before. From then on there is always one. */
   start(): Promise<Up>;
   isUp(): boolean;
@@ -41,7 +41,7 @@ const orderly = 'exit code 0';
 // evenly, and a process that hangs gets one at most.
 cluster.schedulingPolicy = cluster.SCHED_RR;
 
-export function keep({ number, events, metricsOfAll, onFailed }: KeepOptions): Kept {
+export function forking({ number, events, metricsOfAll, onFailed }: ForkOptions): Forked {
   let worker: Worker | null = null;
   let upSince: number | null = null;
   let ending = false;
