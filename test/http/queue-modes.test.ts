@@ -309,7 +309,7 @@ test('a queue whose oldest job is too old takes only what is critical, until tha
     return answer.status === 503 ? answer : null;
   });
   assert.deepEqual([refused.json.code, refused.json.reason], ['queue-saturated', 'max_oldest_age_seconds']);
-  assert.match(refused.json.detail, /queue aged holds a ready job that is 7\d s old of at most 60 s/);
+  assert.match(refused.json.detail, /queue "aged" holds a ready job that is 7\d s old of at most 60 s/);
   // Nothing goes out, so nobody knows when: a minute, and a little that spreads who returns.
   const seconds = Number(refused.headers.get('retry-after'));
   assert.ok(seconds >= 60 && seconds <= 66, `${seconds} s`);
