@@ -92,10 +92,12 @@ function promoting({ db, ready, events, keys }: ChoreOptions): Chore {
         tellDue(lane, 'retrying', retried, events);
       }
       // After the others, on whom what becomes of these has no bearing.
-      const gone = rows[0]?.blocked ? await keys.letBlockedGo() : 0;
+      const gone = rows[0]?.blocked ? await keys.letBlockedGo(thorough) : { moved: 0, again_ms: undefined };
       const keyed = rows[0]?.keyed ? await keys.letDueIn() : { moved: 0, more: false };
-      const again_ms = moved >= batch || keyed.more ? 0 : (rows[0]?.next_ms ?? undefined);
-      return { moved: moved + gone + keyed.moved, again_ms };
+      const next = [gone.again_ms, rows[0]?.next_ms].filter((ms) => typeof ms === 'number');
+      if (moved >= batch || keyed.more) next.push(0);
+      const again_ms = next.length === 0 ? undefined : Math.min(...next);
+      return { moved: moved + gone.moved + keyed.moved, again_ms };
     },
   };
 }

@@ -42,6 +42,8 @@ export interface KeptAll {
   /** Places that cursors may have passed. */
   places: KeptPlace[];
   superseded: Superseded[];
+  /** Holders for which jobs wait now. */
+  waits: { holder: string; key: string }[];
   /** Jobs that waited for a holder and go on. */
   gone: LetGo[];
   callbacks: Told[];
@@ -55,6 +57,7 @@ export function nothingKept(jobs: number): KeptAll {
     first_block: null,
     places: [],
     superseded: [],
+    waits: [],
     gone: [],
     callbacks: [],
   };

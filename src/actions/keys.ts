@@ -34,8 +34,11 @@ export interface Keys {
   heardEnd(job_id: string): void;
   /** Lets due jobs with a key in; answers how many were moved, and whether there are more. */
   letDueIn(): Promise<{ moved: number; more: boolean }>;
-  /** Those who wait for a holder that has let go of its key go on, one for each key; answers how many. */
-  letBlockedGo(): Promise<number>;
+  /**
+   * Those who wait for a holder that has let go of its key go on, one for each key; answers how many, and when to look on
+   * where there are more keys than one look is for.
+   */
+  letBlockedGo(thorough: boolean): Promise<{ moved: number; again_ms: number | undefined }>;
   /** Forgets keys that nobody holds. */
   sweep: Chore;
 }
@@ -55,16 +58,21 @@ export interface KeysOptions {
 
 const batch = 100;
 const page = 500;
+/** From the beginning of a walk over few keys to the next; less than the pause of the chore. */
+const pause_ms = 900;
 /** Holders for which somebody waits that are known here, at most; the others are found by looking. */
 const most_known = 10_000;
 
 export function keeping(options: KeysOptions): Keys {
   const { db, ready, onEnded, onFree } = options;
   /** Holders for which somebody waits, with their keys. */
-  const awaited = new Map<string, string>();
+  let awaited = new Map<string, string>();
+  /** Those of the walk before, which this one has not met yet. */
+  let formerly: ReadonlyMap<string, string> = awaited;
   const freed = new Set<string>();
-  /** Where the walk over keys for which jobs wait goes on. */
+  /** Where the walk over keys for which jobs wait goes on, and when. */
   let last = '';
+  let walkAt = 0;
 
   return {
     tell(all, began) {
@@ -77,15 +85,14 @@ export function keeping(options: KeysOptions): Keys {
         onEnded(all.superseded.map(({ id }) => id));
         void tellSuperseded(all, options).catch(options.onError);
       }
-      // The holder may have ended meanwhile, and whoever ends one from now on looks here.
-      if (all.kept.some((one) => one?.kind === 'made' && one.blocked_by !== null)) onFree();
+      for (const { holder, key } of all.waits) remember(holder, key);
+      lookAt(all.waits.map(({ key }) => key));
     },
     heardEnd(job_id) {
-      const key = awaited.get(job_id);
+      const key = awaited.get(job_id) ?? formerly.get(job_id);
       if (key === undefined) return;
       awaited.delete(job_id);
-      freed.add(key);
-      onFree();
+      lookAt([key]);
     },
     async letDueIn() {
       const due = await db.many(findDueKeyed, [batch]);
@@ -114,32 +121,56 @@ export function keeping(options: KeysOptions): Keys {
       announce(moved.gone);
       tellGone(moved.gone, options);
       tellLetIn(moved.letIn, options.events);
-      // The holder may have ended meanwhile.
-      if (moved.letIn.some(({ parked }) => parked)) onFree();
+      lookAt(moved.letIn.filter(({ parked }) => parked).map(({ key }) => key));
       const count = moved.letIn.length + moved.gone.length;
       return { moved: count, more: due.length >= batch && count > 0 };
     },
-    async letBlockedGo() {
-      const urgent = [...freed];
-      freed.clear();
-      if (last === '') awaited.clear();
-      const walked = (await db.many(listAwaitedKeys, [tenant, last, page])).map(({ key }) => key);
-      last = walked.length < page ? '' : (walked.at(-1) as string);
-      const keys = [...new Set([...urgent, ...walked])];
-      const seen = (await db.many(findHolders, [tenant, keys])).filter((one) => one.first_waiting !== null);
-      for (const { job_id, key } of seen) if (awaited.size < most_known) awaited.set(job_id, key);
-      const free = seen.filter((one) => goesOn(one) !== null).map(({ key }) => key);
-      if (free.length === 0) return 0;
-      const gone = await db.transaction(async (tx) => {
-        const locked = (await tx.many(lockFreeKeys, [tenant, free])).map(({ key }) => key);
-        return letFirstGo(tx, await tx.many(findHolders, [tenant, locked]));
-      });
-      announce(gone);
-      tellGone(gone, options);
-      return gone.length;
+    async letBlockedGo(thorough) {
+      const began = performance.now();
+      const urgent = [...freed].slice(0, page);
+      for (const key of urgent) freed.delete(key);
+      const walks = thorough || began >= walkAt;
+      const keys = [...new Set([...urgent, ...(walks ? await nextPage() : [])])];
+      const moved = keys.length === 0 ? 0 : await letGoOf(keys);
+      const now = performance.now();
+      // As long a pause as a look takes: many keys must not keep the database busy.
+      if (walks) walkAt = last === '' ? began + pause_ms : now + (now - began);
+      return { moved, again_ms: freed.size > 0 ? 0 : last === '' ? undefined : Math.max(1, walkAt - now) };
     },
     sweep: sweeping(db),
   };
+
+  async function nextPage(): Promise<string[]> {
+    if (last === '') [formerly, awaited] = [awaited, new Map()];
+    const walked = (await db.many(listAwaitedKeys, [tenant, last, page])).map(({ key }) => key);
+    last = walked.length < page ? '' : (walked.at(-1) as string);
+    return walked;
+  }
+
+  async function letGoOf(keys: string[]): Promise<number> {
+    const seen = (await db.many(findHolders, [tenant, keys])).filter((one) => one.first_waiting !== null);
+    for (const { job_id, key } of seen) remember(job_id, key);
+    const free = seen.filter((one) => goesOn(one) !== null).map(({ key }) => key);
+    if (free.length === 0) return 0;
+    const gone = await db.transaction(async (tx) => {
+      const locked = (await tx.many(lockFreeKeys, [tenant, free])).map(({ key }) => key);
+      return letFirstGo(tx, await tx.many(findHolders, [tenant, locked]));
+    });
+    announce(gone);
+    tellGone(gone, options);
+    return gone.length;
+  }
+
+  function remember(job_id: string, key: string): void {
+    if (awaited.size < most_known) awaited.set(job_id, key);
+  }
+
+  /** Has keys looked at now: their holders may have ended meanwhile, and whoever ends one from now on looks itself. */
+  function lookAt(keys: readonly string[]): void {
+    if (keys.length === 0) return;
+    for (const key of keys) freed.add(key);
+    onFree();
+  }
 
   function announce(moved: readonly LetIn[]): void {
     ready.announce(moved.filter(({ block }) => block !== null));

@@ -9,6 +9,7 @@ import type { Db } from '../store/db.ts';
 import { Flush } from '../store/flush.ts';
 import { type Flushed, findIdempotent, type Inserted, insertJobs, type NewJob } from '../store/inserts.ts';
 import type { Kept, KeptAll } from './kept.ts';
+import { retried } from './known.ts';
 import { slow_insert_ms } from './ready.ts';
 import {
   assertSame,
@@ -23,7 +24,7 @@ import {
   told,
   toldOf,
 } from './submit.ts';
-import { isKeyed, keepEach, retried } from './unique.ts';
+import { isKeyed, keepEach } from './unique.ts';
 
 /** Stores all of them or none; answers in their order. Throws what a single submit throws. */
 export type SubmitAll = (submissions: readonly Submission[]) => Promise<Submitted[]>;

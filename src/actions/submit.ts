@@ -14,8 +14,9 @@ import type { Lanes } from '../store/lanes.ts';
 import type { Guards } from './guards.ts';
 import type { Kept } from './kept.ts';
 import type { Keys } from './keys.ts';
+import { retried } from './known.ts';
 import { type Ready, slow_insert_ms } from './ready.ts';
-import { isKeyed, keepEach, keepFree, retried } from './unique.ts';
+import { isKeyed, keepEach, keepFree } from './unique.ts';
 
 /** What a caller asks for; every option is resolved to its value. */
 export interface Submission extends Omit<NewJob, 'lane' | 'options'> {

@@ -21,6 +21,7 @@ import {
 import { most_open, recordSlots } from '../store/slots.ts';
 import { slotJob } from './due.ts';
 import { idOf } from './kept.ts';
+import { retried } from './known.ts';
 import {
   granted,
   knownJob,
@@ -32,7 +33,7 @@ import {
   told,
   toldOf,
 } from './submit.ts';
-import { keepEach, retried } from './unique.ts';
+import { keepEach } from './unique.ts';
 
 /** Fires a schedule now; undefined: there is no such schedule. Throws what a submit throws. */
 export type Trigger = (

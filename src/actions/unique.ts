@@ -2,20 +2,19 @@
 // who is answered with the holder.
 // Invariants: keys are locked before anything else, and held until the commit; of those that wait to run after a holder the
 // newest is left; every job gets an answer that names a job.
-// Next room: holders.ts, which looks and makes room; domain/unique.ts, which decides; submit.ts and submit-all.ts, which ask.
-import type { RequestKey } from '../domain/idempotency.ts';
+// Next room: known.ts, for requests that come again; holders.ts, which looks and makes room; domain/unique.ts, which
+// decides; submit.ts and submit-all.ts, which ask.
 import type { JobState } from '../domain/job.ts';
 import { Problem } from '../domain/problem.ts';
 import { tenant } from '../domain/tenant.ts';
 import { type Fate, fateOf, type Holder, holds, type OnConflict, type Unique } from '../domain/unique.ts';
 import { insertCallbacks } from '../store/callbacks.ts';
 import type { Db } from '../store/db.ts';
-import { findIdempotent, insertJobs, type NewJob } from '../store/inserts.ts';
+import { insertJobs, type NewJob } from '../store/inserts.ts';
 import {
   findBusyKeys,
   type Held,
   lockKeys,
-  nameJobs,
   reserveIds,
   setHolders,
   supersede,
@@ -23,6 +22,7 @@ import {
 } from '../store/unique.ts';
 import { heldNow, type Left, takeAway } from './holders.ts';
 import { idOf, type Kept, type KeptAll, noteBlocks, nothingKept } from './kept.ts';
+import { answerKnown, apart, nameHolder, Overtaken, repeated, type Waiting } from './known.ts';
 
 /** Keys change hands between two tries of one submit: then it looks once more. */
 const tries = 20;
@@ -92,12 +92,6 @@ async function keepUnique(tx: Db, jobs: readonly Waiting[], all: KeptAll): Promi
   for (const { i, first } of repeats) all.kept[i] = repeated(first, all.kept[first.i] as Kept);
 }
 
-interface Waiting {
-  job: NewJob;
-  /** Its place among the jobs of the call. */
-  i: number;
-}
-
 /** A job that is to be stored, as the holder of its key or waiting for that one. */
 interface Next extends Waiting {
   id: string | undefined;
@@ -114,43 +108,6 @@ function uniqueOf({ options }: NewJob): Unique {
 
 function keyOf(job: NewJob): string {
   return uniqueOf(job).key;
-}
-
-/** One call may hold the same request twice: the second is answered as a repeat of the first. */
-function apart(jobs: readonly Waiting[]): { firsts: Waiting[]; repeats: { i: number; first: Waiting }[] } {
-  const firsts: Waiting[] = [];
-  const repeats: { i: number; first: Waiting }[] = [];
-  const byKey = new Map<string, Waiting>();
-  for (const one of jobs) {
-    const { idempotency } = one.job;
-    const name =
-      idempotency === null ? null : JSON.stringify([idempotency.tenant, idempotency.route, idempotency.key]);
-    const first = name === null ? undefined : byKey.get(name);
-    if (first !== undefined) repeats.push({ i: one.i, first });
-    else firsts.push(one);
-    if (name !== null && first === undefined) byKey.set(name, one);
-  }
-  return { firsts, repeats };
-}
-
-function repeated({ job }: Waiting, kept: Kept): Kept {
-  if (kept.kind === 'refused' || kept.kind === 'known') return kept;
-  return { kind: 'known', id: idOf(kept), print: (job.idempotency as RequestKey).print };
-}
-
-/** Requests that were made before are answered with their job, whoever holds the key now. */
-async function answerKnown(tx: Db, jobs: readonly Waiting[], kept: KeptAll['kept']): Promise<void> {
-  const asked = jobs.flatMap(({ job: { idempotency }, i }) =>
-    idempotency === null ? [] : [{ i, ...idempotency }],
-  );
-  if (asked.length === 0) return;
-  const rows = await tx.many(findIdempotent, [
-    asked.map((one) => one.tenant),
-    asked.map((one) => one.route),
-    asked.map((one) => one.key),
-  ]);
-  for (const { n, job_id: id, print } of rows)
-    kept[(asked[n - 1] as { i: number }).i] = { kind: 'known', id, print };
 }
 
 /**
@@ -234,31 +191,8 @@ async function answered(
 ): Promise<Kept> {
   const { job_id: id, state } = holder;
   if (fate === 'refuse') return { kind: 'refused', id, state: state as JobState };
-  // A repeat of this request is to find the same job, also when that has let go of the key.
   if (idempotency !== null) await nameHolder(tx, idempotency, id);
   return { kind: 'held', id };
-}
-
-async function nameHolder(tx: Db, { tenant: of, route, key, print }: RequestKey, id: string): Promise<void> {
-  const named = await tx.many(nameJobs, [[of], [route], [key], [id], [print.toString('hex')]]);
-  if (named.length === 0) throw new Overtaken();
-}
-
-/** Another request with the same idempotency key was stored meanwhile: what this transaction did must not be. */
-class Overtaken extends Error {}
-
-/** Runs a transaction that stores jobs; begins again where it was overtaken. */
-export async function retried<T>(transact: () => Promise<T>): Promise<T> {
-  for (let n = 0; n < tries; n++) {
-    try {
-      return await transact();
-    } catch (error) {
-      if (!(error instanceof Overtaken)) throw error;
-    }
-  }
-  throw new Problem('database-unavailable', {
-    detail: 'other requests with this Idempotency-Key kept coming; try again',
-  });
 }
 
 async function insert(tx: Db, next: readonly Next[], all: KeptAll): Promise<void> {
@@ -280,6 +214,8 @@ async function insert(tx: Db, next: readonly Next[], all: KeptAll): Promise<void
   const last = next.filter(({ superseded_by }) => superseded_by === undefined);
   if (last.length < next.length) await supersedeAtOnce(tx, next, all);
   await keepPlaces(tx, last, all);
+  for (const { job, blocked_by } of last)
+    if (blocked_by !== null) all.waits.push({ holder: blocked_by, key: keyOf(job) });
   const holders = last.flatMap(({ job, i, blocked_by }) =>
     blocked_by === null ? [{ key: keyOf(job), id: idOf(all.kept[i] as Kept) }] : [],
   );

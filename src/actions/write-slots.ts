@@ -12,8 +12,9 @@ import { dispatcherRoom, holdTerm } from '../store/leader.ts';
 import { awaitSchedules, lockSchedules, recordSlots } from '../store/slots.ts';
 import type { Case } from './due.ts';
 import { idOf, type Kept, type KeptAll } from './kept.ts';
+import { retried } from './known.ts';
 import { granted, placed } from './submit.ts';
-import { keepEach, retried } from './unique.ts';
+import { keepEach } from './unique.ts';
 
 /** What was written. */
 export interface Written {

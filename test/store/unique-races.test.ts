@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { cancelling } from '../../src/actions/cancel.ts';
 import { type Keys, keeping } from '../../src/actions/keys.ts';
+import { retried } from '../../src/actions/known.ts';
 import { Ready } from '../../src/actions/ready.ts';
-import { keepEach, retried } from '../../src/actions/unique.ts';
+import { keepEach } from '../../src/actions/unique.ts';
 import { Heads } from '../../src/domain/heads.ts';
 import type { Unique } from '../../src/domain/unique.ts';
 import { EventBus } from '../../src/events.ts';
@@ -59,7 +60,7 @@ function numbersFrom(seed: number): () => number {
 
 async function chores(): Promise<void> {
   const [row] = await db.many(promoteDue, [100, 1_000_000_000]);
-  if (row?.blocked) await keys.letBlockedGo();
+  if (row?.blocked) await keys.letBlockedGo(true);
   if (row?.keyed) await keys.letDueIn();
 }
 
