@@ -83,7 +83,7 @@ const signs: Readonly<Record<string, string>> = {
  */
 export async function account(db: Pool, schedule_id: number, slots: readonly Date[]): Promise<string> {
   const { held } = await db.one(findHeld, [schedule_id]);
-  const places = new Map(slots.map((slot, n) => [slot.getTime(), n]));
+  const places = placesOf(slots);
   const told = slots.map(() => '?');
   for (const { slot, through, outcome, reason, slots: count } of await db.many(ledgerOf, [schedule_id])) {
     const first = places.get(slot.getTime());
@@ -108,6 +108,15 @@ export async function account(db: Pool, schedule_id: number, slots: readonly Dat
     .replaceAll('?h', 'h')
     .matchAll(/(.)\1*/gu);
   return [...runs].map(([run, sign]) => `${run.length}${sign}`).join(' ');
+}
+
+/** The place of each moment; schedules of the same cadence share a list of many thousands. */
+const known = new WeakMap<readonly Date[], ReadonlyMap<number, number>>();
+
+function placesOf(slots: readonly Date[]): ReadonlyMap<number, number> {
+  const found = known.get(slots) ?? new Map(slots.map((slot, n) => [slot.getTime(), n]));
+  known.set(slots, found);
+  return found;
 }
 
 const findHeld = sql<{ held: Date | null }>`select held from errand.schedule where id = $1`;
