@@ -256,10 +256,10 @@ function notEmpty(
   const held = holders.map(({ operation }) => operation).join(', ');
   const remedy =
     held === ''
-      ? 'drain, reroute or purge it first'
-      : `operation ${held} has set some aside, let it end or undo it first`;
+      ? 'drain, reroute or purge it'
+      : `operation ${held} has set some aside, let it end or undo it`;
   return new Problem('queue-not-empty', {
-    detail: `queue "${name}" has ${open}; ${remedy}`,
+    detail: `queue "${name}" has ${open}; ${has_waiting ? remedy : 'let what runs end'} first`,
     extra: { running },
   });
 }

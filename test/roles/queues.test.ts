@@ -202,7 +202,7 @@ test('a pause holds what waits, says what still runs, and pulled again changes n
     ['paused', true, 'bad deploy', null, 1],
   );
   const full = await call('DELETE', '/v1/queues/p', undefined, tagOf(paused));
-  assert.match(full.json.detail, /has 1 job that runs;/);
+  assert.match(full.json.detail, /has 1 job that runs; let what runs end first/);
   const again = await pull('p', 'pause', { reason: 'bad deploy' });
   assert.equal(again.json.changed, false);
   assert.equal(again.headers.get('etag'), paused.headers.get('etag'));
