@@ -10,7 +10,7 @@ import { RawJson } from '../domain/json.ts';
 import { mergePatch } from '../domain/merge-patch.ts';
 import { Problem } from '../domain/problem.ts';
 import type { Definition } from '../domain/schedule.ts';
-import { NewSchedule, type SchedulePatch, usualZone } from './schemas/schedule.ts';
+import { NewSchedule, type SchedulePatch, usualZone } from './schemas/definition.ts';
 import { submissionOf, type Terms } from './submission.ts';
 import { checked } from './validate.ts';
 

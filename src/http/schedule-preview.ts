@@ -9,7 +9,8 @@ import { sendJson } from './answer.ts';
 import { soundCadence, wishOf } from './definition.ts';
 import { bodyFaults, type Route, refusals, storeFaults } from './route.ts';
 import { existing } from './schedule-answer.ts';
-import { Forecast, ForecastQuery, NewSchedule, PreviewQuery, ScheduleParams } from './schemas/schedule.ts';
+import { NewSchedule } from './schemas/definition.ts';
+import { Forecast, ForecastQuery, PreviewQuery, ScheduleParams } from './schemas/schedule.ts';
 import type { Terms } from './submission.ts';
 
 const shown = {

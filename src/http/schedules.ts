@@ -22,13 +22,8 @@ import {
   sendSchedule,
   versionOf,
 } from './schedule-answer.ts';
-import {
-  NewSchedule,
-  ScheduleList,
-  ScheduleParams,
-  SchedulePatch,
-  ScheduleQuery,
-} from './schemas/schedule.ts';
+import { NewSchedule, SchedulePatch } from './schemas/definition.ts';
+import { ScheduleList, ScheduleParams, ScheduleQuery } from './schemas/schedule.ts';
 import type { Terms } from './submission.ts';
 import { checked } from './validate.ts';
 
