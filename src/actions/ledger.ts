@@ -22,13 +22,19 @@ export function forgetting({ db, days }: { db: Pool; days: number }): Chore {
 /** How long an operation is kept when it is over, and an action that began none, in days. */
 const operation_days = 30;
 
+/** When there was nothing to forget it is not asked again for so long: days are coarse. */
+const pause_ms = 600_000;
+
 /** The leader's chore that forgets operations, their items and actions. */
 export function forgettingOperations({ db }: { db: Pool }): Chore {
+  let next = 0;
   return {
     name: 'forget',
     every_ms: 10_000,
-    async run() {
+    async run(thorough) {
+      if (!thorough && performance.now() < next) return { moved: 0 };
       const { forgotten } = await db.one(forgetOperations, [operation_days, most]);
+      if (forgotten === 0) next = performance.now() + pause_ms;
       return { moved: forgotten, again_ms: forgotten > 0 ? 0 : undefined };
     },
   };
