@@ -78,8 +78,8 @@ export interface OperationFacts {
 
 /** An operation as its caller sees it. */
 export function operationRecord(facts: OperationFacts): object {
-  const { kind, target, phase, expected, matched, finished_at } = facts;
-  const isNone = matched === 0 && (isNothing(expected) || finished_at !== null);
+  const { kind, target, state, phase, expected, matched, finished_at } = facts;
+  const isNone = matched === 0 && (isNothing(expected) || state === 'done');
   return {
     ...facts,
     phase: finished_at === null ? phase : null,
@@ -87,9 +87,9 @@ export function operationRecord(facts: OperationFacts): object {
   };
 }
 
-/** Whether something concerns no job at all. */
-export function isNothing({ jobs, running = 0 }: Extent): boolean {
-  return jobs === 0 && running === 0;
+/** Whether something surely concerns no job at all. */
+export function isNothing({ jobs, at_least, running = 0 }: Extent): boolean {
+  return jobs === 0 && !at_least && running === 0;
 }
 
 /** What is said where nothing fits, so that it is not taken for success. */
