@@ -158,8 +158,14 @@ export function told(
   return { replayed: false, id, created_at, run_at, state, ...(blocked_by ? { blocked_by } : {}) };
 }
 
-/** The same of one with a unique key; throws what it is refused with. */
-export function toldOf(submission: Submission, lane: number, kept: Kept, options: SubmitOptions): Submitted {
+/** The same of one with a unique key; throws what it is refused with. `pointer`: where the request has the key, if it has. */
+export function toldOf(
+  submission: Submission,
+  lane: number,
+  kept: Kept,
+  options: SubmitOptions,
+  pointer: string | null = '#/unique/key',
+): Submitted {
   switch (kept.kind) {
     case 'made':
       return told(submission, lane, { ...kept.made, blocked_by: kept.blocked_by }, options);
@@ -169,14 +175,14 @@ export function toldOf(submission: Submission, lane: number, kept: Kept, options
     case 'held':
       return told(submission, lane, { known: kept.id, held: true }, options);
     case 'refused':
-      throw notUnique(kept);
+      throw notUnique(kept, pointer);
   }
 }
 
 /** The 409 of a submit whose unique key another job holds. */
 export function notUnique(
   { id, state }: Extract<Kept, { kind: 'refused' }>,
-  pointer = '#/unique/key',
+  pointer: string | null,
 ): Problem {
   const why =
     state === 'running'
@@ -184,11 +190,11 @@ export function notUnique(
       : isTerminal(state)
         ? `job ${id} with this key has ${state} and its window_seconds are not over`
         : `job ${id} with this key is ${state}`;
-  const detail = `${why}; follow Location, or send another on_conflict`;
+  const detail = `${why}; follow Location${pointer === null ? '' : ', or send another on_conflict'}`;
   return new Problem('job-not-unique', {
     detail,
     headers: { location: `/v1/jobs/${id}/status` },
-    errors: [{ pointer, code: 'not_unique', detail }],
+    errors: pointer === null ? [] : [{ pointer, code: 'not_unique', detail }],
     job: { id, state },
   });
 }

@@ -77,7 +77,7 @@ export function triggering(options: TriggerOptions): Trigger {
       if (decided !== null)
         options.events.emit('slot.decided', { ...decided, schedule: name, lateness_ms: 0 });
       const [kept] = all.kept;
-      if (kept !== undefined) return toldOf(submission, job.lane, kept, options);
+      if (kept !== undefined) return toldOf(submission, job.lane, kept, options, null);
       return told(submission, job.lane, { known: await replay(db, idempotency as RequestKey) }, options);
     }
     throw new Problem('database-unavailable', {

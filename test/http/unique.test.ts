@@ -206,6 +206,17 @@ test('a slot whose key is held has the holder as its job', async () => {
   assert.equal(json.items[0].job_id, holder.json.id);
 });
 
+test('a schedule fired by hand while the job of its key runs is told of that job, and of no fault in its request', async () => {
+  const type = newType();
+  const job = { type, unique: { key: type, on_conflict: 'replace' } };
+  await put(`/v1/schedules/${type}`, { cron: '@yearly', job });
+  const { json: first } = await post(`/v1/schedules/${type}/trigger`);
+  await leased(type);
+  const { status, headers, json } = await post(`/v1/schedules/${type}/trigger`);
+  assert.deepEqual([status, json.code, json.errors], [409, 'job-not-unique', undefined]);
+  assert.equal(headers.get('location'), `/v1/jobs/${first.id}/status`);
+});
+
 test('a rerun waits for a holder whose worker is lost to run again, and runs once after it', async () => {
   const type = newType();
   const unique = { key: type, on_conflict: 'rerun' };
