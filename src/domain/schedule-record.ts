@@ -100,12 +100,13 @@ export function runRecord(run: RunFacts) {
   };
 }
 
-function shownJob({ target, callback, ...job }: JobTemplate) {
+function shownJob({ target, callback, unique, ...job }: JobTemplate) {
   const { queue, type, priority, max_attempts, timeout_seconds, max_age_seconds, backoff, tags } = job;
   return {
     ...{ queue, type, priority, max_attempts, timeout_seconds, max_age_seconds, backoff, tags },
     ...(target === undefined ? {} : { target: { ...target, headers: names(target.headers) } }),
     ...(callback === undefined ? {} : { callback: { ...callback, headers: names(callback.headers) } }),
+    ...(unique === undefined ? {} : { unique }),
   };
 }
 

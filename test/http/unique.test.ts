@@ -198,7 +198,9 @@ test('a slot whose key is held has the holder as its job', async () => {
   const type = newType();
   const holder = await post('/v1/jobs', { type, ...later, unique: { key: type } });
   const job = { type, unique: { key: type } };
-  assert.equal((await put(`/v1/schedules/${type}`, { cron: '@yearly', job })).status, 201);
+  const defined = await put(`/v1/schedules/${type}`, { cron: '@yearly', job });
+  assert.equal(defined.status, 201);
+  assert.deepEqual(defined.json.job.unique, holder.json.unique, 'the record says what was defined');
   const fired = await post(`/v1/schedules/${type}/trigger`);
   assert.deepEqual([fired.status, fired.headers.get('errand-deduplicated')], [202, 'true']);
   assert.equal(fired.json.id, holder.json.id);

@@ -3227,6 +3227,12 @@ export interface components {
                     events: string[];
                     headers: string[];
                 };
+                unique?: {
+                    key: string;
+                    while: string[];
+                    window_seconds?: number;
+                    on_conflict: string;
+                };
                 /** @description Where the schedule is read alone, not in a list. */
                 payload?: components["schemas"]["JsonValue"];
             };

@@ -66,6 +66,14 @@ export const Attempt = z
   })
   .meta({ id: 'Attempt', description: 'One start of a job.' });
 
+/** A unique key as it is told. */
+export const shownUnique = z.object({
+  key: z.string(),
+  while: z.array(z.string()),
+  window_seconds: z.int().optional(),
+  on_conflict: z.string(),
+});
+
 /** The record of a job, as `domain/record.ts` writes it. */
 export const Job = z
   .object({
@@ -99,15 +107,7 @@ export const Job = z
       .object({ url: z.string(), events: z.array(z.string()), headers: z.array(z.string()) })
       .optional()
       .describe('Whom the end is told to.'),
-    unique: z
-      .object({
-        key: z.string(),
-        while: z.array(z.string()),
-        window_seconds: z.int().optional(),
-        on_conflict: z.string(),
-      })
-      .optional()
-      .describe('The key of which it may be the holder, as it was submitted.'),
+    unique: shownUnique.optional().describe('The key of which it may be the holder, as it was submitted.'),
     blocked_by: z.string().optional().describe('While it is blocked: the job that holds its key.'),
     blocked_reason: z
       .enum(blockedReasons)

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import { misfires, overlaps, slotOutcomes, slotReasons } from '../../domain/schedule.ts';
 import { scheduleStates } from '../../domain/schedule-record.ts';
+import { shownUnique } from './job.ts';
 import { cursor, digits, limit } from './page.ts';
 import { JsonValue, moment, name } from './scalars.ts';
 
@@ -93,6 +94,7 @@ const shown = {
       callback: z
         .object({ url: z.string(), events: z.array(z.string()), headers: z.array(z.string()) })
         .optional(),
+      unique: shownUnique.optional(),
       payload: JsonValue.optional().describe('Where the schedule is read alone, not in a list.'),
     })
     .describe('Of the headers of target and callback only the names are told.'),
