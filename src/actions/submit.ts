@@ -75,23 +75,23 @@ export type Submit = (submission: Submission) => Promise<Submitted>;
 export function submitting(options: SubmitOptions): Submit {
   const { db, lanes, ready, keys, guards } = options;
   // Those with a unique key have flushes of their own, in transactions: one for whose key is free, and one for those who
-  // have to wait for whoever has it, so that nobody waits with them.
-  const [unique, patient] = [keepFree, keepEach].map(
-    (keep) =>
-      new Flush<NewJob, Kept | undefined>({
-        run: async (jobs) => {
-          const began = performance.now();
-          const all = await retried(() => db.transaction((tx) => keep(tx, jobs)));
-          keys.tell(all, began);
-          return all.kept;
-        },
-        inFlight: 2,
-        max: 100,
-        gapMs: 0,
-        maxWaiting: 5_000,
-        splits: isOneItemsFault,
-      }),
-  ) as [KeyedFlush, KeyedFlush];
+  // have to wait for whoever has it, so that nobody waits with them. These wait once: one after the other would take for ever.
+  const keyed = (keep: typeof keepFree, inFlight: number, splits: (error: unknown) => boolean) =>
+    new Flush<NewJob, Kept | undefined>({
+      run: async (jobs) => {
+        const began = performance.now();
+        const all = await retried(() => db.transaction((tx) => keep(tx, jobs)));
+        keys.tell(all, began);
+        return all.kept;
+      },
+      inFlight,
+      max: 100,
+      gapMs: 0,
+      maxWaiting: 5_000,
+      splits,
+    });
+  const unique = keyed(keepFree, 2, isOneItemsFault);
+  const patient = keyed(keepEach, 1, (error) => isOneItemsFault(error) && sqlState(error) !== '55P03');
   const flush = new Flush<NewJob, Inserted>({
     run: async (jobs) => {
       const began = performance.now();
@@ -136,7 +136,6 @@ export function submitting(options: SubmitOptions): Submit {
   };
 }
 
-type KeyedFlush = Flush<NewJob, Kept | undefined>;
 type IdempotencyKey = NonNullable<NewJob['idempotency']>;
 
 /** Says what became of a submission: to its caller, and to whoever listens. */

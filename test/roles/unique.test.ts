@@ -346,6 +346,21 @@ test('while somebody has one key locked, those of other keys are stored at once'
   assert.ok(slowest < 1_000, `the slowest took ${slowest} ms`);
 });
 
+test('who waits for a key that is locked for long is told so together with all others, after one wait', async () => {
+  const stuck = newKey();
+  await submit('stuck', { key: stuck }, { delay_ms: 600_000 });
+  await db.transaction(async (tx) => {
+    await tx.many(lockKeys, [0, [stuck]]);
+    const began = performance.now();
+    const ends = await Promise.allSettled([1, 2, 3, 4].map(() => submit('stuck', { key: stuck })));
+    assert.ok(performance.now() - began < 4_000, 'they waited one after the other');
+    for (const end of ends) {
+      const { slug } = (end as PromiseRejectedResult).reason as { slug: string };
+      assert.ok(['database-unavailable', 'queue-saturated'].includes(slug), slug);
+    }
+  });
+});
+
 test('keys that nobody holds are forgotten', async () => {
   await ended((await submit('last', { key: newKey() })).id);
   assert.ok((await db.one(loose)).n > 0);
