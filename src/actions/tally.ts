@@ -1,17 +1,20 @@
 // Counts what happens to jobs, in memory and lane by lane, and writes the counts down once a second: a job pays a few
 // additions for it and no statement.
 // Invariants: every move of a job comes by as one event and is counted once; what could not be written is kept, and written
-// later; a row is written with all that its stretch of time has seen, so writing it again changes nothing.
+// later; a row is written with all that its stretch of time has seen, so writing it again changes nothing; when it may
+// have been folded already, only what is new is written, and as of now.
 // Next room: store/tallies.ts; statistics.ts reads what all processes wrote.
-import { bucketOf, emptyHistogram, type Histogram, sparse } from '../domain/histogram.ts';
+import { addTo, bucketOf, emptyHistogram, type Histogram, sparse } from '../domain/histogram.ts';
 import type { JobState } from '../domain/job.ts';
-import { happeningOf, isKept, noCounts, type TallyRow } from '../domain/tally.ts';
+import { happeningOf, happenings, isKept, keptStates, noCounts, type TallyRow } from '../domain/tally.ts';
 import type { EventBus } from '../events.ts';
 import type { Db } from '../store/db.ts';
 import { databaseTime, writeTallies } from '../store/tallies.ts';
 
 /** How long a stretch of time is that shares a row, in ms. */
 export const slot_ms = 10_000;
+/** Sooner than the leader folds what nobody writes any more (fold.ts), in ms. */
+const folded_ms = 100_000;
 /** Stretches that are kept while they cannot be written; of more the oldest is dropped, and the recount mends the depth. */
 const most_slots = 60;
 const most_rows = 1_000;
@@ -24,6 +27,8 @@ interface LaneTally extends ReturnType<typeof noCounts> {
   failed: Histogram | null;
   /** Whether something was counted that is not written. */
   dirty: boolean;
+  /** As it was written last; null: it never was. */
+  told: TallyRow | null;
 }
 
 interface Counter {
@@ -101,16 +106,18 @@ export class Tally {
 
   async #write(): Promise<number> {
     this.#turn();
+    this.#leaveFolded();
     let written = 0;
     for (let rows = this.#dirty(); rows.length > 0; rows = this.#dirty()) {
       for (const row of rows) row.dirty = false;
+      const texts = rows.map((row) => ({ ...rowOf(row), process: this.#process }));
       try {
-        const texts = rows.map((row) => ({ ...rowOf(row), process: this.#process }));
         this.#setTime((await this.#db.one(writeTallies, [JSON.stringify(texts)])).now_ms);
       } catch (error) {
         for (const row of rows) row.dirty = true;
         throw error;
       }
+      for (const [i, row] of rows.entries()) row.told = texts[i] ?? null;
       written += rows.length;
       if (rows.length < most_rows) break;
     }
@@ -144,6 +151,7 @@ export class Tally {
         run: null,
         failed: null,
         dirty: true,
+        told: null,
         ...noCounts(),
       };
       this.#present.push(counter.present);
@@ -162,6 +170,32 @@ export class Tally {
     this.#past.push(this.#present);
     this.#present = [];
     if (this.#past.length > most_slots) this.#past.shift();
+  }
+
+  /** Of a process that stood still, or could not write for long, the rows are not touched again: what is new goes elsewhere. */
+  #leaveFolded(): void {
+    const before = this.#now() - folded_ms;
+    this.#past = this.#past.map((rows) =>
+      rows.filter((row) => {
+        if (row.told === null || row.slot >= before) return true;
+        if (row.dirty) this.#carry(row, row.told);
+        return false;
+      }),
+    );
+  }
+
+  /** Adds what a row has and has not told to the present one of its lane. */
+  #carry(row: LaneTally, told: TallyRow): void {
+    const present = this.#of(row.lane);
+    for (const name of [...happenings, ...keptStates]) present[name] += row[name] - told[name];
+    for (const name of ['wait', 'run', 'failed'] as const) {
+      const counted = row[name];
+      if (counted === null) continue;
+      const sum = present[name] ?? emptyHistogram();
+      addTo(sum, sparse(counted));
+      addTo(sum, told[name], -1);
+      present[name] = sum;
+    }
   }
 
   #dirty(): LaneTally[] {
@@ -185,7 +219,7 @@ export class Tally {
   }
 }
 
-function rowOf({ slot, dirty: _, wait, run, failed, ...counts }: LaneTally): TallyRow {
+function rowOf({ slot, dirty: _, told: __, wait, run, failed, ...counts }: LaneTally): TallyRow {
   return {
     ...counts,
     slot: new Date(slot).toISOString(),

@@ -37,11 +37,11 @@ export function sparse(histogram: Histogram | null): number[] {
   return pairs;
 }
 
-/** Adds stored counts to a histogram. */
-export function addTo(histogram: Histogram, counts: Sparse): void {
+/** Adds stored counts to a histogram, so many times. */
+export function addTo(histogram: Histogram, counts: Sparse, times = 1): void {
   for (let i = 0; i + 1 < counts.length; i += 2) {
     const bucket = Math.min(counts[i] as number, buckets - 1);
-    (histogram[bucket] as number) += counts[i + 1] as number;
+    (histogram[bucket] as number) += (counts[i + 1] as number) * times;
   }
 }
 
