@@ -2,6 +2,7 @@
 // that closes.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -202,9 +203,11 @@ test('a server that closes answers 100 waiting callers at once and closes their 
 
 test('a request that arrives while the server closes is 503 draining', async () => {
   const { app, port } = await serve();
+  const arrived = once(app.server, 'connection');
   const socket = await open(port);
   socket.write('POST /v1/jobs HTTP/1.1\r\nHost: a\r\n');
-  await pause(50);
+  const [accepted] = (await arrived) as [Socket];
+  await until(() => accepted.bytesRead > 0);
   const closed = app.close();
   await pause(50);
   const rest = 'Content-Type: application/json\r\nContent-Length: 12\r\n\r\n{"type":"a"}';
@@ -223,9 +226,14 @@ test('what was asked before the close is answered, although the connection was t
     finish = () => resolve({ ok: true, body: { status: 'pass' } });
   });
   const health = { live: () => ({ ok: true }), ready: () => ({ ok: true }), startup: () => ({ ok: true }) };
-  const { app, port } = await serve({ health: { ...health, report: () => report } });
+  const asked = Promise.withResolvers<void>();
+  const reporting = () => {
+    asked.resolve();
+    return report;
+  };
+  const { app, port } = await serve({ health: { ...health, report: reporting } });
   const answer = get(port, '/health');
-  await pause(50);
+  await asked.promise;
   const closed = app.close();
   await pause(50);
   finish();
