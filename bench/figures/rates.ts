@@ -73,6 +73,8 @@ export async function steady(options: FigureOptions): Promise<Figure> {
       { what: 'CPU of others meanwhile', unit: 'cores', spread: spreadOf(others) },
     ],
     setup: {
+      tails:
+        'a new cluster has no used WAL segments yet: each further 16 MB are filled with zeros first, for which all commits wait about 60 ms',
       ...(await setupOf(names, options)),
       'API of Errand':
         'one process with the API, asked over HTTP on keep-alive connections, one with the worker',
