@@ -1,13 +1,13 @@
 // The start and the stop of the program: database, schema, handlers, then the parts in their order; and the drain.
-// Next room: build.ts, which makes the parts; primary.ts, where several processes share the port.
+// Next room: composition/build.ts, which makes the parts; processes/primary.ts, where several processes share the port.
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Actions } from './actions/actions.ts';
-import { build } from './build.ts';
+import { build } from './composition/build.ts';
 import type { Config } from './config.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
 import { EventBus } from './events.ts';
-import type { Place } from './place.ts';
+import type { Place } from './processes/place.ts';
 import { type Anteroom, anteroom } from './roles/anteroom.ts';
 import { startAll } from './roles/service.ts';
 import { type Handler, loadHandlers } from './roles/worker/handlers.ts';

@@ -2,7 +2,7 @@
 // the same calls anybody makes.
 // Invariants: what is in force already is not written; of a file with a fault nothing is written; a schedule that the file
 // does not name is left alone.
-// Next room: main.ts, which applies a file to a service; declaring.ts, where a service applies its own.
+// Next room: main.ts, which applies a file to a service; composition/declaring.ts, where a service applies its own.
 import { type Document, LineCounter, type Node, parseDocument } from 'yaml';
 import { shown } from './domain/cadence-fault.ts';
 import { namePattern } from './domain/job.ts';

@@ -6,7 +6,7 @@ import { Command, Option } from 'commander';
 import type { ComposeOptions, Errand } from './compose.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
 import { type Ask, applyDeclared, readDeclared, saidOf } from './declared.ts';
-import { takePlace } from './place.ts';
+import { takePlace } from './processes/place.ts';
 import { release } from './release.ts';
 
 // Whoever reads what is printed may go away: that is no reason for a service to end, nor to say so where nobody reads.
@@ -124,7 +124,7 @@ async function serve(mayMigrate: boolean): Promise<void> {
 
 async function start(config: Config, options: Pick<ComposeOptions, 'migrate' | 'signal'>): Promise<Serving> {
   if (config.ERRAND_PROCESSES > 1) {
-    const { composeMany } = await import('./primary.ts');
+    const { composeMany } = await import('./processes/primary.ts');
     return composeMany(config, { ...options, onGivenUp });
   }
   const { compose } = await import('./compose.ts');

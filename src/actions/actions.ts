@@ -1,4 +1,4 @@
-// Everything that can be asked, as the routes see it: one table of verbs, filled in by verbs.ts, replaceable in a test.
+// Everything that can be asked, as the routes see it: one table of verbs, filled in by composition/verbs.ts, replaceable in a test.
 // Next room: submit.ts, the first of them.
 import type { PolicyOf } from '../domain/policy.ts';
 import type { Accept } from './accept.ts';

@@ -23,7 +23,7 @@ interface Floor {
   readonly packages: readonly string[];
 }
 
-// A floor is a folder below src/, or a file directly in it.
+// A floor is a folder below src/, or a file directly in it; in composition/ and processes/ each file is one.
 const floors: Readonly<Record<string, Floor>> = {
   domain: { uses: ['domain'], packages: ['zod', 'croner', 'ipaddr.js', 'node:crypto', 'node:buffer'] },
   store: { uses: ['store', 'domain'], packages: ['pg', 'node-pg-migrate', 'node:*'] },
@@ -54,59 +54,81 @@ const floors: Readonly<Record<string, Floor>> = {
   'config.ts': { uses: ['domain'], packages: ['zod', 'node:*'] },
   'declared.ts': { uses: ['domain'], packages: ['yaml'] },
   'main.ts': {
-    uses: ['compose.ts', 'primary.ts', 'place.ts', 'config.ts', 'declared.ts', 'events.ts', 'release.ts'],
+    uses: [
+      'compose.ts',
+      'processes/primary.ts',
+      'processes/place.ts',
+      'config.ts',
+      'declared.ts',
+      'events.ts',
+      'release.ts',
+    ],
     packages: ['commander', 'node:*'],
   },
-  'primary.ts': {
-    uses: ['compose.ts', 'forked.ts', 'telemetry', 'events.ts'],
-    names: ['config.ts', 'place.ts'],
+  'processes/primary.ts': {
+    uses: ['compose.ts', 'processes/forked.ts', 'telemetry', 'events.ts'],
+    names: ['config.ts', 'processes/place.ts'],
     packages: [],
   },
-  'forked.ts': { uses: [], names: ['events.ts', 'place.ts'], packages: ['node:*'] },
-  'place.ts': { uses: [], packages: [] },
+  'processes/forked.ts': { uses: [], names: ['events.ts', 'processes/place.ts'], packages: ['node:*'] },
+  'processes/place.ts': { uses: [], packages: [] },
   'release.ts': { uses: [], packages: [] },
   'compose.ts': { uses: ['*'], packages: ['*'] },
-  'build.ts': { uses: ['*'], packages: ['*'] },
-  'counting.ts': { uses: ['actions', 'store', 'domain'], names: ['events.ts', 'roles'], packages: [] },
-  'movers.ts': {
+  'composition/build.ts': { uses: ['*'], packages: ['*'] },
+  'composition/counting.ts': {
     uses: ['actions', 'store', 'domain'],
-    names: ['events.ts', 'stores.ts'],
+    names: ['events.ts', 'roles'],
     packages: [],
   },
-  'verbs.ts': {
+  'composition/movers.ts': {
+    uses: ['actions', 'store', 'domain'],
+    names: ['events.ts', 'composition/stores.ts'],
+    packages: [],
+  },
+  'composition/verbs.ts': {
     uses: ['actions', 'store', 'domain'],
     names: [
-      ...['config.ts', 'events.ts', 'stores.ts', 'telling.ts', 'movers.ts'],
-      ...['desk.ts', 'counting.ts', 'bulk.ts'],
+      ...[
+        'config.ts',
+        'events.ts',
+        'composition/stores.ts',
+        'composition/telling.ts',
+        'composition/movers.ts',
+      ],
+      ...['composition/desk.ts', 'composition/counting.ts', 'composition/bulk.ts'],
     ],
     packages: [],
   },
-  'vitals.ts': {
+  'composition/vitals.ts': {
     uses: ['telemetry', 'store'],
     names: [
       'actions',
       'roles',
-      'counting.ts',
+      'composition/counting.ts',
       'events.ts',
-      'office.ts',
-      'place.ts',
-      'stores.ts',
-      'telling.ts',
+      'composition/office.ts',
+      'processes/place.ts',
+      'composition/stores.ts',
+      'composition/telling.ts',
     ],
     packages: [],
   },
-  'bulk.ts': { uses: ['actions'], names: ['store'], packages: [] },
-  'declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
-  'stores.ts': { uses: ['store'], names: ['config.ts', 'events.ts'], packages: ['node:*'] },
-  'telling.ts': {
+  'composition/bulk.ts': { uses: ['actions'], names: ['store'], packages: [] },
+  'composition/declaring.ts': { uses: ['declared.ts', 'http', 'roles'], names: ['events.ts'], packages: [] },
+  'composition/stores.ts': { uses: ['store'], names: ['config.ts', 'events.ts'], packages: ['node:*'] },
+  'composition/telling.ts': {
     uses: ['actions', 'signal', 'store'],
-    names: ['config.ts', 'events.ts', 'stores.ts'],
+    names: ['config.ts', 'events.ts', 'composition/stores.ts'],
     packages: [],
   },
-  'desk.ts': { uses: ['roles', 'actions'], names: ['store'], packages: [] },
+  'composition/desk.ts': { uses: ['roles', 'actions'], names: ['store'], packages: [] },
   'drain.ts': { uses: ['roles'], names: ['events.ts'], packages: [] },
-  'office.ts': { uses: ['roles', 'actions'], names: ['config.ts', 'events.ts', 'store'], packages: [] },
-  'runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
+  'composition/office.ts': {
+    uses: ['roles', 'actions'],
+    names: ['config.ts', 'events.ts', 'store'],
+    packages: [],
+  },
+  'composition/runners.ts': { uses: ['roles', 'domain'], names: ['config.ts'], packages: [] },
 };
 
 // One door between two floors that are otherwise strangers: the role that listens starts the app.
@@ -166,8 +188,9 @@ function covers(pattern: string, name: string): boolean {
 }
 
 function floorOf(path: string): string {
-  const [top, floor] = path.split('/');
-  return top === 'src' ? (floor ?? '') : path;
+  const [top, floor = '', ...rooms] = path.split('/');
+  if (top !== 'src') return path;
+  return ['composition', 'processes'].includes(floor) ? [floor, ...rooms].join('/') : floor;
 }
 
 function environmentFaults(path: string, source: string, code: string): string[] {

@@ -2,17 +2,17 @@
 // that go by it.
 // Invariant: what is counted is written and then read, once a second and in this order, so that memory never has a job twice.
 // Next room: actions/tally.ts, actions/statistics.ts, actions/guards.ts.
-import type { Chore } from './actions/chores.ts';
-import { Guards } from './actions/guards.ts';
-import type { Levers } from './actions/levers.ts';
-import { Statistics } from './actions/statistics.ts';
-import { Tally } from './actions/tally.ts';
-import { isHeld } from './domain/options.ts';
-import type { EventBus } from './events.ts';
-import type { Service } from './roles/service.ts';
-import type { Pool } from './store/db.ts';
-import type { Lanes } from './store/lanes.ts';
-import { type LaneDepth, readDepths } from './store/tallies.ts';
+import type { Chore } from '../actions/chores.ts';
+import { Guards } from '../actions/guards.ts';
+import type { Levers } from '../actions/levers.ts';
+import { Statistics } from '../actions/statistics.ts';
+import { Tally } from '../actions/tally.ts';
+import { isHeld } from '../domain/options.ts';
+import type { EventBus } from '../events.ts';
+import type { Service } from '../roles/service.ts';
+import type { Pool } from '../store/db.ts';
+import type { Lanes } from '../store/lanes.ts';
+import { type LaneDepth, readDepths } from '../store/tallies.ts';
 
 export interface Counting {
   statistics: Statistics;

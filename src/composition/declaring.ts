@@ -1,10 +1,10 @@
 // The schedules of the settings, as a service of the start: a file with a fault refuses the start.
 // Invariant: they are defined by the same calls anybody makes, before anybody else can call.
 // Next room: declared.ts, which reads and applies them.
-import { type Ask, applyDeclared, readDeclared, saidOf, sumOf } from './declared.ts';
-import type { EventBus } from './events.ts';
-import type { App } from './http/app.ts';
-import type { Service } from './roles/service.ts';
+import { type Ask, applyDeclared, readDeclared, saidOf, sumOf } from '../declared.ts';
+import type { EventBus } from '../events.ts';
+import type { App } from '../http/app.ts';
+import type { Service } from '../roles/service.ts';
 
 /** Defines the schedules of `text` when it starts. */
 export function declaring(app: App, text: string, events: EventBus): Service {

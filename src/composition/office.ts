@@ -1,17 +1,17 @@
 // The part of the composition root that leads: the election, and the chores that only whoever holds the office runs.
 // Invariant: they run only while the term is held, and what they write is fenced by it (store/leader.ts).
 // Next room: roles/elect.ts; actions/fire.ts, the reason for it all.
-import { type FireOptions, firing } from './actions/fire.ts';
-import { folding, forgettingStatistics } from './actions/fold.ts';
-import { leading } from './actions/lead.ts';
-import { forgetting, forgettingOperations } from './actions/ledger.ts';
-import { recounting } from './actions/recount.ts';
-import type { Config } from './config.ts';
-import type { EventBus } from './events.ts';
-import { runningChores } from './roles/chores.ts';
-import { electing } from './roles/elect.ts';
-import type { Service } from './roles/service.ts';
-import type { Pool } from './store/db.ts';
+import { type FireOptions, firing } from '../actions/fire.ts';
+import { folding, forgettingStatistics } from '../actions/fold.ts';
+import { leading } from '../actions/lead.ts';
+import { forgetting, forgettingOperations } from '../actions/ledger.ts';
+import { recounting } from '../actions/recount.ts';
+import type { Config } from '../config.ts';
+import type { EventBus } from '../events.ts';
+import { runningChores } from '../roles/chores.ts';
+import { electing } from '../roles/elect.ts';
+import type { Service } from '../roles/service.ts';
+import type { Pool } from '../store/db.ts';
 
 /** The office as the rest of the program sees it. */
 export interface Office extends Service {

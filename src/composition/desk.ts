@@ -2,12 +2,12 @@
 // and stays up to date.
 // Invariant: the first look is over before a service starts; a look that fails is repeated within a second.
 // Next room: actions/levers.ts; roles/loop.ts, in which it looks.
-import { Levers } from './actions/levers.ts';
-import { type Queues, queueing } from './actions/queues.ts';
-import { loop } from './roles/loop.ts';
-import type { Service } from './roles/service.ts';
-import type { Pool } from './store/db.ts';
-import type { Lanes } from './store/lanes.ts';
+import { Levers } from '../actions/levers.ts';
+import { type Queues, queueing } from '../actions/queues.ts';
+import { loop } from '../roles/loop.ts';
+import type { Service } from '../roles/service.ts';
+import type { Pool } from '../store/db.ts';
+import type { Lanes } from '../store/lanes.ts';
 
 /** With its jitter and a look that takes its time, a change is in force within a second also where nobody told of it. */
 const look_ms = 800;

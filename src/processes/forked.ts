@@ -4,7 +4,7 @@
 // connections; who dies again and again is started ever more slowly.
 // Next room: place.ts, the same process from inside.
 import cluster, { type Worker } from 'node:cluster';
-import type { EventBus } from './events.ts';
+import type { EventBus } from '../events.ts';
 import type { ToPrimary, ToProcess, Up } from './place.ts';
 
 export interface ForkOptions {

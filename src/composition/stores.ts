@@ -3,14 +3,14 @@
 // Invariant: pools are made here and nowhere else; a connection that ends after they were told to close is no trouble.
 // Next room: store/db.ts; build.ts, which hands them to the verbs.
 import { randomBytes } from 'node:crypto';
-import type { Config } from './config.ts';
-import type { EventBus } from './events.ts';
-import { breaker } from './store/breaker.ts';
-import { openPool, type Pool } from './store/db.ts';
-import { Lanes, Workers } from './store/lanes.ts';
-import { sharedSecret } from './store/secrets.ts';
-import type { Way } from './store/session.ts';
-import { durability } from './store/soundness.ts';
+import type { Config } from '../config.ts';
+import type { EventBus } from '../events.ts';
+import { breaker } from '../store/breaker.ts';
+import { openPool, type Pool } from '../store/db.ts';
+import { Lanes, Workers } from '../store/lanes.ts';
+import { sharedSecret } from '../store/secrets.ts';
+import type { Way } from '../store/session.ts';
+import { durability } from '../store/soundness.ts';
 
 export type Stores = Awaited<ReturnType<typeof openStores>>;
 

@@ -3,13 +3,13 @@
 // Invariants: the end of one process never ends the others; a service that cannot start, or of which nothing is left, ends
 // with its reason instead of trying for ever; every wait for a process is limited.
 // Next room: forked.ts, one of them; place.ts, what they say; docs/adr/0026-several-processes-behind-one-port.md.
-import { type ComposeOptions, type Errand, prepare } from './compose.ts';
-import type { Config } from './config.ts';
-import { EventBus } from './events.ts';
+import { type ComposeOptions, type Errand, prepare } from '../compose.ts';
+import type { Config } from '../config.ts';
+import { EventBus } from '../events.ts';
+import { logEvents } from '../telemetry/log.ts';
+import { mergeTexts } from '../telemetry/metrics.ts';
 import { type Forked, forking } from './forked.ts';
 import type { Up } from './place.ts';
-import { logEvents } from './telemetry/log.ts';
-import { mergeTexts } from './telemetry/metrics.ts';
 
 export interface PrimaryOptions extends Pick<ComposeOptions, 'migrate' | 'signal'> {
   /** Called once no process serves and none can be started any more. */

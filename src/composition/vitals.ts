@@ -1,19 +1,19 @@
 // The part of the composition root that tells how the process is: its probes, and its metrics.
 // Invariant: it only looks; what cannot be read is left out of a scrape, never told as it was.
 // Next room: telemetry/health.ts and telemetry/metrics.ts.
-import type { Levers } from './actions/levers.ts';
-import type { Roster } from './actions/roster.ts';
+import type { Levers } from '../actions/levers.ts';
+import type { Roster } from '../actions/roster.ts';
+import type { EventBus } from '../events.ts';
+import type { Place } from '../processes/place.ts';
+import type { Worker } from '../roles/worker/worker.ts';
+import { countOperations } from '../store/operations.ts';
+import { oldestDue } from '../store/slots.ts';
+import { ping } from '../store/soundness.ts';
+import { type Health, watchingHealth } from '../telemetry/health.ts';
+import { type Metrics, metering } from '../telemetry/metrics.ts';
 import type { Counting } from './counting.ts';
-import type { EventBus } from './events.ts';
 import type { Office } from './office.ts';
-import type { Place } from './place.ts';
-import type { Worker } from './roles/worker/worker.ts';
-import { countOperations } from './store/operations.ts';
-import { oldestDue } from './store/slots.ts';
-import { ping } from './store/soundness.ts';
 import type { Stores } from './stores.ts';
-import { type Health, watchingHealth } from './telemetry/health.ts';
-import { type Metrics, metering } from './telemetry/metrics.ts';
 import type { Telling } from './telling.ts';
 
 export function vitals(

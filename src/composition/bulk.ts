@@ -2,19 +2,19 @@
 // the chore that takes their steps.
 // Invariant: every process can begin one; those that move jobs take its steps.
 // Next room: actions/operations.ts; actions/stepping.ts.
-import type { Actions } from './actions/actions.ts';
-import { auditing } from './actions/audit.ts';
-import { bulking } from './actions/bulk.ts';
-import type { Chore } from './actions/chores.ts';
-import { confirming } from './actions/dangerous.ts';
-import { discardStep } from './actions/discard.ts';
-import { type HoldTools, holdStep } from './actions/hold.ts';
-import { operating } from './actions/operations.ts';
-import { type RedriveOptions, redriving } from './actions/redrive.ts';
-import { redriveStep } from './actions/redrive-many.ts';
-import { rerouteStep } from './actions/reroute.ts';
-import { operationChore } from './actions/stepping.ts';
-import type { Pool } from './store/db.ts';
+import type { Actions } from '../actions/actions.ts';
+import { auditing } from '../actions/audit.ts';
+import { bulking } from '../actions/bulk.ts';
+import type { Chore } from '../actions/chores.ts';
+import { confirming } from '../actions/dangerous.ts';
+import { discardStep } from '../actions/discard.ts';
+import { type HoldTools, holdStep } from '../actions/hold.ts';
+import { operating } from '../actions/operations.ts';
+import { type RedriveOptions, redriving } from '../actions/redrive.ts';
+import { redriveStep } from '../actions/redrive-many.ts';
+import { rerouteStep } from '../actions/reroute.ts';
+import { operationChore } from '../actions/stepping.ts';
+import type { Pool } from '../store/db.ts';
 
 export type BulkVerbs = Pick<Actions, 'audit' | 'operations' | 'bulk' | 'dangerous'>;
 

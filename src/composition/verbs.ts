@@ -1,33 +1,33 @@
 // The part of the composition root that can be asked: every verb, tied to the parts it works with.
 // Invariant: whoever asks, a route, a schedule or a test, asks these.
 // Next room: actions/actions.ts, the table of them; http/app.ts, whose routes ask.
-import { accepting } from './actions/accept.ts';
-import type { Actions } from './actions/actions.ts';
-import { changing } from './actions/change.ts';
-import { deadLettering } from './actions/dead-letters.ts';
-import { estimating } from './actions/estimate.ts';
-import { recalling } from './actions/history.ts';
-import { inspecting, naming } from './actions/inspect.ts';
-import { readingLatency } from './actions/latency.ts';
-import { listing } from './actions/list.ts';
-import { pulling } from './actions/pull.ts';
-import { redriving } from './actions/redrive.ts';
-import type { Roster } from './actions/roster.ts';
-import { running } from './actions/runs.ts';
-import { scheduling } from './actions/schedules.ts';
-import { knownJob, submitting } from './actions/submit.ts';
-import { submittingAll } from './actions/submit-all.ts';
-import { triggering } from './actions/trigger.ts';
-import { explaining } from './actions/why.ts';
+import { accepting } from '../actions/accept.ts';
+import type { Actions } from '../actions/actions.ts';
+import { changing } from '../actions/change.ts';
+import { deadLettering } from '../actions/dead-letters.ts';
+import { estimating } from '../actions/estimate.ts';
+import { recalling } from '../actions/history.ts';
+import { inspecting, naming } from '../actions/inspect.ts';
+import { readingLatency } from '../actions/latency.ts';
+import { listing } from '../actions/list.ts';
+import { pulling } from '../actions/pull.ts';
+import { redriving } from '../actions/redrive.ts';
+import type { Roster } from '../actions/roster.ts';
+import { running } from '../actions/runs.ts';
+import { scheduling } from '../actions/schedules.ts';
+import { knownJob, submitting } from '../actions/submit.ts';
+import { submittingAll } from '../actions/submit-all.ts';
+import { triggering } from '../actions/trigger.ts';
+import { explaining } from '../actions/why.ts';
+import type { Config } from '../config.ts';
+import type { PolicyOf } from '../domain/policy.ts';
+import { retryDefaultsOf } from '../domain/queue-settings.ts';
+import type { EventBus } from '../events.ts';
+import { dispatcherRoom, findLeader } from '../store/leader.ts';
 import type { BulkVerbs } from './bulk.ts';
-import type { Config } from './config.ts';
 import type { Counting } from './counting.ts';
 import type { Desk } from './desk.ts';
-import type { PolicyOf } from './domain/policy.ts';
-import { retryDefaultsOf } from './domain/queue-settings.ts';
-import type { EventBus } from './events.ts';
 import type { Movers } from './movers.ts';
-import { dispatcherRoom, findLeader } from './store/leader.ts';
 import type { Stores } from './stores.ts';
 import type { Telling } from './telling.ts';
 

@@ -2,12 +2,12 @@
 // and the other replicas, where more of them are.
 // Invariant: only hints: whoever is not told finds out by looking.
 // Next room: actions/wait.ts and actions/watch.ts; signal/redis.ts, which carries ends to other replicas.
-import { Waiters } from './actions/wait.ts';
-import { Watch } from './actions/watch.ts';
-import type { Config } from './config.ts';
-import type { EventBus } from './events.ts';
-import { Hints } from './signal/redis.ts';
-import { findVersions } from './store/history.ts';
+import { Waiters } from '../actions/wait.ts';
+import { Watch } from '../actions/watch.ts';
+import type { Config } from '../config.ts';
+import type { EventBus } from '../events.ts';
+import { Hints } from '../signal/redis.ts';
+import { findVersions } from '../store/history.ts';
 import type { Stores } from './stores.ts';
 
 export type Telling = ReturnType<typeof telling>;

@@ -1,14 +1,14 @@
 // What runs jobs in a process: handlers in the main thread, handlers in threads of their own, and pushes to targets. Each
 // claims only the lanes it serves and has slots of its own, so none of them can starve another.
 // Next room: roles/worker/worker.ts, which all three are.
-import type { Config } from './config.ts';
-import { isPushed } from './domain/options.ts';
-import { type CallOptions, calling } from './roles/worker/call.ts';
-import type { Handler } from './roles/worker/handlers.ts';
-import { type PushOptions, pushing } from './roles/worker/pusher.ts';
-import { sending } from './roles/worker/target.ts';
-import { threading } from './roles/worker/threads.ts';
-import { type Worker, type WorkerOptions, worker } from './roles/worker/worker.ts';
+import type { Config } from '../config.ts';
+import { isPushed } from '../domain/options.ts';
+import { type CallOptions, calling } from '../roles/worker/call.ts';
+import type { Handler } from '../roles/worker/handlers.ts';
+import { type PushOptions, pushing } from '../roles/worker/pusher.ts';
+import { sending } from '../roles/worker/target.ts';
+import { threading } from '../roles/worker/threads.ts';
+import { type Worker, type WorkerOptions, worker } from '../roles/worker/worker.ts';
 
 /** What is the same for every way to run a job. */
 type Hands = Omit<WorkerOptions, 'name' | 'serves' | 'execute' | 'source' | 'concurrency'>;

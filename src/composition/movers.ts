@@ -2,18 +2,18 @@
 // and ended; what waits is cancelled, or let in where it waits for its unique key.
 // Invariant: handlers, pushes and pull workers move jobs by the same verbs, so what is promised of one way holds for all.
 // Next room: actions/claim.ts and actions/settle.ts; runners.ts, which runs what was claimed.
-import { cancelling } from './actions/cancel.ts';
-import { claiming } from './actions/claim.ts';
-import { handingOver } from './actions/hand-over.ts';
-import { beating } from './actions/heartbeat.ts';
-import { keeping } from './actions/keys.ts';
-import { progressing } from './actions/progress.ts';
-import { Ready } from './actions/ready.ts';
-import { settling } from './actions/settle.ts';
-import { Heads } from './domain/heads.ts';
-import { OpenLeases } from './domain/open-leases.ts';
-import type { EventBus } from './events.ts';
-import { notifyReady } from './store/listen.ts';
+import { cancelling } from '../actions/cancel.ts';
+import { claiming } from '../actions/claim.ts';
+import { handingOver } from '../actions/hand-over.ts';
+import { beating } from '../actions/heartbeat.ts';
+import { keeping } from '../actions/keys.ts';
+import { progressing } from '../actions/progress.ts';
+import { Ready } from '../actions/ready.ts';
+import { settling } from '../actions/settle.ts';
+import { Heads } from '../domain/heads.ts';
+import { OpenLeases } from '../domain/open-leases.ts';
+import type { EventBus } from '../events.ts';
+import { notifyReady } from '../store/listen.ts';
 import type { Stores } from './stores.ts';
 
 export type Movers = ReturnType<typeof movers>;
