@@ -1,7 +1,7 @@
 // What happens to keys when nobody submits: due jobs are let in one by one, those that wait for a holder go on when it lets
 // go, keys that nobody holds are forgotten; and what a submit did to a key is told.
-// Invariants: a conflict parks one job and delays no other; a holder that ended, however and wherever, is noticed within a
-// second, and at once where it ended in this process.
+// Invariants: a conflict parks one job and delays no other; a holder that ended, however and wherever, is noticed: at once
+// where it ended in a process that knows who waits, else by the walk over awaited keys, each second while they are few.
 // Next room: store/unique.ts; unique.ts decides about submits.
 import { tenant } from '../domain/tenant.ts';
 import { goesOn, holds } from '../domain/unique.ts';
